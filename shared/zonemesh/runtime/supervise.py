@@ -1,0 +1,106 @@
+"""Keeps components running: restarts what the network broke, never what a bug broke."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+from zonemesh.errors import UnavailableError
+
+log = structlog.get_logger(__name__)
+
+Component = Callable[[], Awaitable[None]]
+
+STOP_S = 5.0
+"""How long one component may take to end once cancelled before the next one is told to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Exponential, bounded, jittered: replicas that fail together do not return together."""
+
+    base_s: float = 0.1
+    max_s: float = 5.0
+
+    def delay_s(self, attempt: int, rng: random.Random) -> float:
+        """Seconds before restart `attempt` (from 0): between half and all of the bound."""
+        bound_s = min(self.max_s, self.base_s * 2.0 ** min(attempt, 32))
+        return bound_s * rng.uniform(0.5, 1.0)
+
+
+async def supervise(
+    components: Mapping[str, Component],
+    backoff: Backoff,
+    rng: random.Random,
+    *,
+    stop: asyncio.Event | None = None,
+    restarted: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run every component until all return, one fails for good, or `stop` is set.
+
+    Stopping cancels them one by one, the last one first: what was started later may use what was
+    started earlier.
+
+    Args:
+        components: In order of start. Each may be called again after it raised.
+        backoff: Delays between an `UnavailableError` and the next call.
+        rng: For the jitter.
+        stop: Set from outside for a graceful end.
+        restarted: Told the name of a component each time it will be called again (a metric).
+
+    Raises:
+        ExceptionGroup: What ended the process, once the other components were cancelled.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = {
+            name: group.create_task(_keep(name, component, backoff, rng, restarted), name=name)
+            for name, component in components.items()
+        }
+        if stop is not None:
+            stopper = group.create_task(_stop(stop, tasks), name="stop")
+            await asyncio.wait(tasks.values())
+            if not stop.is_set():
+                stopper.cancel()
+
+
+async def _stop(stop: asyncio.Event, tasks: Mapping[str, asyncio.Task[None]]) -> None:
+    await stop.wait()
+    for name, task in reversed(list(tasks.items())):
+        if task.cancel():
+            _, pending = await asyncio.wait({task}, timeout=STOP_S)
+            if pending:
+                log.warning("component_slow_to_stop", component=name, waited_s=STOP_S)
+
+
+async def _keep(
+    name: str,
+    component: Component,
+    backoff: Backoff,
+    rng: random.Random,
+    restarted: Callable[[str], None],
+) -> None:
+    clock = asyncio.get_running_loop().time
+    attempt = 0
+    while True:
+        started_s = clock()
+        try:
+            await component()
+        except UnavailableError as error:
+            if clock() - started_s > backoff.max_s:
+                attempt = 0
+            delay_s = backoff.delay_s(attempt, rng)
+            attempt += 1
+            log.warning(
+                "component_restarting",
+                component=name,
+                attempt=attempt,
+                delay_s=round(delay_s, 3),
+                error=str(error),
+            )
+            restarted(name)
+            await asyncio.sleep(delay_s)
+        else:
+            return
