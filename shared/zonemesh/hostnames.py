@@ -1,0 +1,445 @@
+"""The hostnames that generators make of services, and who holds one that several want.
+
+A hostname belongs to one service of a mesh. Of several that want it wins, in this order: the kind
+(MeshMultiZoneService, MeshExternalService, MeshService), the generator's rank, the service's rank.
+None of these depends on when a claim was seen, so every reader of the same state agrees.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+from zonemesh import labels, names
+from zonemesh.errors import InputError
+from zonemesh.model import START, Key, Position, Record
+from zonemesh.template import Template, TemplateError
+
+MESH_SERVICE = "MeshService"
+MESH_EXTERNAL_SERVICE = "MeshExternalService"
+MESH_MULTI_ZONE_SERVICE = "MeshMultiZoneService"
+
+KINDS = (MESH_MULTI_ZONE_SERVICE, MESH_EXTERNAL_SERVICE, MESH_SERVICE)
+"""The kinds that get names, the strongest first: the order in which Kuma's data plane lets them
+overwrite one another, since it does not detect collisions across kinds."""
+
+SELECTORS: Mapping[str, str] = MappingProxyType(
+    {
+        "meshService": MESH_SERVICE,
+        "meshExternalService": MESH_EXTERNAL_SERVICE,
+        "meshMultiZoneService": MESH_MULTI_ZONE_SERVICE,
+    }
+)
+"""Fields of a generator's selector, and the kind that each selects."""
+
+GeneratorRank: TypeAlias = tuple[bool, int, str]
+ServiceRank: TypeAlias = tuple[bool, int, Position, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generator:
+    """A HostnameGenerator as one place sees it."""
+
+    name: str
+    """As shown there, so hashed if it came from elsewhere: Kuma's `hostnameGeneratorRef`."""
+    key: str
+    """Packed."""
+    origin: str
+    """`zone` or `global`: the last hop, relative to the place."""
+    created_ms: int
+    kind: str
+    match_labels: tuple[tuple[str, str], ...]
+    template: Template
+
+    @property
+    def rank(self) -> GeneratorRank:
+        """Sorts the generators that decide first to the front: a place's own, then the oldest."""
+        return self.origin != labels.FROM_ZONE, self.created_ms, self.name
+
+
+class ServiceFacts(NamedTuple):
+    """What a service's names depend on."""
+
+    kind: str
+    key: str
+    """Packed."""
+    labels: Mapping[str, str]
+    """All of them, as shown at the place (`labels.shown`)."""
+    order: int | None = None
+    """Drawn by global when it first merged the key; None until this place has learned it."""
+    position: Position = START
+    """Where the service entered its zone's own log; ranks those without an order."""
+
+    @property
+    def rank(self) -> ServiceRank:
+        """Sorts merged services by their order, then the others as they were registered.
+
+        Merging draws orders in that same sequence, and thus changes no verdict.
+        """
+        return self.order is None, self.order or 0, self.position, self.key
+
+
+class ServiceId(NamedTuple):
+    kind: str
+    key: str
+
+    def __str__(self) -> str:
+        key = Key.parse(self.key)
+        name = f"{key.namespace}/{key.name}" if key.namespace else key.name
+        return f"{self.kind}: {name} ({f'zone {key.zone}' if key.zone else 'global'})"
+
+
+class Reason(StrEnum):
+    """Why a generator did or did not give a service a name: Kuma's condition reasons."""
+
+    GENERATED = "Generated"
+    COLLISION = "Collision"
+    TEMPLATE_ERROR = "TemplateError"
+
+
+class Refusal(NamedTuple):
+    """A name that cannot be made."""
+
+    reason: Reason
+    message: str
+
+
+class Outcome(NamedTuple):
+    """What one generator did for one service: an entry of `status.hostnameGenerators`."""
+
+    generator: Generator
+    hostname: str | None
+    """None if the template failed. With a collision, the name that was wanted."""
+    reason: Reason
+    message: str
+    winner: ServiceId | None = None
+    """Who holds the name instead; only with a collision."""
+
+    @property
+    def generated(self) -> bool:
+        return self.reason is Reason.GENERATED
+
+
+class DefaultGenerator(NamedTuple):
+    name: str
+    spec: Mapping[str, Any]
+    labels: Mapping[str, str]
+    """Labels to store; the computed ones follow from where it is stored."""
+
+
+def default_global_generators() -> tuple[DefaultGenerator, ...]:
+    """The generators that a global control plane starts with; they name what zones receive."""
+    synced = {labels.ORIGIN: labels.FROM_GLOBAL}
+    kubernetes = synced | {labels.ENV: labels.KUBERNETES}
+    pod = f'{{{{ label "{labels.POD_NAME}" }}}}.{{{{ label "{labels.SERVICE_NAME}" }}}}'
+    return (
+        _default(
+            "synced-mesh-multi-zone-service",
+            "meshMultiZoneService",
+            synced,
+            "{{ .DisplayName }}.mzsvc.mesh.local",
+        ),
+        _default(
+            "synced-kube-mesh-service",
+            "meshService",
+            kubernetes | {labels.IS_HEADLESS: "false"},
+            "{{ .DisplayName }}.{{ .Namespace }}.svc.{{ .Zone }}.mesh.local",
+        ),
+        _default(
+            "synced-headless-kube-mesh-service",
+            "meshService",
+            kubernetes | {labels.IS_HEADLESS: "true"},
+            pod + ".{{ .Namespace }}.svc.{{ .Zone }}.mesh.local",
+        ),
+        _default(
+            "synced-universal-mesh-service",
+            "meshService",
+            synced | {labels.ENV: labels.UNIVERSAL},
+            "{{ .DisplayName }}.svc.{{ .Zone }}.mesh.local",
+        ),
+        _default(
+            "synced-mesh-external-service",
+            "meshExternalService",
+            synced,
+            "{{ .DisplayName }}.extsvc.mesh.local",
+        ),
+    )
+
+
+def default_zone_generators(env: str = labels.UNIVERSAL) -> tuple[DefaultGenerator, ...]:
+    """The generators that a zone starts with; they name what was made in it.
+
+    Kubernetes names its own services, so that there only external ones need a generator.
+    """
+    local = {labels.ORIGIN: labels.FROM_ZONE}
+    external = _default(
+        "local-mesh-external-service",
+        "meshExternalService",
+        local,
+        "{{ .DisplayName }}.extsvc.mesh.local",
+    )
+    universal = _default(
+        "local-universal-mesh-service",
+        "meshService",
+        local,
+        "{{ .DisplayName }}.svc.mesh.local",
+    )
+    return (external, universal) if env == labels.UNIVERSAL else (external,)
+
+
+def _default(
+    name: str, selector: str, match_labels: Mapping[str, str], template: str
+) -> DefaultGenerator:
+    spec = {"selector": {selector: {"matchLabels": dict(match_labels)}}, "template": template}
+    return DefaultGenerator(name, spec, {})
+
+
+def parse_generator(key: Key, record: Record, here: str) -> Generator:
+    """Read a stored generator as the place `here` ("" on global) sees it.
+
+    Raises:
+        InputError: A spec that this build cannot evaluate; one stored by a newer build may be so.
+    """
+    match record.spec:
+        case {"selector": dict(selector), "template": str(text)}:
+            chosen = [(name, value) for name, value in selector.items() if value is not None]
+        case _:
+            raise InputError(f"{key.packed}: not a generator's spec")
+    match chosen:
+        case [(str(field), dict(value))] if field in SELECTORS:
+            match_labels = value.get("matchLabels") or {}
+        case _:
+            raise InputError(f"{key.packed}: not a selector of this build")
+    return Generator(
+        name=labels.synced_name(key, here),
+        key=key.packed,
+        origin=labels.origin(key.zone, here),
+        created_ms=record.created_ms,
+        kind=SELECTORS[field],
+        match_labels=tuple(match_labels.items()),
+        template=Template.parse(text),
+    )
+
+
+def matches(generator: Generator, service_labels: Mapping[str, str]) -> bool:
+    """Whether a service of the generator's kind is selected: every pair is equal."""
+    get = service_labels.get
+    for name, value in generator.match_labels:  # noqa: SIM110 - all() takes three times as long
+        if get(name) != value:
+            return False
+    return True
+
+
+def hostname(generator: Generator, service: ServiceFacts, here: str) -> str | Refusal:
+    """The name that a generator makes for a service that it matches, be it free or not.
+
+    Args:
+        generator: One of the service's kind.
+        service: With its labels as shown at `here`.
+        here: The zone that evaluates; what `.Zone` is for services without a zone.
+    """
+    get = service.labels.get
+    mesh, _, rest = service.key.partition("/")
+    display_name = get(labels.DISPLAY_NAME) or rest.rpartition("/")[2]
+    data = {
+        "DisplayName": display_name,
+        "Namespace": get(labels.NAMESPACE, ""),
+        "Mesh": mesh,
+        "Zone": get(labels.ZONE, here),
+    }
+    # Computing the hash of a name costs more than all the rest, and hardly any template asks.
+    if "Name" in generator.template.fields:
+        data["Name"] = labels.synced_name(Key.parse(service.key), here)
+
+    def label(name: str) -> str:
+        value = get(name)
+        if value is None:
+            raise TemplateError(f"label {name} not found")
+        return value
+
+    try:
+        rendered = generator.template.render(data, {"label": label})
+    except TemplateError as error:
+        return Refusal(Reason.TEMPLATE_ERROR, str(error))
+    if names.is_hostname(rendered):
+        return rendered
+    fault = names.hostname_fault(rendered)
+    return Refusal(Reason.TEMPLATE_ERROR, f'"{rendered}" is not a valid DNS name: {fault}')
+
+
+class _Claim(NamedTuple):
+    """One service's best claim to one hostname. Claims of a kind sort by who wins."""
+
+    generator: GeneratorRank
+    service: ServiceRank
+
+
+# Nearly every hostname is wanted by one service of a kind. It is then the service's key, a string
+# that exists anyway; only a contested one is a list, the winner first.
+_Holders: TypeAlias = dict[str, str | list[_Claim]]
+
+
+class Claims:
+    """Who holds which hostname in one mesh, as one place sees it.
+
+    What a service claims is not stored but derived from its facts again, by whoever knows them:
+    `put` takes the facts before and after a change, and `lookup` must answer every other service's
+    facts as they were last put. Change the table behind `lookup` and call `put` service by service.
+    """
+
+    def __init__(
+        self,
+        here: str,
+        lookup: Callable[[str, str], ServiceFacts],
+        generators: Iterable[Generator] = (),
+    ) -> None:
+        """Start without services.
+
+        Args:
+            here: The zone that evaluates; "" on global.
+            lookup: (kind, packed key) → the facts of a service that was put.
+            generators: Of any kinds, in any order.
+        """
+        self._here = here
+        self._lookup = lookup
+        self._generators = _by_kind(generators)
+        self._holders: dict[str, _Holders] = {kind: {} for kind in KINDS}
+
+    def __len__(self) -> int:
+        """How many hostnames somebody holds; one held in two kinds counts twice."""
+        return sum(map(len, self._holders.values()))
+
+    def hostnames(self) -> Iterator[str]:
+        """Every hostname that somebody holds, once."""
+        for rank, kind in enumerate(KINDS):
+            stronger = [self._holders[other] for other in KINDS[:rank]]
+            for name in self._holders[kind]:
+                if not any(name in holders for holders in stronger):
+                    yield name
+
+    def put(self, old: ServiceFacts | None, new: ServiceFacts | None) -> set[str]:
+        """Take in a new (old is None), changed or removed (new is None) service.
+
+        Returns:
+            The hostnames that have another winner now, or have one only now or no longer.
+        """
+        service = new or old
+        if service is None or old == new:
+            return set()
+        before = self._claims(old) if old is not None else {}
+        if old is not None and new is not None and old.labels == new.labels:
+            # Only its rank is new: every service goes through this when global has merged it.
+            after = {name: claim._replace(service=new.rank) for name, claim in before.items()}
+        else:
+            after = self._claims(new) if new is not None else {}
+        held = {name: self.winner(name) for name in (*before, *after)}
+        holders = self._holders[service.kind]
+        for name, claim in before.items():
+            if after.get(name) != claim:
+                _withdraw(holders, name, claim)
+        for name, claim in after.items():
+            if before.get(name) != claim:
+                self._stake(service.kind, name, claim)
+        return {name for name, winner in held.items() if self.winner(name) != winner}
+
+    def remove(self, service: ServiceFacts) -> set[str]:
+        """`put(service, None)`."""
+        return self.put(service, None)
+
+    def set_generators(
+        self, generators: Iterable[Generator], services: Callable[[str], Iterable[ServiceFacts]]
+    ) -> set[str]:
+        """Evaluate again with other generators, for the kinds whose generators differ.
+
+        Args:
+            generators: All of them.
+            services: kind → the facts of all its services.
+
+        Returns:
+            As `put`.
+        """
+        fresh = _by_kind(generators)
+        changed = [kind for kind in KINDS if fresh[kind] != self._generators[kind]]
+        held = {name: self.winner(name) for kind in changed for name in self._holders[kind]}
+        self._generators = fresh
+        for kind in changed:
+            self._holders[kind] = {}
+            for service in services(kind):
+                for name, claim in self._claims(service).items():
+                    self._stake(kind, name, claim)
+        touched = {name for kind in changed for name in self._holders[kind]}.union(held)
+        return {name for name in touched if self.winner(name) != held.get(name)}
+
+    def winner(self, name: str) -> ServiceId | None:
+        """Who holds a hostname; None if nobody wants it."""
+        for kind in KINDS:
+            holder = self._holders[kind].get(name)
+            if holder is not None:
+                return ServiceId(kind, holder if isinstance(holder, str) else _key(holder[0]))
+        return None
+
+    def outcomes(self, service: ServiceFacts) -> list[Outcome]:
+        """What every generator that selects the service did for it, by the generators' names."""
+        generators = [g for g in self._generators[service.kind] if matches(g, service.labels)]
+        generators.sort(key=lambda generator: generator.name)
+        return [self._outcome(generator, service) for generator in generators]
+
+    def hostnames_of(self, service: ServiceFacts) -> list[str]:
+        """The hostnames that the service holds, the best generator's first, each once."""
+        own = (service.kind, service.key)
+        return [name for name in self._claims(service) if self.winner(name) == own]
+
+    def _outcome(self, generator: Generator, service: ServiceFacts) -> Outcome:
+        name = hostname(generator, service, self._here)
+        if isinstance(name, Refusal):
+            return Outcome(generator, None, name.reason, name.message)
+        winner = self.winner(name)
+        if winner is None or winner == (service.kind, service.key):
+            return Outcome(generator, name, Reason.GENERATED, "")
+        message = f"Hostname collision with {winner}"
+        return Outcome(generator, name, Reason.COLLISION, message, winner)
+
+    def _claims(self, service: ServiceFacts) -> dict[str, _Claim]:
+        """Every hostname that the service wants, with its best claim to it."""
+        found: dict[str, _Claim] = {}
+        for generator in self._generators[service.kind]:
+            if matches(generator, service.labels):
+                name = hostname(generator, service, self._here)
+                if isinstance(name, str) and name not in found:
+                    found[name] = _Claim(generator.rank, service.rank)
+        return found
+
+    def _stake(self, kind: str, name: str, claim: _Claim) -> None:
+        holders = self._holders[kind]
+        holder = holders.get(name)
+        if holder is None:
+            holders[name] = _key(claim)
+        elif isinstance(holder, str):
+            other = self._claims(self._lookup(kind, holder))[name]
+            holders[name] = sorted((other, claim))
+        else:
+            insort(holder, claim)
+
+
+def _withdraw(holders: _Holders, name: str, claim: _Claim) -> None:
+    holder = holders[name]
+    if isinstance(holder, str):
+        del holders[name]
+        return
+    del holder[bisect_left(holder, claim)]
+    if len(holder) == 1:
+        holders[name] = _key(holder[0])
+
+
+def _key(claim: _Claim) -> str:
+    return claim.service[-1]
+
+
+def _by_kind(generators: Iterable[Generator]) -> dict[str, Sequence[Generator]]:
+    """Per kind, the ones that decide first to the front."""
+    ranked = sorted(generators, key=lambda generator: generator.rank)
+    return {kind: tuple(g for g in ranked if g.kind == kind) for kind in KINDS}

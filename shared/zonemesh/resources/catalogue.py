@@ -1,0 +1,24 @@
+"""Every kind there is. A new kind is a module with a `KIND`, and its line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from zonemesh.resources import dataplane, hostnamegenerator, mesh, meshservice, zone
+from zonemesh.resources.kind import Kind
+
+# In the order in which a set of documents can be applied: what others refer to comes first.
+_ALL = (
+    mesh.KIND,
+    zone.KIND,
+    hostnamegenerator.KIND,
+    meshservice.KIND,
+    dataplane.KIND,
+)
+
+KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})
+"""By name (`MeshService`)."""
+
+BY_PATH: Mapping[str, Kind] = MappingProxyType({kind.path: kind for kind in _ALL})
+"""By REST collection (`meshservices`)."""

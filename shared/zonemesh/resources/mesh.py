@@ -1,0 +1,53 @@
+"""Mesh: a space of services that see one another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zonemesh import names
+from zonemesh.resources.kind import Kind, Scope, Spec
+from zonemesh.resources.validation import Node, Violations
+
+MODES = ("Disabled", "Everywhere", "ReachableBackends", "Exclusive")
+
+
+def _validate(spec: Spec, name: str) -> dict[str, Any]:
+    violations = Violations()
+    mesh = Node(spec, "", violations)
+    violations.name(names.mesh_name_fault(name))
+    mesh.strings("skipCreatingInitialPolicies")
+    _validate_version_2(mesh)
+    violations.raise_if_any()
+    return mesh.copy()
+
+
+def _validate_version_2(mesh: Node) -> None:
+    """What Kuma 2 keeps in a Mesh. Sections without a meaning here are kept as they are."""
+    if (services := mesh.node("meshServices")) is not None:
+        services.choice("mode", MODES)
+    networking = mesh.node("networking")
+    outbound = networking.node("outbound") if networking is not None else None
+    if outbound is not None:
+        outbound.boolean("passthrough")
+    if (routing := mesh.node("routing")) is not None:
+        routing.boolean("zoneEgress")
+        routing.boolean("localityAwareLoadBalancing")
+        routing.boolean("defaultForbidMeshExternalServiceAccess")
+    for section in ("mtls", "constraints", "logging", "metrics", "tracing"):
+        mesh.node(section)
+
+
+KIND = Kind(
+    name="Mesh",
+    path="meshes",
+    short="m",
+    singular="Mesh",
+    plural="Meshes",
+    scope=Scope.GLOBAL,
+    flat=True,
+    validate=_validate,
+    by_global=True,
+    by_zone=False,
+    down=True,
+    hashed=False,
+)
