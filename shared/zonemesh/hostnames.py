@@ -228,7 +228,7 @@ def parse_generator(key: Key, record: Record, here: str) -> Generator:
 def matches(generator: Generator, service_labels: Mapping[str, str]) -> bool:
     """Whether a service of the generator's kind is selected: every pair is equal."""
     get = service_labels.get
-    for name, value in generator.match_labels:  # noqa: SIM110 - all() takes three times as long
+    for name, value in generator.match_labels:  # noqa: SIM110 - all() takes twice as long
         if get(name) != value:
             return False
     return True
