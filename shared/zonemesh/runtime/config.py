@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 import yaml
+
 from zonemesh.errors import ConfigError
 from zonemesh.runtime import values
 
@@ -39,7 +40,7 @@ class _Setting(NamedTuple):
     kuma_env: tuple[str, ...] = ()
 
 
-def setting(  # noqa: PLR0913 -- keyword-only facets of one declaration
+def setting(
     default: Any = MISSING,
     *,
     key: str | None = None,

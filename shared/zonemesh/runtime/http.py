@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
+
 from zonemesh.errors import ConfigError
 from zonemesh.runtime import metrics
 

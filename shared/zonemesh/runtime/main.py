@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 import uvloop
+
 from zonemesh.errors import ConfigError, MeshError
 
 log = structlog.get_logger(__name__)

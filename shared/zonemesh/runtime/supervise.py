@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
+
 from zonemesh.errors import UnavailableError
 
 log = structlog.get_logger(__name__)

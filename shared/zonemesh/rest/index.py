@@ -1,0 +1,69 @@
+"""What the server says about itself: `/`, `/_resources`, `/config`, `/who-am-i`, `/_state`."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from aiohttp import web
+
+from zonemesh.resources.kind import Kind
+from zonemesh.rest import answer
+from zonemesh.rest.api import API, Api
+
+KUMA_VERSION = "2.14.3"
+"""The Kuma whose API this is; kumactl compares it with its own and warns where they differ."""
+
+_HOSTNAME = socket.gethostname()
+
+
+async def get_index(request: web.Request) -> web.Response:
+    """`/`: kumactl adds a control plane only if the product is called Kuma."""
+    api = request.app[API]
+    return answer.json(
+        {
+            "hostname": _HOSTNAME,
+            "product": "Kuma",
+            "tagline": "Kuma",
+            "version": KUMA_VERSION,
+            "instanceId": api.instance,
+            "clusterId": api.cluster,
+            "gui": str(request.url.with_path("/gui")),
+            "basedOnKuma": KUMA_VERSION,
+            "zonemesh": api.version,
+        }
+    )
+
+
+async def get_resources(request: web.Request) -> web.Response:
+    """`/_resources`: the catalogue, sorted by name."""
+    api = request.app[API]
+    kinds = sorted(api.kinds.values(), key=lambda kind: kind.name)
+    return answer.json({"resources": [_described(api, kind) for kind in kinds]})
+
+
+async def get_config(request: web.Request) -> web.Response:
+    return answer.json(request.app[API].config_dump)
+
+
+async def get_who_am_i(_: web.Request) -> web.Response:
+    """Everyone who reaches this port is its administrator: there are no users."""
+    return answer.json({"name": "mesh-system:admin", "groups": ["mesh-system:admin"]})
+
+
+async def get_state(request: web.Request) -> web.Response:
+    """`/_state`: cursors, hashes and lag of this replica."""
+    return answer.json(request.app[API].backend.describe())
+
+
+def _described(api: Api, kind: Kind) -> dict[str, Any]:
+    return {
+        "name": kind.name,
+        "path": kind.path,
+        "scope": kind.scope,
+        "readOnly": not api.writable(kind),
+        "includeInFederation": kind.down and not kind.read_only,
+        "singularDisplayName": kind.singular,
+        "pluralDisplayName": kind.plural,
+        "shortName": kind.short,
+    }
