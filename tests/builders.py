@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiohttp.test_utils import TestClient, TestServer
+
 from zonemesh.errors import MeshError
 from zonemesh.model import Key, Position, Record
+from zonemesh.resources import catalogue
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Delete, Found, Put, Written
+from zonemesh.rest.routes import make_app
 
 NOW_MS = 1_790_000_000_000
 """2026-09-21T14:13:20Z."""
@@ -123,3 +128,24 @@ def mesh_service(name: str = "redis", mesh: str = "default", **labels: str) -> d
             "ports": [{"port": 6379, "targetPort": 6379}],
         },
     }
+
+
+@asynccontextmanager
+async def rest_client(backend: FakeBackend, **options: Any) -> AsyncGenerator[TestClient[Any, Any]]:
+    """The API over a real socket."""
+    app = make_app(
+        backend,
+        catalogue=options.pop("catalogue", catalogue.KINDS),
+        config_dump=options.pop("config_dump", {"mode": "zone"}),
+        version="0.1.0",
+        **options,
+    )
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+def with_mesh(backend: FakeBackend, mesh: str = "default") -> FakeBackend:
+    """The backend, a mesh in it."""
+    zone = "" if backend.federated else backend.zone
+    backend.add("Mesh", Key("", zone, "", mesh), {})
+    return backend
