@@ -93,6 +93,13 @@ def test_what_is_shown_and_put_again_is_stored_as_before(client: dict[str, str])
     assert labels.stored(labels.shown(SERVICE, REDIS, kept, "west")) == kept
 
 
+def test_only_what_a_reader_could_not_compute_is_stored() -> None:
+    universal = labels.computed(SERVICE, REDIS, "west")
+
+    assert labels.stored(universal | {"team": "a"}) == {"team": "a"}
+    assert labels.stored({"kuma.io/env": "kubernetes"}) == {"kuma.io/env": "kubernetes"}
+
+
 def test_names_are_hashed_where_a_resource_was_not_made() -> None:
     key = Key("default", "zone-1", "", "redis")
 

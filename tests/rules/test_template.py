@@ -47,6 +47,7 @@ def render(text: str) -> str:
         ("a {{ .Zone -}} b", "a westb"),
         ('a {{- " " -}} b', "a b"),
         ("{{ .Zone -}} {{- .Zone }}", "westwest"),
+        ("{{ .Zone -}} a {{ .Zone }}", "westa west"),
         # comments
         ("a{{/* }} */}}b", "ab"),
         ("a {{- /* x */ -}} b", "ab"),
