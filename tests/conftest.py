@@ -1,0 +1,42 @@
+"""Fixtures and settings that every folder of tests shares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
+
+from tests.redis_server import RedisServer, running
+
+# `ci` repeats the same examples, so that no change fails by luck; no deadline on two noisy cores.
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("nightly", deadline=None, print_blob=True, max_examples=1_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+# Synchronous: an async fixture can then fetch it with `request.getfixturevalue`.
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The demo's choice of server (PATH, else the wheel's), one per xdist worker."""
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The session's server, emptied."""
+    assert redis_server.command("FLUSHALL") == b"+OK\r\n"
+    return redis_server.url
+
+
+@pytest.fixture
+def no_blocking() -> Iterator[BlockBuster]:
+    """Within this test, a blocking call on the event loop raises `BlockingError`."""
+    with blockbuster_ctx() as blocker:
+        # redis-py reads its own version from disk on every new connection.
+        for function in blocker.functions.values():
+            function.can_block_in("redis/utils.py", "get_lib_version")
+        yield blocker
