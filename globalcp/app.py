@@ -1,0 +1,204 @@
+"""The composition root of globalcp: the only place that makes adapters and ties parts together."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from globalcp import metrics as global_metrics
+from globalcp.backend import GlobalBackend
+from globalcp.config import GlobalConfig
+from globalcp.leader import GlobalPlane
+from globalcp.state import Begin, GlobalState
+from zonemesh import __version__
+from zonemesh.errors import UnavailableError
+from zonemesh.log.clock import Clock
+from zonemesh.log.copykeeper import CopyKeeper, CopyLog
+from zonemesh.log.follower import Follower
+from zonemesh.log.leadership import Leadership
+from zonemesh.log.port import Lease, Store
+from zonemesh.log.redis import RedisStore
+from zonemesh.log.snapshotter import Snapshotter
+from zonemesh.log.sqlite import SqliteLog
+from zonemesh.members import Members
+from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.routes import make_app
+from zonemesh.runtime import http, metrics
+from zonemesh.runtime.plane import check_redis, freeze_as_it_grows, lock, make_data_dir, run_until
+from zonemesh.runtime.supervise import Component
+from zonemesh.wire import Sealed
+
+GLOBAL_LOG = "global"
+LAG_MAX_S = 5.0
+"""A standby further behind than this is not ready: it would answer with the past."""
+
+log = structlog.get_logger()
+
+
+class Replica:
+    """One global replica, wired; knows nothing of sockets or signals (simulation runs it too)."""
+
+    def __init__(
+        self,
+        config: GlobalConfig,
+        store: Store,
+        disk: CopyLog,
+        *,
+        clock: Clock,
+        url: str,
+        knows_mesh: bool,
+    ) -> None:
+        self.clock = clock
+        self.state = GlobalState()
+        registry = self.state.registry
+        members = Members()
+        registry.add_index(members)
+        self.target = store.log(GLOBAL_LOG)
+        self.copy = CopyKeeper(disk, registry)
+        self._knows_mesh = knows_mesh
+        self.entries = 0
+        self.bytes = 0
+        self.follower = Follower(
+            self.target,
+            registry,
+            clock=clock,
+            on_entries=self._applied,
+            on_replaced=self._replaced,
+        )
+        self.snapshotter = Snapshotter(
+            self.target,
+            registry,
+            entries=config.snapshots.entries,
+            size=config.snapshots.bytes,
+            on_snapshot=self._snapshot_kept,
+        )
+        self.plane = GlobalPlane(
+            store,
+            self.state,
+            self.snapshotter,
+            clock=clock,
+            begin=Begin(
+                config.settings,
+                skip_mesh=config.defaults.skip_mesh_creation,
+                skip_generators=config.defaults.skip_hostname_generators,
+            ),
+            heartbeat_s=config.heartbeat,
+            knows_mesh=lambda: self._knows_mesh,
+            on_committed=self._applied,
+        )
+        self.leadership = Leadership(
+            self.target,
+            registry,
+            self.follower,
+            self.plane,
+            lease=Lease(writer=secrets.token_hex(8), url=url),
+            clock=clock,
+        )
+        self.backend = GlobalBackend(self.state, members, self.follower, lambda: self.leadership)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ready(self) -> str | None:
+        """Why this replica should not be asked, or None."""
+        if self.state.registry.incarnation == "":
+            return "global's log has not been read yet"
+        if self.follower.halted is not None:
+            return f"stopped following the log: {self.follower.halted}"
+        writer = self.leadership.writer
+        if writer is not None:
+            blocked_s = writer.blocked_s
+            return (
+                f"Redis takes no entry since {blocked_s:.1f} s" if blocked_s > LAG_MAX_S else None
+            )
+        lag_s = self.follower.lag_s
+        if lag_s is None or lag_s > LAG_MAX_S:
+            return f"behind the leader by {lag_s if lag_s is None else round(lag_s, 1)} s"
+        return None
+
+    def components(self) -> Mapping[str, Component]:
+        return {"copy": self.copy.run, "leadership": self.leadership.run}
+
+    def _applied(self, entries: Sequence[Sealed]) -> None:
+        self._knows_mesh = True
+        self.entries += len(entries)
+        self.bytes += sum(len(sealed.data) for sealed in entries)
+        self.copy.applied(entries)
+        self.backend.applied()
+        if entries[-1].entry.note.get("resign"):
+            self.leadership.resignation_seen()
+
+    def _replaced(self) -> None:
+        self._knows_mesh = True
+        self.copy.replaced()
+        self.backend.applied()
+
+    def _snapshot_kept(self, cursors: Mapping[str, Any]) -> None:
+        task = asyncio.ensure_future(self._trim(cursors))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _trim(self, cursors: Mapping[str, Any]) -> None:
+        try:
+            await self.plane.trim_up(cursors)
+        except UnavailableError as error:
+            log.info("trim_postponed", error=str(error))
+
+
+async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
+    """Run one global replica until `stop` is set, then resign and leave.
+
+    Raises:
+        ConfigError: Something that an operator must change.
+    """
+    make_data_dir(config.data_dir)
+    clock = Clock()
+    registry = metrics.new_registry()
+    stall = metrics.LoopStall(registry)
+    store = RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
+    try:
+        await lock(disk, config.data_dir, secrets.token_hex(8))
+        known = await disk.head() is not None
+        address = config.api_server.http
+        url = address.advertised_url or f"http://{address.address}:{address.port}"
+        replica = Replica(config, store, disk, clock=clock, url=url, knows_mesh=known)
+        global_metrics.register(
+            registry,
+            replica.state,
+            replica.follower,
+            replica.leadership,
+            replica.snapshotter,
+            replica.plane.counts,
+            lambda: (replica.entries, replica.bytes),
+        )
+        app = make_app(
+            replica.backend,
+            catalogue=KINDS,
+            config_dump=config_dump,
+            version=__version__,
+            read_only=config.api_server.read_only,
+        )
+        diagnostics = http.make_diagnostics(registry, ready={"log": replica.ready})
+        async with (
+            http.serving(
+                diagnostics,
+                config.diagnostics.address,
+                config.diagnostics_port,
+                name="diagnostics",
+            ),
+            http.serving(app, address.address, address.port, name="rest"),
+        ):
+            components = {
+                **replica.components(),
+                "redis_check": lambda: check_redis(store),
+                "stall": stall.run,
+                "heap": lambda: freeze_as_it_grows(replica.state.registry.__len__),
+            }
+            await run_until(components, stop, replica.leadership)
+            await replica.copy.flush()
+    finally:
+        await disk.close()
+        await store.close()

@@ -1,0 +1,191 @@
+"""What the REST layer reads from and writes to on a global replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from globalcp.state import GlobalState, Seen, up_log
+from zonemesh import status
+from zonemesh.errors import MeshError, UnavailableError
+from zonemesh.ipam import Binding, vip_kind
+from zonemesh.log.follower import Follower
+from zonemesh.log.leadership import Leadership
+from zonemesh.log.writer import cursors_note
+from zonemesh.members import Members, selector_term, selects
+from zonemesh.model import Key, Position, Record
+from zonemesh.resources.kind import Kind
+from zonemesh.rest.backend import Delete, Found, NotLeaderError, Put, Written
+
+WRITE_TIMEOUT_S = 10.0
+_MESH = "Mesh"
+
+
+class GlobalBackend:
+    """`rest.backend.Backend` over a replica's registry; writes go through the leader's writer."""
+
+    on_global = True
+    zone = ""
+    federated = False
+
+    def __init__(
+        self,
+        state: GlobalState,
+        members: Members,
+        follower: Follower,
+        leadership: Callable[[], Leadership],
+    ) -> None:
+        self._state = state
+        self._members = members
+        self._follower = follower
+        self._leadership = leadership
+        self._applied = asyncio.Event()
+
+    def get(self, kind: Kind, key: Key) -> Record | None:
+        packed = self._state.registry.get(kind.name, key.packed)
+        return None if packed is None else Record.unpack(packed)
+
+    def keys(self, kind: Kind, mesh: str | None) -> Iterable[str]:
+        table = self._state.registry.table(kind.name)
+        if mesh is None:
+            return table
+        return (key for key in table if key.startswith(f"{mesh}/"))
+
+    def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
+        yield "", ""
+        for zone in self._state.zones():
+            yield zone, ""
+
+    def mesh_exists(self, mesh: str) -> bool:
+        return self._state.registry.get(_MESH, Key("", "", "", mesh).packed) is not None
+
+    def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
+        if kind.name != "MeshService":
+            return None
+        packed = self._state.registry.get(vip_kind(kind.name), found.key.packed)
+        return status.mesh_service(
+            binding=None if packed is None else Binding.unpack(packed),
+            outcomes=(),
+            members=self._selected(found),
+            connected=0,
+            shortage=self._state.shortages.get((kind.name, found.key.zone)),
+        )
+
+    def _selected(self, found: Found) -> list[tuple[str, Record]]:
+        selector = found.record.spec.get("selector") or {}
+        term = selector_term(found.key.packed, selector)
+        members = []
+        for key in () if term is None else self._members.of(term):
+            packed = self._state.registry.get("Dataplane", key)
+            record = None if packed is None else Record.unpack(packed)
+            if record is not None and selects(selector, key.rpartition("/")[2], record):
+                members.append((key, record))
+        return members
+
+    def insight(self, zone: str) -> Mapping[str, Any] | None:
+        seen = Seen.of(self._state.registry, zone)
+        return None if seen is None else zone_insight(zone, seen, self._lag_s(zone, seen))
+
+    def _lag_s(self, zone: str, seen: Seen) -> float | None:
+        """Age of what is merged of a zone: its clock until its last entry, global's log since."""
+        silent_ms = self._state.registry.log_time_ms - seen.last_ms
+        own_lag_s = self._follower.lag_s
+        leading = self._leadership().writer is not None
+        hop_s = 0.0 if leading or own_lag_s is None else own_lag_s
+        return round(max(0, silent_ms) / 1000 + hop_s, 3)
+
+    async def write(self, items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:
+        writer = self._leadership().writer
+        if writer is None:
+            raise NotLeaderError("this replica does not lead")
+        waiting = [writer.enqueue(item) for item in items]
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                return await asyncio.gather(*waiting)
+        except TimeoutError as error:
+            raise UnavailableError(
+                "the log has not taken this write in time; it may still be committed"
+            ) from error
+
+    def leader_url(self) -> str | None:
+        leadership = self._leadership()
+        if leadership.writer is not None:
+            return None
+        return leadership.leading_url or ""
+
+    async def wait_applied(self, position: Position, *, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._state.registry.position < position:
+                    await self._applied.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def applied(self) -> None:
+        """Told after entries were applied: wakes whoever waits for a position."""
+        applied, self._applied = self._applied, asyncio.Event()
+        applied.set()
+
+    def describe(self) -> Mapping[str, Any]:
+        registry = self._state.registry
+        return {
+            "cursor": str(registry.cursor),
+            "digest": registry.digest,
+            "parts": {f"{kind}/{zone}": value for (kind, zone), value in registry.parts().items()},
+            "cursors": cursors_note(registry.cursors),
+            "log_time_ms": registry.log_time_ms,
+            "lag_s": self._follower.lag_s,
+            "leader": self._leadership().writer is not None,
+            "leader_url": self._leadership().leading_url,
+            "records": {kind: len(table) for kind, table in registry.tables.items() if table},
+            "zones": {
+                zone: {"online": seen.online, "cursor": str(registry.cursors.get(up_log(zone), ""))}
+                for zone in self._state.zones()
+                if (seen := Seen.of(registry, zone)) is not None
+            },
+        }
+
+
+def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
+    """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`."""
+    counters = {
+        "responsesSent": str(seen.records),
+        "responsesAcknowledged": str(seen.records),
+        "responsesRejected": str(seen.rejected + seen.conflicts),
+    }
+    subscription: dict[str, Any] = {
+        "id": seen.uid or zone,
+        "globalInstanceId": "globalcp",
+        "zoneInstanceId": seen.uid,
+        "connectTime": rfc3339(seen.connected_ms),
+        "status": {
+            "lastUpdateTime": rfc3339(seen.updated_ms or seen.connected_ms),
+            "total": counters,
+            "stat": {},
+        },
+        "version": {"kumaCp": {"version": seen.version, "kumaCpGlobalCompatible": True}},
+        "config": '{"store":{"type":"log"}}',
+    }
+    if not seen.online and seen.disconnected_ms is not None:
+        subscription["disconnectTime"] = rfc3339(seen.disconnected_ms)
+    return {
+        "subscriptions": [subscription],
+        "zonemesh": {
+            "online": seen.online,
+            "uid": seen.uid,
+            "url": seen.url,
+            "lagSeconds": lag_s,
+            "zoneLagSeconds": None if seen.lag_ms is None else seen.lag_ms / 1000,
+            "entries": seen.entries,
+            "records": seen.records,
+            "rejectedRecords": seen.rejected,
+            "bindingConflicts": seen.conflicts,
+        },
+    }
+
+
+def rfc3339(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")

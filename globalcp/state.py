@@ -1,0 +1,478 @@
+"""What the global control plane decides: inputs and state in, changes out. No clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import msgpack
+
+from zonemesh.draft import Draft
+from zonemesh.errors import ConflictError, MeshError, NotFoundError, PoolExhaustedError, WireError
+from zonemesh.hostnames import default_global_generators
+from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
+from zonemesh.log.writer import Decision, Now
+from zonemesh.model import Change, Cursor, Key, Position, Record, zone_of
+from zonemesh.registry import Registry, difference
+from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.backend import Delete, Put, Written
+from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
+from zonemesh.travel import SEEN, VERDICT, accepted_from_zone
+from zonemesh.wire import Sealed
+
+ENTRY_BYTES = 600 << 10
+"""What one decision may fill. The last up entry taken in (256 KiB at most, and what is added to it)
+must still fit into the entry of 1 MiB."""
+DEFAULT_MESH = "default"
+
+
+def up_log(zone: str) -> str:
+    return f"zone:{zone}:up"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a zone said of itself in its newest heartbeat, and where its stream was read to."""
+
+    cursor: Cursor
+    uid: str
+    time_ms: int
+    lag_ms: int | None = None
+    url: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Entries of one zone's up stream, in order, following what was merged before."""
+
+    zone: str
+    entries: Sequence[Sealed]
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """A zone's whole state, from a snapshot of its up stream: merged by difference."""
+
+    zone: str
+    tables: Mapping[str, Mapping[str, bytes]]
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A heartbeat is due. `moved`: zones heard from since the last one."""
+
+    note: Mapping[str, Any]
+    moved: Mapping[str, Report] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A term begins: what must be there is put if it is not."""
+
+    settings: Settings
+    skip_mesh: bool = False
+    skip_generators: bool = False
+
+
+Input = Put | Delete | Merge | Replace | Tick | Begin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What global knows about a zone's control plane (`zone.seen`)."""
+
+    uid: str
+    last_ms: int
+    """Global's log time when the zone was last heard from."""
+    online: bool
+    connected_ms: int
+    """Wall time since when it has been online without a break."""
+    disconnected_ms: int | None = None
+    updated_ms: int = 0
+    """Zone's wall time of its last merged entry."""
+    lag_ms: int | None = None
+    """Age of what the zone itself had applied of global's log, by its own report."""
+    entries: int = 0
+    records: int = 0
+    rejected: int = 0
+    """Records that were not taken: malformed, of a foreign zone, of a kind that zones may not own."""
+    conflicts: int = 0
+    """Bindings refused since another zone owns the address."""
+    url: str = ""
+    version: str = ""
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb({name: getattr(self, name) for name in self.__slots__})
+        return packed
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> Self:
+        fields = msgpack.unpackb(payload)
+        return cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
+
+    @classmethod
+    def of(cls, registry: Registry | Draft, zone: str) -> Self | None:
+        packed = registry.get(SEEN, zone_key(zone))
+        return None if packed is None else cls.unpack(packed)
+
+
+class GlobalState:
+    """Global's registry with the indexes that decisions need."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
+        for ledger in self.ledgers.values():
+            self.registry.add_index(ledger)
+        self.unserved: set[str] = set()
+        """Zones whose stock of free addresses is to be looked at in the next decision."""
+        self.shortages: dict[tuple[str, str], str] = {}
+        """(pool, zone) -> why no block could be leased, as of the last try."""
+
+    @property
+    def settings(self) -> Settings:
+        packed = self.registry.get(SETTINGS, GLOBAL_KEY)
+        return Settings() if packed is None else Settings.unpack(packed)
+
+    def zones(self) -> list[str]:
+        return sorted(zone_of(key) for key in self.registry.table(SEEN))
+
+    def decide(self, inputs: Sequence[Input], now: Now) -> Decision:
+        """Decide the next entry; consumes as many inputs as fit into one."""
+        return _Deciding(self, now).run(inputs)
+
+    def of_zone(self, zone: str) -> dict[str, dict[str, bytes]]:
+        """Everything merged from a zone, by kind and key."""
+        return {
+            kind: found
+            for kind, table in self.registry.tables.items()
+            if accepted_from_zone(kind)
+            and (found := {key: each for key, each in table.items() if zone_of(key) == zone})
+        }
+
+
+class _Deciding:
+    """One decision in the making."""
+
+    def __init__(self, state: GlobalState, now: Now) -> None:
+        self._state = state
+        self._now = now
+        self._draft = Draft(state.registry)
+        self._decision = Decision()
+        self._settings = state.settings
+        self._new_zones: set[str] = set()
+        self._handlers: dict[type, Callable[[Any], Any]] = {
+            Put: self._put,
+            Delete: self._delete,
+            Merge: self._merge,
+            Replace: self._replace,
+            Tick: self._tick,
+            Begin: self._begin,
+        }
+
+    def run(self, inputs: Sequence[Input]) -> Decision:
+        decision = self._decision
+        for item in inputs:
+            try:
+                outcome: Any = self._handlers[type(item)](item)
+            except MeshError as error:
+                outcome = error
+            decision.outcomes.append(outcome)
+            decision.consumed += 1
+            if self._draft.bytes >= ENTRY_BYTES or isinstance(item, Replace):
+                break
+        self._lease()
+        decision.changes = self._draft.changes()
+        return decision
+
+    # Writes of users
+
+    def _put(self, item: Put) -> Written:
+        key = item.key.packed
+        packed = self._draft.get(item.kind, key)
+        old = None if packed is None else Record.unpack(packed)
+        if old is not None and old.labels == item.labels and old.spec == item.spec:
+            return Written(created=False, position=self._state.registry.position)
+        record = Record(
+            created_ms=self._now.wall_ms if old is None else old.created_ms,
+            modified_ms=self._now.wall_ms,
+            labels=item.labels,
+            spec=item.spec,
+        )
+        self._draft.set(item.kind, key, record.pack())
+        return self._written(created=old is None)
+
+    def _delete(self, item: Delete) -> Written:
+        if not self._draft.set(item.kind, item.key.packed, None):
+            raise NotFoundError(f"{item.kind} {item.key.name} does not exist")
+        if item.kind == "Zone":
+            self._forget_zone(item.key.name)
+        return self._written(created=False)
+
+    def _written(self, *, created: bool) -> Written:
+        term, seq = self._state.registry.position
+        return Written(created, Position(term, seq + 1))  # the entry being decided
+
+    def _forget_zone(self, zone: str) -> None:
+        """Remove what an offline zone brought; its blocks are leased again last."""
+        seen = Seen.of(self._draft, zone)
+        if seen is not None and seen.online:
+            raise ConflictError(
+                "unable to delete Zone, Zone CP is still connected, please shut it down first"
+            )
+        for kind, table in self._state.of_zone(zone).items():
+            for key in table:
+                self._draft.set(kind, key, None)
+        self._draft.set(SEEN, zone_key(zone), None)
+        for key, packed in self._state.registry.table(BLOCK).items():
+            if zone_of(key) == zone:
+                self._draft.set(BLOCK, key, Block.unpack(packed)._replace(retired=True).pack())
+
+    # Zones
+
+    def _merge(self, item: Merge) -> None:
+        self._meet(item.zone, item.report)
+        counts = _Counts()
+        for sealed in item.entries:
+            if self._merged(item.zone, Cursor(sealed.entry.incarnation, sealed.entry.position)):
+                continue  # read twice, after the reader was restarted: in effect exactly once
+            counts.entries += 1
+            for change in sealed.entry.changes:
+                self._take(item.zone, change, counts)
+        self._heard(item.zone, item.report, counts)
+
+    def _merged(self, zone: str, cursor: Cursor) -> bool:
+        """Whether what stands at a place of a zone's stream is in the state already."""
+        name = up_log(zone)
+        at = self._decision.src.get(name) or self._state.registry.cursors.get(name)
+        return (
+            at is not None
+            and at.incarnation == cursor.incarnation
+            and cursor.position <= at.position
+        )
+
+    def _replace(self, item: Replace) -> bool:
+        """Merge by difference; True once the whole of it is in (else submit it again).
+
+        Bounded: a large difference takes several entries, of which only the last moves the cursor,
+        and every try starts from what is merged by then, so that it can be redone by anyone.
+        """
+        self._meet(item.zone, item.report)
+        counts = _Counts()
+        before = self._state.of_zone(item.zone)
+        for change in difference(_unordered(before), _unordered(item.tables)):
+            if self._draft.bytes >= ENTRY_BYTES:
+                self._heard(item.zone, None, counts)
+                return False
+            self._take(item.zone, change, counts)
+        self._heard(item.zone, item.report, counts)
+        return True
+
+    def _take(self, zone: str, change: Change, counts: _Counts) -> None:
+        """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
+        kind, key, payload = change
+        try:
+            if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
+                raise WireError(f"{kind} {key} is not zone {zone}'s to write")
+            pool = pool_of(kind)
+            if pool is not None:
+                payload = self._binding(zone, kind, pool, key, payload, counts)
+            elif payload is not None and kind in KINDS:
+                Record.unpack(payload)
+        except WireError as error:
+            counts.rejected += 1
+            self._decision.note.setdefault("rejected", []).append([zone, kind, key, str(error)])
+            return
+        if self._draft.set(kind, key, payload):
+            counts.records += 1
+
+    def _binding(
+        self, zone: str, kind: str, pool: str, key: str, payload: bytes | None, counts: _Counts
+    ) -> bytes | None:
+        """A zone's binding with the order that global keeps beside it, its address checked."""
+        if payload is None:
+            return None
+        binding = Binding.unpack(payload)
+        present = self._draft.get(kind, key)
+        order = None if present is None else Binding.unpack(present).order
+        if order is None:
+            order = binding.order
+        if order is None:
+            order = self._draft.draw("order")
+        if binding.address is not None and not self._allowed(zone, pool, binding.address):
+            counts.conflicts += 1
+            verdict = msgpack.packb((pool, binding.address))
+            self._draft.set(VERDICT, key, verdict)
+            binding = binding._replace(address=None)
+        elif self._draft.get(VERDICT, key) is not None:
+            self._draft.set(VERDICT, key, None)
+        return binding._replace(order=order).pack()
+
+    def _allowed(self, zone: str, pool: str, address: int) -> bool:
+        """Whether a zone may use an address; a block that nobody holds is granted by the use."""
+        ledger = self._state.ledgers.get(pool)
+        if ledger is None:
+            return True
+        owner = ledger.owner(address)
+        if owner is not None:
+            return owner == zone
+        for first, size in self._settings.pool(pool).blocks():
+            if first <= address < first + size:
+                return self._claim(zone, pool, Block(first, size, self._now.wall_ms))
+        return False
+
+    def _claim(self, zone: str, pool: str, block: Block) -> bool:
+        for kind_key, packed in self._drafted_blocks():
+            if Block.unpack(packed).first == block.first:
+                return zone_of(kind_key) == zone
+        number = len(self._state.ledgers[pool].blocks(zone)) + len(self._draft.touched(BLOCK))
+        key = Key("", zone, pool, f"claim-{block.first}-{number}").packed
+        self._draft.set(BLOCK, key, block.pack())
+        return True
+
+    def _drafted_blocks(self) -> Iterator[tuple[str, bytes]]:
+        for key in self._draft.touched(BLOCK):
+            packed = self._draft.get(BLOCK, key)
+            if packed is not None:
+                yield key, packed
+
+    def _meet(self, zone: str, report: Report) -> None:
+        """A zone is known from its first entry on."""
+        key = Key("", "", "", zone).packed
+        if self._draft.get("Zone", key) is None:
+            record = Record(created_ms=self._now.wall_ms, modified_ms=self._now.wall_ms)
+            self._draft.set("Zone", key, record.pack())
+        if Seen.of(self._draft, zone) is None:
+            self._new_zones.add(zone)
+            seen = Seen(
+                uid=report.uid,
+                last_ms=self._now.log_time_ms,
+                online=True,
+                connected_ms=self._now.wall_ms,
+            )
+            self._draft.set(SEEN, zone_key(zone), seen.pack())
+
+    def _heard(self, zone: str, report: Report | None, counts: _Counts) -> None:
+        """Note that a zone was heard from, and move its cursor if there is one to move to."""
+        seen = Seen.of(self._draft, zone)
+        assert seen is not None
+        came_back = not seen.online
+        changed = Seen(
+            uid=report.uid if report else seen.uid,
+            last_ms=self._now.log_time_ms,
+            online=True,
+            connected_ms=self._now.wall_ms if came_back else seen.connected_ms,
+            updated_ms=report.time_ms if report else seen.updated_ms,
+            lag_ms=report.lag_ms if report else seen.lag_ms,
+            entries=seen.entries + counts.entries,
+            records=seen.records + counts.records,
+            rejected=seen.rejected + counts.rejected,
+            conflicts=seen.conflicts + counts.conflicts,
+            url=report.url if report and report.url else seen.url,
+            version=report.version if report and report.version else seen.version,
+        )
+        self._draft.set(SEEN, zone_key(zone), changed.pack())
+        if report is not None and not self._merged(zone, report.cursor):
+            self._decision.src[up_log(zone)] = report.cursor
+        if counts.records:
+            self._state.unserved.add(zone)
+
+    def _lease(self) -> None:
+        """Keep zones in stock: those new in this entry, and those that the last ones drew on."""
+        state = self._state
+        due = sorted(self._new_zones | (state.unserved - self._touched_zones()))
+        state.unserved -= set(due)
+        for zone in due:
+            for pool, ledger in state.ledgers.items():
+                self._lease_to(zone, pool, ledger)
+        # Bindings of this very entry count only once it is applied.
+        self._decision.more = self._decision.more or bool(state.unserved)
+
+    def _touched_zones(self) -> set[str]:
+        return {
+            zone_of(key)
+            for pool in self._state.ledgers
+            for key in self._draft.touched(f"vip.{pool}")
+        }
+
+    def _lease_to(self, zone: str, pool: str, ledger: Ledger) -> None:
+        try:
+            granted = grants(
+                self._settings.pool(pool),
+                ledger,
+                zone,
+                now_ms=self._now.wall_ms,
+                log_time_ms=self._now.log_time_ms,
+                quarantine_ms=self._settings.quarantine_ms,
+            )
+        except PoolExhaustedError as error:
+            self._state.shortages[pool, zone] = str(error)
+            return
+        self._state.shortages.pop((pool, zone), None)
+        for key, block in granted:
+            self._draft.set(BLOCK, key, block.pack())
+
+    # Time
+
+    def _tick(self, item: Tick) -> None:
+        self._decision.note.update(item.note)
+        for zone, report in item.moved.items():
+            if Seen.of(self._draft, zone) is None:
+                self._meet(zone, report)
+            self._heard(zone, report, _Counts())
+        after_ms = self._settings.offline_after_ms
+        for key, packed in self._state.registry.table(SEEN).items():
+            zone = zone_of(key)
+            seen = Seen.unpack(packed)
+            silent_ms = self._now.log_time_ms - seen.last_ms
+            if zone in item.moved or not seen.online or silent_ms < after_ms:
+                continue
+            gone = {name: getattr(seen, name) for name in Seen.__slots__}
+            gone |= {"online": False, "disconnected_ms": self._now.wall_ms}
+            self._draft.set(SEEN, key, Seen(**gone).pack())
+
+    def _begin(self, item: Begin) -> None:
+        self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())
+        self._settings = item.settings
+        if not item.skip_mesh:
+            self._default("Mesh", DEFAULT_MESH, {}, {})
+        if not item.skip_generators:
+            for name, spec, labels in default_global_generators():
+                self._default("HostnameGenerator", name, labels, spec)
+        self._state.unserved.update(self._state.zones())
+
+    def _default(
+        self, kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str, Any]
+    ) -> None:
+        key = Key("", "", "", name).packed
+        if self._draft.get(kind, key) is None:
+            now_ms = self._now.wall_ms
+            record = Record(created_ms=now_ms, modified_ms=now_ms, labels=labels, spec=spec)
+            self._draft.set(kind, key, record.pack())
+
+
+@dataclass(slots=True)
+class _Counts:
+    entries: int = 0
+    records: int = 0
+    rejected: int = 0
+    conflicts: int = 0
+
+
+def _unordered(tables: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, bytes]]:
+    """Records without what global adds (the order), so that equal ones compare equal."""
+    return {
+        kind: (
+            dict(table)
+            if pool_of(kind) is None
+            else {
+                key: Binding.unpack(payload)._replace(order=None).pack()
+                for key, payload in table.items()
+            }
+        )
+        for kind, table in tables.items()
+    }

@@ -1,0 +1,411 @@
+"""Virtual addresses: pools, the blocks leased from them, bindings, rest after release.
+
+Every address has one owner: global leases disjoint blocks of a pool to zones and a zone binds its
+own services out of its blocks. A binding is recorded and never recomputed; where a search starts is
+derived from the key, so that a table that was lost comes back nearly the same. Addresses are ints
+here; `netaddr` is for the edges.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple, Self
+
+import msgpack
+import netaddr
+
+from zonemesh.errors import InputError, PoolExhaustedError, WireError
+from zonemesh.model import Key, zone_of
+
+BLOCK = "block"
+"""Kind of the records that say which zone holds which block: key (-, zone, pool, n)."""
+_VIP = "vip."
+BLOCK_SHARE = 1024
+BLOCK_ADDRESSES_MAX = 4096
+_LIMITED_BROADCAST = 0xFFFFFFFF
+_IPV6_PREFIX = 0xFD00_FD00 << 96
+"""fd00:fd00::/64; the IPv4 bits fill the last 32 (one allocation, two families)."""
+
+
+def vip_kind(kind: str) -> str:
+    """The kind of the binding records of a kind's objects; keys are the objects' own."""
+    return _VIP + kind
+
+
+def pool_of(kind: str) -> str | None:
+    """The pool whose bindings a kind holds; None for other kinds."""
+    return kind.removeprefix(_VIP) if kind.startswith(_VIP) else None
+
+
+def ipv4_text(address: int) -> str:
+    return f"{address >> 24}.{address >> 16 & 255}.{address >> 8 & 255}.{address & 255}"
+
+
+def ipv6_text(address: int) -> str:
+    return str(netaddr.IPAddress(_IPV6_PREFIX | address, 6))
+
+
+class Binding(NamedTuple):
+    """What a key holds. Outlives its object: an address rests, and its key may have it back."""
+
+    address: int | None
+    """None: waiting for one."""
+    order: int | None
+    """Drawn by global at the key's first merge; decides between names. None: not merged yet."""
+    released_ms: int | None
+    """Log time of the release; None while in use."""
+    birth: int
+    """Drawn by the owner; decides among keys that are not merged yet."""
+
+    @property
+    def live(self) -> bool:
+        return self.address is not None and self.released_ms is None
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb(tuple(self))
+        return packed
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> Self:
+        try:
+            address, order, released_ms, birth, *_ = msgpack.unpackb(payload)
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise WireError(f"malformed binding: {error!r}") from error
+        for value in (address, order, released_ms):
+            if value is not None and type(value) is not int:
+                raise WireError(f"malformed binding: {value!r} is not an integer")
+        if type(birth) is not int:
+            raise WireError(f"malformed binding: {birth!r} is not an integer")
+        return cls(address, order, released_ms, birth)
+
+
+class Block(NamedTuple):
+    """A run of addresses leased to one zone."""
+
+    first: int
+    size: int
+    granted_ms: int
+    """Wall time of the grant: of two claims, the earlier grant wins."""
+    retired: bool = False
+    """Its zone was deleted: leased again only when nothing else is left."""
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, int) and self.first <= address < self.first + self.size
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb(tuple(self))
+        return packed
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> Self:
+        try:
+            first, size, granted_ms, retired, *_ = msgpack.unpackb(payload)
+            return cls(int(first), int(size), int(granted_ms), bool(retired))
+        except (ValueError, TypeError, msgpack.UnpackException) as error:
+            raise WireError(f"malformed block: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The ranges that one kind's addresses come from, cut into blocks."""
+
+    name: str
+    cidrs: tuple[str, ...]
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """(first, size) of each CIDR, in the order given."""
+        networks = [netaddr.IPNetwork(cidr) for cidr in self.cidrs]
+        return [(int(network.first), int(network.size)) for network in networks]
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """(first, size) of every block that can be leased."""
+        result = []
+        for first, size in self.ranges:
+            step = max(1, min(BLOCK_ADDRESSES_MAX, size // BLOCK_SHARE))
+            for start in range(first, first + size, step):
+                length = min(step, first + size - start)
+                if start <= _LIMITED_BROADCAST < start + length:  # 255.255.255.255 is not ours
+                    length = _LIMITED_BROADCAST - start
+                if length:
+                    result.append((start, length))
+        return result
+
+
+def check_pools(pools: Iterable[Pool]) -> list[str]:
+    """Faults of a set of pools: unreadable CIDRs, IPv6, overlaps. Empty if there are none."""
+    faults: list[str] = []
+    seen: list[tuple[str, netaddr.IPNetwork]] = []
+    for pool in pools:
+        for cidr in pool.cidrs:
+            try:
+                network = netaddr.IPNetwork(cidr)
+            except (netaddr.AddrFormatError, ValueError):
+                faults.append(f"ipam {pool.name}: {cidr!r} is not a CIDR")
+                continue
+            if network.version != 4:
+                faults.append(f"ipam {pool.name}: {cidr} must be IPv4; IPv6 is derived from it")
+                continue
+            faults += [
+                f"ipam {pool.name}: {cidr} overlaps {other} of {name}"
+                for name, other in seen
+                if network in other or other in network
+            ]
+            seen.append((pool.name, network))
+    return faults
+
+
+class Ledger:
+    """An index over one pool's blocks and bindings: who holds what, and what is free."""
+
+    def __init__(self, pool: str) -> None:
+        self.pool = pool
+        self._kind = vip_kind(pool)
+        self._key_of: dict[int, str] = {}
+        self._resting: defaultdict[str, dict[int, int]] = defaultdict(dict)
+        self._blocks: defaultdict[str, dict[int, Block]] = defaultdict(dict)
+        self._owner: dict[int, str] = {}
+        self._firsts: list[int] = []
+        self._fill: defaultdict[int, int] = defaultdict(int)
+        self._live: defaultdict[str, int] = defaultdict(int)
+        self.waiting: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        """Keys without an address, by zone, in the order in which they came."""
+
+    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
+        if kind == self._kind:
+            if old is not None:
+                self._forget(key, Binding.unpack(old))
+            if new is not None:
+                self._note(key, Binding.unpack(new))
+        elif kind == BLOCK and Key.parse(key).namespace == self.pool:
+            self._block(zone_of(key), old, new)
+
+    def holder(self, address: int) -> str | None:
+        """The key that holds an address, in use or at rest."""
+        return self._key_of.get(address)
+
+    def owner(self, address: int) -> str | None:
+        """The zone whose block an address lies in."""
+        first = self._first_of(address)
+        return None if first is None else self._owner[first]
+
+    def blocks(self, zone: str) -> list[Block]:
+        """A zone's blocks in use, oldest grant first."""
+        return [block for block in self._blocks[zone].values() if not block.retired]
+
+    def live(self, zone: str) -> int:
+        return self._live[zone]
+
+    def resting(self, zone: str) -> Mapping[int, int]:
+        """Released addresses and the log time of their release, longest ago first."""
+        return self._resting[zone]
+
+    def capacity(self, zone: str) -> int:
+        return sum(block.size for block in self.blocks(zone))
+
+    def free(self, zone: str, log_time_ms: int, quarantine_ms: int) -> int:
+        """Addresses that a new key could get now: never used, or past quarantine."""
+        held = sum(
+            1
+            for released_ms in self._resting[zone].values()
+            if log_time_ms - released_ms < quarantine_ms
+        )
+        return self.capacity(zone) - self._live[zone] - held
+
+    def filled(self, block: Block) -> int:
+        """Addresses of a block that were ever given out and are still remembered."""
+        return self._fill[block.first]
+
+    def leased(self) -> Mapping[int, str]:
+        """First address of every block that is held, and by which zone (retired ones too)."""
+        return self._owner
+
+    def retired(self, zone: str) -> list[Block]:
+        return [block for block in self._blocks[zone].values() if block.retired]
+
+    def _block(self, zone: str, old: bytes | None, new: bytes | None) -> None:
+        if old is not None:
+            block = Block.unpack(old)
+            self._blocks[zone].pop(block.first, None)
+            self._owner.pop(block.first, None)
+            self._firsts.remove(block.first)
+        if new is not None:
+            block = Block.unpack(new)
+            self._blocks[zone][block.first] = block
+            self._owner[block.first] = zone
+            insort(self._firsts, block.first)
+            self._fill[block.first] = sum(
+                address in self._key_of for address in range(block.first, block.first + block.size)
+            )
+
+    def _note(self, key: str, binding: Binding) -> None:
+        zone = zone_of(key)
+        if binding.address is None:
+            if binding.released_ms is None:
+                self.waiting[zone][key] = None
+            return
+        if binding.address not in self._key_of:
+            self._count(binding.address, 1)
+        self._key_of[binding.address] = key
+        if binding.released_ms is None:
+            self._live[zone] += 1
+        else:
+            self._resting[zone][binding.address] = binding.released_ms
+
+    def _forget(self, key: str, binding: Binding) -> None:
+        zone = zone_of(key)
+        self.waiting[zone].pop(key, None)
+        if binding.address is None:
+            return
+        if binding.released_ms is None:
+            self._live[zone] -= 1
+        else:
+            self._resting[zone].pop(binding.address, None)
+        # Another key may have taken the address over in the same entry, before this removal.
+        if self._key_of.get(binding.address) == key:
+            del self._key_of[binding.address]
+            self._count(binding.address, -1)
+
+    def _count(self, address: int, by: int) -> None:
+        first = self._first_of(address)
+        if first is not None:
+            self._fill[first] += by
+
+    def _first_of(self, address: int) -> int | None:
+        """The block that an address lies in, by its first address."""
+        at = bisect_right(self._firsts, address) - 1
+        if at < 0:
+            return None
+        first = self._firsts[at]
+        return first if address in self._blocks[self._owner[first]][first] else None
+
+
+class Allocation:
+    """Addresses chosen for one entry: sees what the ledger holds and what it gave out itself."""
+
+    def __init__(self, ledger: Ledger, zone: str, *, log_time_ms: int, quarantine_ms: int) -> None:
+        self._ledger = ledger
+        self._zone = zone
+        self._log_time_ms = log_time_ms
+        self._quarantine_ms = quarantine_ms
+        self._blocks = ledger.blocks(zone)
+        self._taken: set[int] = set()
+        self._room = {block.first: block.size - ledger.filled(block) for block in self._blocks}
+        self._rested = iter(list(ledger.resting(zone).items()) if ledger.resting(zone) else ())
+
+    def choose(self, key: str, former: int | None) -> tuple[int, str | None]:
+        """An address for a key that has none, and the key whose resting binding it replaces.
+
+        Search order: the key's former address; one never used, from a stable hash of the key; the
+        one released longest ago, past quarantine.
+
+        Raises:
+            PoolExhaustedError: None of these is left in the zone's blocks.
+        """
+        if former is not None and self._ledger.holder(former) == key and former not in self._taken:
+            self._taken.add(former)
+            return former, None
+        address = self._never_used(key)
+        if address is not None:
+            self._taken.add(address)
+            return address, None
+        return self._longest_released(key)
+
+    def _never_used(self, key: str) -> int | None:
+        start = stable_hash(self._ledger.pool, key)
+        count = len(self._blocks)
+        for step in range(count):
+            block = self._blocks[(start + step) % count]
+            if self._room[block.first] <= 0:
+                continue
+            offset = (start // count) % block.size
+            for probe in range(block.size):
+                address = block.first + (offset + probe) % block.size
+                if self._ledger.holder(address) is None and address not in self._taken:
+                    self._room[block.first] -= 1
+                    return address
+        return None
+
+    def _longest_released(self, key: str) -> tuple[int, str | None]:
+        for address, released_ms in self._rested:
+            if self._log_time_ms - released_ms < self._quarantine_ms:
+                break
+            if address not in self._taken and any(address in block for block in self._blocks):
+                self._taken.add(address)
+                return address, self._ledger.holder(address)
+        used = f"{self._ledger.live(self._zone)} of {self._ledger.capacity(self._zone)} in use"
+        resting = f"{len(self._ledger.resting(self._zone))} at rest"
+        raise PoolExhaustedError(
+            f"pool {self._ledger.pool}: no address left in zone {self._zone}'s blocks for {key}"
+            f" ({used}, {resting})"
+        )
+
+
+def grants(
+    pool: Pool,
+    ledger: Ledger,
+    zone: str,
+    *,
+    now_ms: int,
+    log_time_ms: int,
+    quarantine_ms: int,
+) -> list[tuple[str, Block]]:
+    """The blocks to lease to a zone now, each with the key of its record.
+
+    A zone is kept at free - waiting >= max(two blocks, a quarter of what it has bound): with fewer,
+    a burst that arrives while global is away would have to wait. The n-th block is searched from a
+    hash of (pool, zone, n), so that a grant that was lost and is made again is most likely the same.
+
+    Raises:
+        PoolExhaustedError: Not a single block of the pool is left, and the zone needs one.
+    """
+    places = pool.blocks()
+    leased = ledger.leased()
+    free = ledger.free(zone, log_time_ms, quarantine_ms) - len(ledger.waiting[zone])
+    spare = max(2 * max(size for _, size in places), ledger.live(zone) // 4)
+    result: list[tuple[str, Block]] = []
+    taken: set[int] = set()
+    number = len(ledger.blocks(zone))
+    while free < spare:
+        place = _search_block(places, leased, taken, stable_hash(pool.name, f"{zone}/{number}"))
+        if place is None:
+            if free <= 0 and not result:
+                raise PoolExhaustedError(
+                    f"pool {pool.name} ({', '.join(pool.cidrs)}): all {len(places)} blocks are"
+                    f" leased; zone {zone} has {max(free, 0)} free addresses left"
+                )
+            break
+        first, size = place
+        taken.add(first)
+        result.append((Key("", zone, pool.name, str(number)).packed, Block(first, size, now_ms)))
+        number += 1
+        free += size
+    return result
+
+
+def _search_block(
+    places: Sequence[tuple[int, int]], leased: Mapping[int, str], taken: set[int], start: int
+) -> tuple[int, int] | None:
+    count = len(places)
+    for step in range(count):
+        first, size = places[(start + step) % count]
+        if first not in leased and first not in taken:
+            return first, size
+    return None
+
+
+def stable_hash(space: str, key: str) -> int:
+    # Not hash(): str hashes are salted per process, and replicas must agree.
+    return int.from_bytes(blake2b(f"{space}\0{key}".encode(), digest_size=8).digest(), "big")
+
+
+def parse_ipv4(text: str) -> int:
+    """Raises InputError: not an IPv4 address."""
+    try:
+        return int(netaddr.IPAddress(text, 4))
+    except (netaddr.AddrFormatError, ValueError) as error:
+        raise InputError(f"{text!r} is not an IPv4 address") from error

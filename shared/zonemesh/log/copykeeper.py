@@ -1,0 +1,110 @@
+"""A copy on disk of a log that lives elsewhere: raw entries and snapshots, written behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+
+from zonemesh.errors import UnavailableError
+from zonemesh.log import snapshotter
+from zonemesh.log.port import Head, Log, Raw
+from zonemesh.registry import Registry
+from zonemesh.wire import Sealed
+
+_EVERY_S = 0.5
+"""How far behind the disk may be. What is lost with it, the log itself still has."""
+_SNAPSHOT_BYTES = 64 << 20
+_PENDING_BYTES_MAX = 64 << 20
+"""With a disk slower than the log, a snapshot later replaces entries that were not written."""
+
+log = structlog.get_logger()
+
+
+class CopyLog(Log, Protocol):
+    """A log that takes entries verbatim."""
+
+    async def copy(self, raws: Sequence[Raw], head: Head) -> None: ...
+
+    async def clear(self) -> None: ...
+
+
+class CopyKeeper:
+    """Follows what a registry applies and keeps it on disk."""
+
+    def __init__(self, target: CopyLog, registry: Registry) -> None:
+        self._log = target
+        self._registry = registry
+        self._pending: list[Sealed] = []
+        self._pending_bytes = 0
+        self._since_snapshot = 0
+        self._restart = False
+        self._news = asyncio.Event()
+
+    def applied(self, entries: Sequence[Sealed]) -> None:
+        self._pending.extend(entries)
+        self._pending_bytes += sum(len(sealed.data) for sealed in entries)
+        if self._pending_bytes > _PENDING_BYTES_MAX:
+            self.replaced()
+        self._news.set()
+
+    def replaced(self) -> None:
+        """The registry jumped: what is on disk does not lead to it."""
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._restart = True
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write behind, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self.flush()
+            await asyncio.sleep(_EVERY_S)
+
+    async def flush(self) -> None:
+        """Write what is pending. A disk that cannot is reported; the copy starts anew later."""
+        try:
+            if self._restart or self._since_snapshot > _SNAPSHOT_BYTES:
+                await self._write_snapshot()
+            else:
+                await self._write_entries()
+        except UnavailableError as error:
+            log.warning("copy_failed", log=self._log.name, error=str(error))
+            self.replaced()
+
+    async def _write_entries(self) -> None:
+        entries, self._pending = self._pending, []
+        self._since_snapshot += self._pending_bytes
+        self._pending_bytes = 0
+        if entries:
+            raws = [Raw(sealed.entry.position, sealed.data) for sealed in entries]
+            await self._log.copy(raws, _head(entries[-1]))
+
+    async def _write_snapshot(self) -> None:
+        """Start the copy again from the state: clear, then a snapshot at its position."""
+        self._restart = False
+        self._since_snapshot = 0
+        self._pending.clear()
+        self._pending_bytes = 0
+        registry = self._registry
+        frozen = registry.freeze()
+        head = Head(
+            incarnation=registry.incarnation,
+            position=registry.position,
+            h=registry.h,
+            time_ms=registry.time_ms,
+        )
+        await self._log.clear()
+        await self._log.copy([], head)
+        await snapshotter.write(self._log, frozen)
+
+
+def _head(sealed: Sealed) -> Head:
+    entry = sealed.entry
+    return Head(
+        incarnation=entry.incarnation, position=entry.position, h=sealed.h, time_ms=entry.time_ms
+    )

@@ -1,0 +1,266 @@
+"""Following a log: read, check, apply; notice what was lost and resynchronise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from zonemesh.errors import (
+    GapError,
+    LogFaultError,
+    NotFoundError,
+    StoreLostError,
+    UnavailableError,
+    WireError,
+)
+from zonemesh.log import snapshot
+from zonemesh.log.clock import Clock
+from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
+from zonemesh.registry import Registry
+from zonemesh.replica import NOWHERE, Patience, Place, check_head, follows
+from zonemesh.wire import Sealed, decode
+
+_READ_BLOCK_S = 0.5
+"""Bounds how late a stop is noticed; news wakes the read at once."""
+_HEAD_EVERY_S = 1.0
+"""How often an idle reader compares its place with the head: loss is noticed within this."""
+_SLICE_CHANGES = 400
+"""Changes applied between two turns of the event loop, about 5 ms."""
+_SLICE_ROWS = 2_000
+_HALTED_RETRY_S = 10.0
+
+log = structlog.get_logger()
+
+
+class Follower:
+    """Keeps a registry in step with a log that somebody else writes."""
+
+    def __init__(
+        self,
+        target: Log,
+        registry: Registry,
+        *,
+        clock: Clock,
+        on_entries: Callable[[Sequence[Sealed]], None],
+        on_replaced: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_entries` is called after entries were applied, `on_replaced` after a resync; the
+        registry's indexes hear of single changes, in both cases."""
+        self._log = target
+        self._registry = registry
+        self._clock = clock
+        self._on_entries = on_entries
+        self._on_replaced = on_replaced
+        self._patience = Patience()
+        self._head: Head | None = None
+        self._head_s: float | None = None
+        self.resyncs: Counter[str] = Counter()
+        """Resynchronisations by reason (an error's code), and `start`."""
+        self.bad_entries = 0
+        self.halted: str | None = None
+        """Why nothing more is applied until an operator acts; None while all is well."""
+
+    @property
+    def place(self) -> Place:
+        registry = self._registry
+        return Place(registry.incarnation, registry.position, registry.h)
+
+    @property
+    def lag_s(self) -> float | None:
+        """Age of what is applied: None until the head was read once.
+
+        Head's time less the last applied entry's (both by the writer's clock), plus the time since
+        the head was last read (by ours): neither clock skew nor a backlog can hide in it.
+        """
+        if self._head is None or self._head_s is None:
+            return None
+        behind_ms = max(0, self._head.time_ms - self._registry.time_ms)
+        if self._head.position <= self._registry.position:
+            behind_ms = 0
+        return behind_ms / 1000 + self._clock.mono_s() - self._head_s
+
+    async def catch_up(self) -> Head | None:
+        """Read until the head (as of now) is applied; None if there is no log.
+
+        Raises:
+            UnavailableError: The store does not answer, or the log cannot be followed yet.
+        """
+        while True:
+            head = await self._log.head()
+            if head is None and self.place == NOWHERE:
+                return None
+            try:
+                check_head(self.place, _place_of(head), read_nothing=False)
+                await self._read_on(block_s=0.0)
+                if head is not None and self._registry.position >= head.position:
+                    self._note_head(head)
+                    return head
+                if head is not None and not await self._read_on(block_s=0.0):
+                    check_head(self.place, _place_of(head), read_nothing=True)
+            except (LogFaultError, WireError) as fault:
+                await self._heal(fault)
+
+    async def run(self) -> None:
+        """Follow for ever.
+
+        Raises:
+            UnavailableError: The store does not answer; run again, nothing is lost.
+        """
+        while True:
+            try:
+                await self._follow()
+            except (LogFaultError, WireError) as fault:
+                await self._heal(fault)
+
+    async def _follow(self) -> None:
+        while True:
+            due_s = (self._head_s or 0.0) + _HEAD_EVERY_S
+            got = await self._read_on(block_s=_READ_BLOCK_S)
+            if got or self._clock.mono_s() < due_s:
+                continue
+            head = await self._log.head()
+            read_nothing = not await self._read_on(block_s=0.0)
+            if read_nothing or head is None:
+                check_head(self.place, _place_of(head), read_nothing=read_nothing)
+            if head is not None:
+                self._note_head(head)
+
+    async def _read_on(self, *, block_s: float) -> bool:
+        """Read once and apply; True if there was anything."""
+        raws = await self._log.read(self._registry.position, block_s=block_s)
+        if not raws:
+            return False
+        await apply_all(self._registry, raws, self._applied)
+        return True
+
+    def _applied(self, entries: Sequence[Sealed]) -> None:
+        self._patience.progressed()
+        self.halted = None
+        newest = entries[-1]
+        entry = newest.entry
+        if self._head is None or self._head.position <= entry.position:
+            self._note_head(
+                Head(
+                    incarnation=entry.incarnation,
+                    position=entry.position,
+                    h=newest.h,
+                    time_ms=entry.time_ms,
+                )
+            )
+        self._on_entries(entries)
+
+    def _note_head(self, head: Head) -> None:
+        self._head = head
+        self._head_s = self._clock.mono_s()
+
+    async def _heal(self, fault: LogFaultError | WireError) -> None:
+        """Resynchronise; after the same fault three times, wait and say so instead of spinning."""
+        known = fault if isinstance(fault, LogFaultError) else GapError(str(fault))
+        if isinstance(fault, WireError):
+            self.bad_entries += 1
+        if self.place != NOWHERE:
+            self.resyncs[fault.code] += 1
+            log.warning(
+                "log_fault_found",
+                log=self._log.name,
+                reason=fault.code,
+                error=str(fault),
+                position=str(self._registry.position),
+            )
+        if not self._patience.met(known):
+            if self.halted is None:
+                log.error("log_halted", log=self._log.name, reason=fault.code, error=str(fault))
+            self.halted = f"{fault.code}: {fault}"
+            await asyncio.sleep(_HALTED_RETRY_S)
+        await self._resync(fault)
+
+    async def _resync(self, fault: LogFaultError | WireError) -> None:
+        head = await self._log.head()
+        if head is None:
+            raise UnavailableError(f"log {self._log.name} is missing: {fault}")
+        fresh = await load(self._log, self._registry, head)
+        if fresh is None:
+            raise UnavailableError(
+                f"log {self._log.name} has neither its beginning nor a snapshot: {fault}"
+            )
+        self._registry.become(fresh)
+        self._note_head(head)
+        log.info("log_resynced", log=self._log.name, position=str(self._registry.position))
+        self._on_replaced()
+
+
+async def load(target: Log, like: Registry, head: Head) -> Registry | None:
+    """The state at (or beyond) `head`, from the newest usable snapshot or the log's beginning.
+
+    Nothing of `like` but its filter is used, so that a failure leaves no half-loaded state.
+    None: the log's beginning is trimmed and no snapshot bridges it.
+    """
+    for info in [*await target.snapshots(), None]:
+        if info is not None and info.incarnation != head.incarnation:
+            continue
+        fresh = like.empty()
+        try:
+            if info is not None:
+                await _load_snapshot(target, info, fresh)
+            while fresh.position < head.position:
+                raws = await target.read(fresh.position)
+                if not raws:
+                    raise GapError(f"nothing after {fresh.position}")
+                await apply_all(fresh, raws, lambda _: None)
+        except (LogFaultError, WireError, NotFoundError) as fault:
+            name = "beginning" if info is None else f"snapshot {info.position}"
+            log.info("snapshot_unusable", log=target.name, source=name, error=str(fault))
+            continue
+        return fresh
+    return None
+
+
+async def _load_snapshot(target: Log, info: SnapshotInfo, into: Registry) -> None:
+    chunks = await target.load_snapshot(info)
+    meta, rows = await snapshot.decode_in_thread(chunks)
+    into.begin(meta)
+    for number, row in enumerate(rows, 1):
+        into.put(*row)
+        if number % _SLICE_ROWS == 0:
+            await asyncio.sleep(0)
+    into.verify(meta)
+    if into.position != info.position or into.h != info.h:
+        raise StoreLostError(f"snapshot {info.position} holds the state at {into.position}")
+
+
+async def apply_all(
+    registry: Registry,
+    raws: Sequence[Raw],
+    applied: Callable[[Sequence[Sealed]], None],
+) -> None:
+    """Check and apply entries in order, giving the event loop a turn between slices.
+
+    Raises:
+        LogFaultError: What was read does not follow; everything before it is applied.
+        WireError: An entry cannot be read; everything before it is applied.
+    """
+    done: list[Sealed] = []
+    changes = 0
+    try:
+        for raw in raws:
+            place = Place(registry.incarnation, registry.position, registry.h)
+            sealed, chained = decode(raw.data, place.h)
+            if not follows(place, sealed, chained=chained):
+                continue
+            registry.apply(sealed)
+            done.append(sealed)
+            changes += len(sealed.entry.changes)
+            if changes >= _SLICE_CHANGES:
+                applied(done)
+                done, changes = [], 0
+                await asyncio.sleep(0)
+    finally:
+        if done:
+            applied(done)
+
+
+def _place_of(head: Head | None) -> Place | None:
+    return None if head is None else Place(head.incarnation, head.position, head.h)

@@ -1,0 +1,113 @@
+"""When a log's state is written as a snapshot, and how much of the log may go afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from zonemesh.errors import NotFoundError, RefusedError
+from zonemesh.log import snapshot
+from zonemesh.log.port import Log, SnapshotInfo
+from zonemesh.model import Cursor, Position
+from zonemesh.registry import Frozen, Registry
+from zonemesh.wire import Sealed
+
+ENTRIES_BETWEEN = 20_000
+"""Heartbeats alone reach this in some hours; a reader resumes by delta for as long at least."""
+BYTES_BETWEEN = 48 << 20
+"""A log is kept to between one and two times this, plus two snapshots."""
+
+log = structlog.get_logger()
+
+
+async def write(target: Log, frozen: Frozen) -> SnapshotInfo:
+    """Store a frozen registry as a snapshot at its position.
+
+    Raises:
+        RefusedError: The log has gone another way: its writer is deposed.
+    """
+    chunks = await snapshot.encode_in_thread(frozen.meta, list(frozen.rows()))
+    info = SnapshotInfo(
+        incarnation=frozen.meta["incarnation"],
+        position=Position(*frozen.meta["position"]),
+        h=frozen.meta["h"],
+        chunks=len(chunks),
+    )
+    await target.put_snapshot(info, chunks)
+    return info
+
+
+class Snapshotter:
+    """Keeps two snapshots of a log that this process writes, and the log back to the older one."""
+
+    def __init__(
+        self,
+        target: Log,
+        registry: Registry,
+        *,
+        entries: int = ENTRIES_BETWEEN,
+        size: int = BYTES_BETWEEN,
+        on_snapshot: Callable[[dict[str, Cursor]], None] = lambda _: None,
+    ) -> None:
+        """`on_snapshot` gets the cursors that the older kept snapshot holds: nothing before them
+        will be asked of the logs that this one is made from."""
+        self._log = target
+        self._registry = registry
+        self._entries_between = entries
+        self._bytes_between = size
+        self._on_snapshot = on_snapshot
+        self._entries = 0
+        self._bytes = 0
+        self._due = asyncio.Event()
+        self._cursors: deque[dict[str, Cursor]] = deque(maxlen=2)
+        self.taken = 0
+
+    def committed(self, entries: Sequence[Sealed]) -> None:
+        """Told of every entry, to know when a snapshot is due."""
+        self._entries += len(entries)
+        self._bytes += sum(len(sealed.data) for sealed in entries)
+        if self._entries >= self._entries_between or self._bytes >= self._bytes_between:
+            self._due.set()
+
+    def ask(self) -> None:
+        """Take one soon, whatever has been written since the last."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Take snapshots when due, for ever; RefusedError once deposed."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            self._entries = self._bytes = 0
+            await self.take()
+
+    async def take(self) -> None:
+        frozen = self._registry.freeze()
+        cursors = dict(self._registry.cursors)
+        try:
+            await write(self._log, frozen)
+        except RefusedError as error:
+            # Somebody announced one at or beyond this position: newer than ours is good enough.
+            log.info("snapshot_refused", log=self._log.name, error=str(error))
+            return
+        self.taken += 1
+        self._cursors.append(cursors)
+        kept = await self._log.snapshots()
+        trimmed = 0
+        if len(kept) > 1:
+            try:
+                trimmed = await self._log.trim(kept[-1].position)
+            except NotFoundError:
+                trimmed = 0
+        log.info(
+            "snapshot_taken",
+            log=self._log.name,
+            position=str(Position(*frozen.meta["position"])),
+            records=len(frozen),
+            trimmed_entries=trimmed,
+        )
+        if len(self._cursors) == self._cursors.maxlen:
+            self._on_snapshot(self._cursors[0])

@@ -1,0 +1,187 @@
+"""The leader's write path: many waiting inputs become one entry (group commit).
+
+Order of things, in this one place: decide, append, apply, publish, answer. Nothing that was not
+appended is ever seen by a reader, and nothing is decided twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zonemesh.errors import MeshError, UnavailableError
+from zonemesh.log.appender import Appender
+from zonemesh.log.clock import Clock
+from zonemesh.log.port import Lease
+from zonemesh.model import Change, Cursor
+from zonemesh.registry import Registry
+from zonemesh.wire import Sealed
+
+QUEUE_MAX = 20_000
+"""Inputs that may wait. At 20,000 a client would wait over a second: better told at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """The clocks a decision may depend on, read once per entry."""
+
+    wall_ms: int
+    log_time_ms: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Decision:
+    """What to append for the first `consumed` inputs, and what to answer each of them."""
+
+    changes: list[Change] = field(default_factory=list)
+    src: dict[str, Cursor] = field(default_factory=dict)
+    note: dict[str, Any] = field(default_factory=dict)
+    outcomes: list[Any] = field(default_factory=list)
+    """One per consumed input: a result, or a MeshError that its submitter gets raised."""
+    consumed: int = 0
+    more: bool = False
+    """Decide again with no further input: not everything fitted into one entry."""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.changes or self.src or self.note)
+
+
+Decide = Callable[[Sequence[Any], Now], Decision]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    input: Any
+    done: asyncio.Future[Any]
+
+
+class Writer:
+    """Turns inputs into entries while it leads; dies of `RefusedError` when it does not."""
+
+    def __init__(
+        self,
+        appender: Appender,
+        registry: Registry,
+        decide: Decide,
+        *,
+        clock: Clock,
+        on_committed: Callable[[Sequence[Sealed]], None],
+    ) -> None:
+        self._appender = appender
+        self._registry = registry
+        self._decide = decide
+        self._clock = clock
+        self._on_committed = on_committed
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self._committing = asyncio.Lock()
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def blocked_s(self) -> float:
+        """How long the store has refused to take the present entry; 0 while it does."""
+        since = self._appender.blocked_since_s
+        return 0.0 if since is None else self._clock.mono_s() - since
+
+    async def submit(self, item: Any) -> Any:
+        """Have one input decided and committed; answer its outcome.
+
+        Raises:
+            UnavailableError: Too much waits already, or this writer was deposed meanwhile; in the
+                second case the input may or may not have been committed.
+            MeshError: Its outcome was an error.
+        """
+        outcome = await self.enqueue(item)
+        if isinstance(outcome, MeshError):
+            raise outcome
+        return outcome
+
+    def enqueue(self, item: Any) -> asyncio.Future[Any]:
+        """Like `submit`, but errors that are outcomes come as values."""
+        if self._closed:
+            raise UnavailableError("this control plane has just stopped leading; try again")
+        if len(self._queue) >= QUEUE_MAX:
+            raise UnavailableError(f"{QUEUE_MAX} writes are waiting; try again")
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(item, done))
+        self._wake.set()
+        return done
+
+    async def run(self) -> None:
+        """Commit what is submitted until the log refuses.
+
+        Raises:
+            RefusedError: Another writer leads.
+        """
+        try:
+            more = False
+            while True:
+                if not (self._queue or more):
+                    self._idle.set()
+                    self._wake.clear()
+                    await self._wake.wait()
+                    self._idle.clear()
+                async with self._committing:
+                    more = await self._commit()
+        finally:
+            self.close()
+
+    async def _commit(self) -> bool:
+        registry = self._registry
+        now = Now(wall_ms=self._clock.wall_ms(), log_time_ms=registry.log_time_ms)
+        waiting = list(self._queue)
+        decision = self._decide([each.input for each in waiting], now)
+        if not decision.empty:
+            sealed = self._appender.next(
+                src=decision.src, note=decision.note, changes=decision.changes
+            )
+            await self._appender.send(sealed)
+            registry.apply(sealed)
+            self._on_committed([sealed])
+        for _, outcome in zip(range(decision.consumed), decision.outcomes, strict=True):
+            done = self._queue.popleft().done
+            if not done.done():
+                done.set_result(outcome)
+        # A decision without an entry does not await: without this, a busy queue starves the loop.
+        if decision.empty:
+            await asyncio.sleep(0)
+        return decision.more
+
+    async def drain(self, timeout_s: float) -> None:
+        """Until everything submitted so far is committed, or the time has passed."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return
+
+    async def resign(self, lease: Lease) -> None:
+        """Append the entry that ends this leadership; nothing is taken after it."""
+        self.close()
+        await self._committing.acquire()
+        await self._appender.resign(lease)
+
+    def close(self) -> None:
+        """Take no more inputs; those waiting learn that their fate is not known."""
+        self._closed = True
+        while self._queue:
+            done = self._queue.popleft().done
+            if not done.done():
+                done.set_exception(
+                    UnavailableError("leadership ended before this write was acknowledged")
+                )
+
+
+def cursors_note(cursors: Mapping[str, Cursor]) -> dict[str, list[Any]]:
+    """Cursors in the shape that heartbeats carry them."""
+    return {log: [inc, list(position)] for log, (inc, position) in cursors.items()}

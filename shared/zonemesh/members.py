@@ -1,0 +1,185 @@
+"""Which Dataplanes stand behind which service: an index, and the selectors that choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from zonemesh.model import Record
+
+DATAPLANE = "Dataplane"
+MESH_SERVICE = "MeshService"
+MANAGED_BY = "kuma.io/managed-by"
+GENERATOR = "meshservice-generator"
+SERVICE_TAG = "kuma.io/service"
+WORKLOAD_LABEL = "kuma.io/workload"
+
+
+def place(key: str) -> str:
+    """The `<mesh>/<zone>/` that a packed key begins with: services select within it."""
+    return key[: key.index("/", key.index("/") + 1) + 1]
+
+
+def tag_term(where: str, service: str) -> str:
+    return f"{where}t:{service}"
+
+
+def workload_term(where: str, workload: str) -> str:
+    return f"{where}w:{workload}"
+
+
+def generated(record: Record) -> bool:
+    """Whether a MeshService was made from Dataplanes by its zone, not by a user."""
+    return record.labels.get(MANAGED_BY) == GENERATOR
+
+
+def inbounds(record: Record) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = (record.spec.get("networking") or {}).get("inbound") or []
+    return found
+
+
+def service_tags(record: Record) -> Iterator[str]:
+    """The distinct `kuma.io/service` values of a Dataplane's inbounds, in order."""
+    seen: set[str] = set()
+    for inbound in inbounds(record):
+        service = (inbound.get("tags") or {}).get(SERVICE_TAG)
+        if service and service not in seen:
+            seen.add(service)
+            yield service
+
+
+def service_names(record: Record) -> list[str]:
+    """The services that a Dataplane names, by tag or by workload label."""
+    names = list(service_tags(record))
+    workload = record.labels.get(WORKLOAD_LABEL)
+    return [*names, workload] if workload else names
+
+
+def inbound_ready(inbound: Mapping[str, Any]) -> bool:
+    """Whether an inbound takes connections: Kuma's `state`, or the older `health`."""
+    health = inbound.get("health")
+    if health is not None and health.get("ready") is False:
+        return False
+    return bool(inbound.get("state", "Ready") == "Ready")
+
+
+def healthy(record: Record) -> bool:
+    """A Dataplane counts while at least one of its inbounds takes connections."""
+    return any(inbound_ready(inbound) for inbound in inbounds(record))
+
+
+def terms(key: str, record: Record) -> list[str]:
+    """What a Dataplane is found by."""
+    where = place(key)
+    found = [tag_term(where, service) for service in service_tags(record)]
+    workload = record.labels.get(WORKLOAD_LABEL)
+    if workload:
+        found.append(workload_term(where, workload))
+    return found
+
+
+def selector_term(key: str, selector: Mapping[str, Any]) -> str | None:
+    """The index term that narrows a MeshService's selector down; None if none does."""
+    where = place(key)
+    tags = selector.get("dataplaneTags") or {}
+    if SERVICE_TAG in tags:
+        return tag_term(where, tags[SERVICE_TAG])
+    labels = (selector.get("dataplaneLabels") or {}).get("matchLabels") or {}
+    if WORKLOAD_LABEL in labels:
+        return workload_term(where, labels[WORKLOAD_LABEL])
+    return None
+
+
+def selects(selector: Mapping[str, Any], name: str, record: Record) -> bool:
+    """Whether a MeshService's selector matches a Dataplane of its mesh and zone."""
+    if not inbounds(record):
+        return False
+    ref = selector.get("dataplaneRef")
+    if ref:
+        return bool(ref.get("name") == name)
+    labels = selector.get("dataplaneLabels")
+    if labels is not None:
+        wanted = labels.get("matchLabels") or {}
+        return all(record.labels.get(label) == value for label, value in wanted.items())
+    tags = selector.get("dataplaneTags")
+    if not tags:
+        return False
+    return any(
+        all((inbound.get("tags") or {}).get(tag) == value for tag, value in tags.items())
+        for inbound in inbounds(record)
+    )
+
+
+class Members:
+    """An index from terms to Dataplanes. One member, the common case, costs no container."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, str | tuple[str, ...]] = {}
+
+    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
+        if kind != DATAPLANE:
+            return
+        before = terms(key, Record.unpack(old)) if old is not None else []
+        after = terms(key, Record.unpack(new)) if new is not None else []
+        for term in before:
+            if term not in after:
+                self._remove(term, key)
+        for term in after:
+            if term not in before:
+                self._add(term, key)
+
+    def of(self, term: str) -> tuple[str, ...]:
+        found = self._of.get(term, ())
+        return (found,) if isinstance(found, str) else found
+
+    def _add(self, term: str, key: str) -> None:
+        there = self.of(term)
+        self._of[term] = (*there, key) if there else key
+
+    def _remove(self, term: str, key: str) -> None:
+        left = tuple(each for each in self.of(term) if each != key)
+        if not left:
+            self._of.pop(term, None)
+        else:
+            self._of[term] = left[0] if len(left) == 1 else left
+
+
+class DraftMembers:
+    """`Members` as it will be once the Dataplanes noted here are committed."""
+
+    def __init__(self, members: Members) -> None:
+        self._members = members
+        self._noted: set[str] = set()
+        self._added: dict[str, dict[str, None]] = {}
+
+    def note(self, key: str, terms_now: Iterable[str]) -> None:
+        """A Dataplane was put (with the terms it has now) or removed (no terms)."""
+        if key in self._noted:
+            for keys in self._added.values():
+                keys.pop(key, None)
+        self._noted.add(key)
+        for term in terms_now:
+            self._added.setdefault(term, {})[key] = None
+
+    def of(self, term: str) -> list[str]:
+        there = [key for key in self._members.of(term) if key not in self._noted]
+        return sorted([*there, *self._added.get(term, ())])
+
+
+class UserServices:
+    """An index of the MeshServices that users made: their state follows Dataplanes they select."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, dict[str, None]] = {}
+
+    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
+        if kind != MESH_SERVICE:
+            return
+        where = place(key)
+        if new is not None and not generated(Record.unpack(new)):
+            self._keys.setdefault(where, {})[key] = None
+        elif old is not None and not generated(Record.unpack(old)):
+            self._keys.get(where, {}).pop(key, None)
+
+    def within(self, where: str) -> Sequence[str]:
+        return list(self._keys.get(where, ()))

@@ -1,0 +1,212 @@
+"""The state of one log: records by kind, cursors, and a hash that any replica can compare.
+
+Records are held as packed bytes (a decoded MeshService is nine times its size, and a garbage
+collection over 100,000 of them stops a process for over a second). What must be found by something
+other than its key is found by an `Index`, told of every change.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from zonemesh.errors import WireError
+from zonemesh.model import START, Change, Cursor, Position, zone_of
+from zonemesh.wire import NO_HASH, Sealed
+
+_SUM_BITS = 128
+
+
+class Index(Protocol):
+    """Something derived from records, kept current change by change."""
+
+    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
+        """One record was put, replaced or removed; `old` != `new`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A registry at one position, safe from later changes. Payloads are shared, never copied."""
+
+    meta: Mapping[str, Any]
+    tables: Mapping[str, Mapping[str, bytes]]
+
+    def rows(self) -> Iterator[tuple[str, str, bytes]]:
+        for kind, table in self.tables.items():
+            for key, payload in table.items():
+                yield kind, key, payload
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tables.values()))
+
+
+class Registry:
+    """Records after applying a log up to `position`. Applying any log again gives equal state."""
+
+    def __init__(
+        self,
+        *,
+        keeps: Callable[[str, str], bool] | None = None,
+        indexes: Sequence[Index] = (),
+    ) -> None:
+        """`keeps(kind, key)` limits a copy to what its holder needs; None keeps everything."""
+        self._keeps = keeps
+        self._indexes = list(indexes)
+        self.tables: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+        self.sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.incarnation = ""
+        self.position: Position = START
+        self.h = NO_HASH
+        self.log_time_ms = 0
+        self.time_ms = 0
+        self.cursors: dict[str, Cursor] = {}
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.incarnation, self.position)
+
+    @property
+    def digest(self) -> str:
+        """The state hash: equal on any two full copies at equal cursors."""
+        total = sum(self.sums.values()) % (1 << _SUM_BITS)
+        return f"{total:032x}"
+
+    def parts(self) -> dict[tuple[str, str], str]:
+        """The hash by (kind, origin zone): what a partial copy can compare."""
+        return {part: f"{value:032x}" for part, value in sorted(self.sums.items()) if value}
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tables.values()))
+
+    def add_index(self, index: Index) -> None:
+        """Attach an index and tell it of everything that is held already."""
+        self._indexes.append(index)
+        for kind, table in self.tables.items():
+            for key, payload in table.items():
+                index.changed(kind, key, None, payload)
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        table = self.tables.get(kind)
+        return table.get(key) if table else None
+
+    def table(self, kind: str) -> Mapping[str, bytes]:
+        return self.tables.get(kind, {})
+
+    def apply(self, sealed: Sealed) -> None:
+        """Take in one entry that follows this state (`replica.check` says whether it does)."""
+        entry = sealed.entry
+        for change in entry.changes:
+            self.put(*change)
+        self.incarnation = entry.incarnation
+        self.position = entry.position
+        self.h = sealed.h
+        self.log_time_ms = entry.log_time_ms
+        self.time_ms = entry.time_ms
+        self.cursors.update(entry.src)
+
+    def freeze(self) -> Frozen:
+        meta = {
+            "incarnation": self.incarnation,
+            "position": list(self.position),
+            "h": self.h,
+            "log_time_ms": self.log_time_ms,
+            "time_ms": self.time_ms,
+            "cursors": {log: [inc, list(pos)] for log, (inc, pos) in self.cursors.items()},
+            "digest": self.digest,
+        }
+        return Frozen(
+            meta=meta, tables={kind: table.copy() for kind, table in self.tables.items() if table}
+        )
+
+    def empty(self) -> Registry:
+        """A registry that keeps what this one keeps, holding nothing and without indexes."""
+        return Registry(keeps=self._keeps)
+
+    def begin(self, meta: Mapping[str, Any]) -> None:
+        """Take a snapshot's place; its rows follow by `put`, then `verify`.
+
+        Raises:
+            WireError: `meta` lacks a field or has one of the wrong shape.
+        """
+        try:
+            self.incarnation = str(meta["incarnation"])
+            self.position = Position(*meta["position"])
+            self.h = bytes(meta["h"])
+            self.log_time_ms = int(meta["log_time_ms"])
+            self.time_ms = int(meta["time_ms"])
+            self.cursors = {
+                log: Cursor(inc, Position(*pos)) for log, (inc, pos) in meta["cursors"].items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise WireError(f"malformed snapshot: {error!r}") from error
+
+    def verify(self, meta: Mapping[str, Any]) -> None:
+        """Raises WireError if this full copy is not what the snapshot's writer held."""
+        if self._keeps is None and meta.get("digest") != self.digest:
+            raise WireError("a snapshot's rows are not those of its digest")
+
+    def become(self, fresh: Registry) -> None:
+        """Turn into another registry of the same filter, telling indexes only what differs."""
+        changes = [
+            (change, self.get(change.kind, change.key))
+            for change in difference(self.tables, fresh.tables)
+        ]
+        self.tables, self.sums = fresh.tables, fresh.sums
+        self.incarnation, self.position, self.h = fresh.incarnation, fresh.position, fresh.h
+        self.log_time_ms, self.time_ms = fresh.log_time_ms, fresh.time_ms
+        self.cursors = fresh.cursors
+        for (kind, key, payload), old in changes:
+            for index in self._indexes:
+                index.changed(kind, key, old, payload)
+
+    def put(self, kind: str, key: str, payload: bytes | None) -> None:
+        """Set or remove one record; for snapshots and `apply`, which alone know the order."""
+        if self._keeps is not None and not self._keeps(kind, key):
+            return
+        table = self.tables[kind]
+        old = table.get(key)
+        if old == payload:
+            return
+        part = kind, zone_of(key)
+        total = self.sums[part]
+        if old is not None:
+            total -= record_hash(kind, key, old)
+        if payload is None:
+            del table[key]
+        else:
+            table[key] = payload
+            total += record_hash(kind, key, payload)
+        self.sums[part] = total % (1 << _SUM_BITS)
+        for index in self._indexes:
+            index.changed(kind, key, old, payload)
+
+
+def record_hash(kind: str, key: str, payload: bytes) -> int:
+    # Lengths are not needed: neither kinds nor keys may hold a NUL, and the payload comes last.
+    digest = blake2b(b"%b\0%b\0%b" % (kind.encode(), key.encode(), payload), digest_size=16)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def difference(
+    old: Mapping[str, Mapping[str, bytes]], new: Mapping[str, Mapping[str, bytes]]
+) -> list[Change]:
+    """The changes that turn one set of records into another: puts first, removals last.
+
+    Removals come last so that whoever applies them in bounded pieces never shows less than both.
+    """
+    puts = [
+        Change(kind, key, payload)
+        for kind, table in new.items()
+        for key, payload in table.items()
+        if old.get(kind, {}).get(key) != payload
+    ]
+    removals = [
+        Change(kind, key, None)
+        for kind, table in old.items()
+        for key in table
+        if key not in new.get(kind, {})
+    ]
+    return puts + removals

@@ -1,0 +1,64 @@
+"""What declares a kind: everything REST, sync, VIPs and the catalogue need to know about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Spec = Mapping[str, Any]
+
+
+class Scope(StrEnum):
+    MESH = "Mesh"
+    GLOBAL = "Global"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind's declaration. A new kind is one module with one of these, listed in `catalogue`."""
+
+    name: str
+    """`MeshService`: what `type` says."""
+    path: str
+    """`meshservices`: the REST collection."""
+    short: str
+    """`msvc`: used in KRIs; "" where Kuma has none."""
+    singular: str
+    plural: str
+    """Display names of the catalogue: `Mesh Service`, `Mesh Services`."""
+    scope: Scope
+    flat: bool
+    """Spec fields stand beside the metadata instead of under `spec` (Kuma's older kinds)."""
+    validate: Callable[[Spec, str], dict[str, Any]]
+    """(spec as the client sent it, name) -> the spec to store, defaults applied.
+
+    Raises ValidationError naming every fault, its fields relative to the document (`spec.ports[0]`
+    for kinds that are not flat). Unknown fields are tolerated and kept.
+    """
+    by_global: bool
+    """May be written on a global control plane."""
+    by_zone: bool
+    """May be written on a zone that follows a global control plane."""
+    up: bool = False
+    """A zone's own ones are copied to global."""
+    down: bool = False
+    """Global's own ones are copied to zones."""
+    across: bool = False
+    """A zone's own ones reach other zones (through global)."""
+    hashed: bool = True
+    """Synced copies are shown under a hashed name (Kuma's SkipKDSHash is the opposite)."""
+    rfc1035_name: bool = False
+    """Names must be DNS labels starting with a letter."""
+    pool: bool = False
+    """Its objects get a VIP, from the pool named as the kind."""
+    read_only: bool = False
+
+    def writable(self, *, on_global: bool, federated: bool) -> bool:
+        """Whether PUT and DELETE are allowed on a control plane of that role."""
+        if self.read_only:
+            return False
+        if on_global:
+            return self.by_global
+        return self.by_zone or not federated

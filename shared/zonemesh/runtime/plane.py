@@ -1,0 +1,88 @@
+"""What both control planes' composition roots do alike: start checks, supervision, graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from zonemesh.errors import ConfigError
+from zonemesh.log.leadership import Leadership
+from zonemesh.log.port import Lease
+from zonemesh.log.redis import RedisStore
+from zonemesh.log.sqlite import SqliteLog
+from zonemesh.runtime.main import freeze_heap
+from zonemesh.runtime.supervise import Backoff, Component, supervise
+
+_FREEZE_LOOK_S = 2.0
+_FREEZE_RECORDS_MIN = 5_000
+
+log = structlog.get_logger()
+
+
+async def run_until(
+    components: Mapping[str, Component], stop: asyncio.Event, leadership: Leadership
+) -> None:
+    """Supervise until asked to stop; a leader then commits what waits and resigns."""
+    ended = asyncio.Event()
+
+    async def graceful() -> None:
+        await stop.wait()
+        await leadership.resign()
+        ended.set()
+
+    every: dict[str, Callable[[], Any]] = {**components, "stop": graceful}
+    await supervise(every, Backoff(), random.Random(), stop=ended)  # noqa: S311 -- jitter
+
+
+async def check_redis(store: RedisStore) -> None:
+    """Say once what kind of server this is; refuse one that is too old.
+
+    Raises:
+        ConfigError: Older than Redis 6.2.
+        UnavailableError: It does not answer yet.
+    """
+    report = await store.check_server()
+    log.info("redis_found", version=report.version, appendonly=report.appendonly)
+    if report.appendonly is False:
+        log.warning("redis_not_durable", remedy="set appendonly yes: a restart would lose the log")
+    if report.maxmemory_policy not in (None, "noeviction"):
+        log.warning("redis_may_evict", policy=report.maxmemory_policy, remedy="noeviction")
+
+
+async def lock(disk: SqliteLog, data_dir: Path, writer: str) -> None:
+    """One process per data directory.
+
+    Raises:
+        ConfigError: Another one is there.
+    """
+    if not await disk.acquire(Lease(writer=writer, url="")):
+        raise ConfigError([f"dataDir: {data_dir} is in use by another process"])
+
+
+def make_data_dir(path: Path) -> None:
+    """Raises ConfigError: The directory cannot be made or written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError([f"dataDir: {path}: {error.strerror}; choose a writable one"]) from error
+
+
+async def freeze_as_it_grows(records: Callable[[], int]) -> None:
+    """Take what is loaded out of the garbage collector's way, again whenever it has grown by half.
+
+    Not on a timer alone: what is frozen while it lives is never collected if it dies in a cycle.
+    """
+    frozen = 0
+    while True:
+        await asyncio.sleep(_FREEZE_LOOK_S)
+        if records() > max(frozen * 1.5, _FREEZE_RECORDS_MIN):
+            frozen = records()
+            freeze_heap()

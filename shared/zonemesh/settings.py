@@ -1,0 +1,66 @@
+"""What decisions depend on besides records: replicated, so that every replica decides alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import msgpack
+
+from zonemesh.errors import WireError
+from zonemesh.ipam import Pool
+
+SETTINGS = "settings"
+"""Kind of the settings records: key `///` is global's (copied to zones), `/<zone>//` a zone's."""
+GLOBAL_KEY = "///"
+POOLS = {
+    "MeshService": ("241.0.0.0/8",),
+    "MeshExternalService": ("242.0.0.0/8",),
+    "MeshMultiZoneService": ("243.0.0.0/8",),
+}
+
+
+def zone_key(zone: str) -> str:
+    return f"/{zone}//"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One authority for a whole mesh of zones: global's values hold everywhere."""
+
+    pools: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(POOLS))
+    """CIDRs by pool; a pool is named as the kind whose objects it serves."""
+    quarantine_ms: int = 24 * 3600 * 1000
+    """Log time that a released address rests before another key may have it."""
+    offline_after_ms: int = 10_000
+    """Log time without a heartbeat after which a zone counts as offline."""
+    grace_ms: int = 3600 * 1000
+    """A zone's own: log time that a generated service outlives its last Dataplane."""
+
+    def pool(self, name: str) -> Pool:
+        return Pool(name, self.pools[name])
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb(
+            {
+                "pools": {name: list(self.pools[name]) for name in sorted(self.pools)},
+                "quarantine_ms": self.quarantine_ms,
+                "offline_after_ms": self.offline_after_ms,
+                "grace_ms": self.grace_ms,
+            }
+        )
+        return packed
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> Self:
+        try:
+            fields = msgpack.unpackb(payload)
+            return cls(
+                pools={name: tuple(cidrs) for name, cidrs in fields["pools"].items()},
+                quarantine_ms=int(fields["quarantine_ms"]),
+                offline_after_ms=int(fields["offline_after_ms"]),
+                grace_ms=int(fields["grace_ms"]),
+            )
+        except (KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
+            raise WireError(f"malformed settings: {error!r}") from error

@@ -1,0 +1,82 @@
+"""The `status` of a MeshService in Kuma's shape, from what a control plane holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from zonemesh.hostnames import Outcome, Reason
+from zonemesh.ipam import Binding, ipv4_text, ipv6_text
+from zonemesh.members import healthy
+from zonemesh.model import Record
+
+
+def mesh_service(
+    *,
+    binding: Binding | None,
+    outcomes: Sequence[Outcome],
+    members: Sequence[tuple[str, Record]],
+    connected: int,
+    shortage: str | None,
+) -> dict[str, Any]:
+    """`status` of a MeshService.
+
+    Args:
+        binding: Its address, if it has been given one.
+        outcomes: What each generator did for it here.
+        members: The Dataplanes that it selects.
+        connected: How many of them have an agent right now.
+        shortage: Why its pool has nothing left for it, if that is so.
+    """
+    status: dict[str, Any] = {
+        "addresses": [
+            {
+                "hostname": outcome.hostname,
+                "origin": "HostnameGenerator",
+                "hostnameGeneratorRef": {"coreName": outcome.generator.name},
+            }
+            for outcome in outcomes
+            if outcome.reason is Reason.GENERATED
+        ],
+        "vips": _vips(binding),
+        "tls": {"status": "NotReady"},
+        "hostnameGenerators": [_condition(outcome) for outcome in outcomes],
+        "dataplaneProxies": {
+            "connected": connected,
+            "healthy": sum(healthy(record) for _, record in members),
+            "total": len(members),
+        },
+    }
+    if not status["vips"]:
+        status["conditions"] = [_without_address(shortage)]
+    return status
+
+
+def _vips(binding: Binding | None) -> list[dict[str, str]]:
+    if binding is None or not binding.live or binding.address is None:
+        return []
+    return [{"ip": ipv4_text(binding.address)}, {"ip": ipv6_text(binding.address)}]
+
+
+def _condition(outcome: Outcome) -> dict[str, Any]:
+    generated = outcome.reason is Reason.GENERATED
+    return {
+        "hostnameGeneratorRef": {"coreName": outcome.generator.name},
+        "conditions": [
+            {
+                "type": "Generated",
+                "status": "True" if generated else "False",
+                "reason": str(outcome.reason),
+                "message": outcome.message,
+            }
+        ],
+    }
+
+
+def _without_address(shortage: str | None) -> dict[str, str]:
+    return {
+        "type": "VIPAllocated",
+        "status": "False",
+        "reason": "Waiting" if shortage is None else "PoolExhausted",
+        "message": shortage or "no address yet: the zone waits for blocks from global",
+    }

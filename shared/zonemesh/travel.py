@@ -1,0 +1,65 @@
+"""What travels where: a filter on reading, so that one log serves every reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zonemesh.draft import COUNTER
+from zonemesh.ipam import BLOCK, pool_of
+from zonemesh.model import zone_of
+from zonemesh.resources.catalogue import KINDS
+from zonemesh.settings import SETTINGS
+
+SEEN = "zone.seen"
+"""Kind of global's records of what it knows about a zone's control plane: key `/<zone>//`."""
+VERDICT = "zone.verdict"
+"""Kind of global's answers to a zone about a binding that it may not keep; keys are the binding's."""
+GRACE = "grace"
+"""Kind of a zone's notes when a service's last Dataplane went; keys are the service's."""
+ZONE_STATE = "zone.state"
+"""Kind of a zone's note about itself (UID, adopted or not): key `/<zone>//`."""
+INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, ZONE_STATE})
+
+
+def goes_up(kind: str, key: str, zone: str) -> bool:
+    """Whether a record of a zone's own log is copied to its up stream."""
+    if zone_of(key) != zone or kind in INTERNAL:
+        return False
+    return pool_of(kind) is not None or (kind in KINDS and KINDS[kind].up)
+
+
+def accepted_from_zone(kind: str) -> bool:
+    """Whether global takes a kind from a zone; kinds it does not know are carried as bytes."""
+    if kind in INTERNAL:
+        return False
+    return pool_of(kind) is not None or kind not in KINDS or KINDS[kind].up
+
+
+def kept_by(zone: str) -> Callable[[str, str], bool]:
+    """What a zone keeps of global's log.
+
+    Of its own records only what global adds to them (`order`), grants and verdicts: the rest is in
+    its own log. Of other zones' what names, VIPs and endpoints are made of.
+    """
+
+    def keeps(kind: str, key: str) -> bool:
+        origin = zone_of(key)
+        if kind in (SETTINGS, SEEN):
+            return True
+        if kind in (BLOCK, VERDICT):
+            return origin == zone
+        if kind in INTERNAL:
+            return False
+        if pool_of(kind) is not None:
+            return True
+        if origin == zone:
+            return False
+        declared = KINDS.get(kind)
+        if declared is None:
+            return False
+        if origin == "":
+            return declared.down or kind == "Zone"
+        # Dataplanes are not shown in other zones, but their addresses are endpoints there.
+        return declared.across or kind == "Dataplane"
+
+    return keeps

@@ -1,0 +1,421 @@
+"""The zone-merged map: what the data planes of one zone get, as a function of two registries.
+
+`own` is the zone's log, `copy` what it keeps of global's. The map follows both change by change:
+changes are noted as they are applied (`Side`), and `flush` turns what was noted since the last time
+into one delta per mesh.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from zonemesh import labels
+from zonemesh.hostnames import Claims, Generator, Outcome, ServiceFacts, parse_generator
+from zonemesh.ipam import Binding, ipv4_text, ipv6_text, pool_of, vip_kind
+from zonemesh.members import (
+    DATAPLANE,
+    MESH_SERVICE,
+    Members,
+    UserServices,
+    inbound_ready,
+    inbounds,
+    place,
+    selector_term,
+    selects,
+    service_names,
+)
+from zonemesh.model import START, Key, Position, Record, zone_of
+from zonemesh.registry import Registry
+from zonemesh.resources.catalogue import KINDS
+
+GENERATOR_KIND = "HostnameGenerator"
+TTL_S = 60
+_HASH_BITS = 64
+_SERVED = frozenset(name for name, kind in KINDS.items() if kind.pool)
+
+
+class Named(NamedTuple):
+    """What a name stands for."""
+
+    address: int
+    kind: str
+    key: str
+
+
+class ServiceRef(NamedTuple):
+    kind: str
+    key: str
+
+
+@dataclass(slots=True)
+class Delta:
+    """What changed for one mesh. A name is in one of the two at most."""
+
+    put: dict[str, Named] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    services: set[ServiceRef] = field(default_factory=set)
+    """Services whose outbounds may have changed."""
+
+    def __bool__(self) -> bool:
+        return bool(self.put or self.removed or self.services)
+
+
+class _Before(NamedTuple):
+    facts: ServiceFacts | None
+    address: int | None
+
+
+class VipMap:
+    """Names and addresses of one zone, kept up to date from two registries."""
+
+    def __init__(self, zone: str, own: Registry, copy: Registry) -> None:
+        self.zone = zone
+        self._own = own
+        self._copy = copy
+        self._noted: dict[ServiceRef, _Before] = {}
+        self._moved: set[ServiceRef] = set()
+        self._generators_changed = False
+        self._generators: list[Generator] = []
+        self._claims: dict[str, Claims] = {}
+        self.published: defaultdict[str, dict[str, Named]] = defaultdict(dict)
+        """By mesh: every name that resolves. Names without an address yet are not in it."""
+        self._sums: defaultdict[str, int] = defaultdict(int)
+        self.sides = (_Side(self, own), _Side(self, copy))
+        own.add_index(self.sides[0])
+        copy.add_index(self.sides[1])
+
+    def digest(self, mesh: str) -> str:
+        """Hash of a mesh's names and addresses: equal maps, equal digests, in any order."""
+        return f"{self._sums[mesh]:016x}"
+
+    def flush(self) -> dict[str, Delta]:
+        """Bring the map up to date with everything noted; answer what changed, by mesh."""
+        deltas: defaultdict[str, Delta] = defaultdict(Delta)
+        if self._generators_changed:
+            self._regenerate(deltas)
+        while self._noted:
+            ref = next(iter(self._noted))
+            # Popped before it is put: until then `_facts` answers what the claims still hold.
+            before = self._noted.pop(ref)
+            self._update(ref, before, deltas)
+        for ref in self._moved:
+            if self.address(ref) is not None:
+                deltas[Key.parse(ref.key).mesh].services.add(ref)
+        self._moved.clear()
+        return {mesh: delta for mesh, delta in deltas.items() if delta}
+
+    def address(self, ref: ServiceRef) -> int | None:
+        """A service's VIP; None while it has none."""
+        side = self._own if zone_of(ref.key) == self.zone else self._copy
+        return _live_address(side.get(vip_kind(ref.kind), ref.key))
+
+    def record(self, ref: ServiceRef) -> Record | None:
+        packed = self._side_of(ref.key).get(ref.kind, ref.key)
+        return None if packed is None else Record.unpack(packed)
+
+    def services(self) -> Iterator[ServiceRef]:
+        """Every service that can have names, with or without an address."""
+        for kind in sorted(_SERVED):
+            for key in self._own.table(kind):
+                yield ServiceRef(kind, key)
+            for key in self._copy.table(kind):
+                if zone_of(key) != self.zone:
+                    yield ServiceRef(kind, key)
+
+    def hostnames(self, ref: ServiceRef) -> list[str]:
+        """The names that a service holds here."""
+        facts = self._facts(ref)
+        return [] if facts is None else self._claims_of(facts.key).hostnames_of(facts)
+
+    def outcomes(self, ref: ServiceRef) -> Sequence[Outcome]:
+        """What each generator did for a service here: names given, collisions and who won."""
+        facts = self._facts(ref)
+        return [] if facts is None else self._claims_of(facts.key).outcomes(facts)
+
+    def record_json(self, name: str, named: Named) -> dict[str, Any]:
+        """One record of the feed."""
+        key = Key.parse(named.key)
+        return {
+            "name": name,
+            "ips": [ipv4_text(named.address), ipv6_text(named.address)],
+            "ttl": TTL_S,
+            "service": kri(named.kind, key),
+            "zone": key.zone,
+        }
+
+    def outbounds(self, ref: ServiceRef) -> list[dict[str, Any]]:
+        """One outbound per port of a service that has an address, with its endpoints."""
+        record, address = self.record(ref), self.address(ref)
+        if record is None or address is None:
+            return []
+        key = Key.parse(ref.key)
+        members = list(self._members(ref.key, record))
+        return [
+            {
+                "id": kri(ref.kind, key, str(port.get("name") or port["port"])),
+                "kind": ref.kind,
+                "vips": [ipv4_text(address), ipv6_text(address)],
+                "port": port["port"],
+                "name": key.name,
+                "protocol": port.get("appProtocol", "tcp"),
+                "zone": key.zone,
+                "endpoints": self._endpoints(port, members, key.zone),
+            }
+            for port in record.spec.get("ports") or ()
+        ]
+
+    def outbound_ids(self, ref: ServiceRef) -> str:
+        """What all ids of a service's outbounds begin with, whatever its ports."""
+        return kri(ref.kind, Key.parse(ref.key))
+
+    def members(self, ref: ServiceRef) -> list[tuple[str, Record]]:
+        """The Dataplanes that a MeshService selects."""
+        record = self.record(ref)
+        return [] if record is None else list(self._members(ref.key, record))
+
+    # Noting
+
+    def note(self, side: _Side, kind: str, key: str, old: bytes | None) -> None:
+        """One record of a side has changed; `old` is what it was."""
+        pool = pool_of(kind)
+        if kind in _SERVED:
+            if self._authoritative(side, key):
+                self._note(ServiceRef(kind, key), old_record=old)
+        elif pool in _SERVED and pool is not None:
+            self._note(ServiceRef(pool, key), old_binding=(side, old))
+        elif kind == GENERATOR_KIND:
+            self._generators_changed = True
+
+    def note_members(self, side: _Side, services: Iterable[str]) -> None:
+        for key in services:
+            if self._authoritative(side, key):
+                self._moved.add(ServiceRef(MESH_SERVICE, key))
+
+    def _authoritative(self, side: _Side, key: str) -> bool:
+        return (side.registry is self._own) == (zone_of(key) == self.zone)
+
+    def _note(
+        self,
+        ref: ServiceRef,
+        *,
+        old_record: bytes | None = None,
+        old_binding: tuple[_Side, bytes | None] | None = None,
+    ) -> None:
+        self._moved.add(ref)
+        if ref in self._noted:
+            return
+        side = self._side_of(ref.key)
+        vip = vip_kind(ref.kind)
+        packed = side.get(ref.kind, ref.key)
+        own, copy = self._own.get(vip, ref.key), self._copy.get(vip, ref.key)
+        if old_binding is None:
+            packed = old_record
+        elif old_binding[0].registry is self._own:
+            own = old_binding[1]
+        else:
+            copy = old_binding[1]
+        bound = own if side is self._own else copy
+        self._noted[ref] = _Before(
+            None if packed is None else self._make_facts(ref, packed, own, copy),
+            _live_address(bound),
+        )
+
+    # Flushing
+
+    def _update(self, ref: ServiceRef, before: _Before, deltas: Mapping[str, Delta]) -> None:
+        facts = self._facts(ref)
+        mesh = Key.parse(ref.key).mesh
+        claims = self._claims_of(ref.key)
+        names = claims.put(before.facts, facts)
+        if facts is not None and before.address != self.address(ref):
+            names.update(claims.hostnames_of(facts))
+        elif before.facts == facts and not names:
+            return
+        if facts is None:
+            deltas[mesh].services.add(ref)
+        self._publish(mesh, names, claims, deltas[mesh])
+
+    def _publish(self, mesh: str, names: Iterable[str], claims: Claims, delta: Delta) -> None:
+        published = self.published[mesh]
+        for name in names:
+            winner = claims.winner(name)
+            now = None
+            if winner is not None:
+                ref = ServiceRef(winner.kind, winner.key)
+                address = self.address(ref)
+                if address is not None:
+                    now = Named(address, *ref)
+            was = published.get(name)
+            if was == now:
+                continue
+            self._sums[mesh] ^= _name_hash(name, was) ^ _name_hash(name, now)
+            if now is None:
+                del published[name]
+                delta.put.pop(name, None)
+                delta.removed.add(name)
+            else:
+                published[name] = now
+                delta.removed.discard(name)
+                delta.put[name] = now
+
+    def _regenerate(self, deltas: Mapping[str, Delta]) -> None:
+        self._generators_changed = False
+        self._generators = [
+            parse_generator(Key.parse(key), Record.unpack(packed), self.zone)
+            for side in (self._own, self._copy)
+            for key, packed in side.table(GENERATOR_KIND).items()
+        ]
+        by_mesh: defaultdict[str, list[ServiceRef]] = defaultdict(list)
+        for ref in self.services():
+            by_mesh[ref.key.partition("/")[0]].append(ref)
+        for mesh, claims in self._claims.items():
+            refs = by_mesh[mesh]
+
+            def facts_of(kind: str, refs: Sequence[ServiceRef] = refs) -> Iterator[ServiceFacts]:
+                for ref in refs:
+                    # What was noted and not yet put is not among the claims.
+                    facts = self._held(ref)
+                    if ref.kind == kind and facts is not None:
+                        yield facts
+
+            names = claims.set_generators(self._generators, facts_of)
+            self._publish(mesh, names, claims, deltas[mesh])
+
+    def _claims_of(self, key: str) -> Claims:
+        mesh = key.partition("/")[0]
+        claims = self._claims.get(mesh)
+        if claims is None:
+            claims = self._claims[mesh] = Claims(self.zone, self._lookup, self._generators)
+        return claims
+
+    def _lookup(self, kind: str, key: str) -> ServiceFacts:
+        facts = self._held(ServiceRef(kind, key))
+        assert facts is not None, f"{kind} {key} holds a name and is unknown"
+        return facts
+
+    def _held(self, ref: ServiceRef) -> ServiceFacts | None:
+        """A service's facts as the claims know them."""
+        before = self._noted.get(ref)
+        return self._facts(ref) if before is None else before.facts
+
+    def _facts(self, ref: ServiceRef) -> ServiceFacts | None:
+        packed = self._side_of(ref.key).get(ref.kind, ref.key)
+        if packed is None:
+            return None
+        vip = vip_kind(ref.kind)
+        return self._make_facts(
+            ref, packed, self._own.get(vip, ref.key), self._copy.get(vip, ref.key)
+        )
+
+    def _make_facts(
+        self, ref: ServiceRef, packed: bytes, own: bytes | None, copy: bytes | None
+    ) -> ServiceFacts:
+        key = Key.parse(ref.key)
+        record = Record.unpack(packed)
+        order = None if copy is None else Binding.unpack(copy).order
+        # Its own zone may know the order from before it lost its log, global not yet again.
+        here = None if own is None else Binding.unpack(own)
+        return ServiceFacts(
+            ref.kind,
+            ref.key,
+            labels.shown(KINDS[ref.kind], key, record.labels, self.zone),
+            order if order is not None or here is None else here.order,
+            START if here is None else Position(0, here.birth),
+        )
+
+    def _side_of(self, key: str) -> Registry:
+        return self._own if zone_of(key) == self.zone else self._copy
+
+    # Endpoints
+
+    def _members(self, key: str, record: Record) -> Iterator[tuple[str, Record]]:
+        side = self.sides[0] if zone_of(key) == self.zone else self.sides[1]
+        selector = record.spec.get("selector") or {}
+        term = selector_term(key, selector)
+        if term is not None:
+            candidates: Iterable[str] = side.members.of(term)
+        else:
+            where = place(key)
+            candidates = [each for each in side.registry.table(DATAPLANE) if each.startswith(where)]
+        for candidate in candidates:
+            packed = side.registry.get(DATAPLANE, candidate)
+            if packed is None:
+                continue
+            member = Record.unpack(packed)
+            if selects(selector, candidate.rpartition("/")[2], member):
+                yield candidate, member
+
+    def _endpoints(
+        self, port: Mapping[str, Any], members: Sequence[tuple[str, Record]], zone: str
+    ) -> list[dict[str, Any]]:
+        target = port.get("targetPort")
+        found = []
+        for _, member in members:
+            networking = member.spec.get("networking") or {}
+            for inbound in inbounds(member):
+                # As in Kuma, a port without targetPort matches no inbound.
+                if target is None or target not in (inbound["port"], inbound.get("name")):
+                    continue
+                found.append(
+                    {
+                        "address": inbound.get("address") or networking["address"],
+                        "port": inbound["port"],
+                        "zone": zone,
+                        "priority": 0 if zone == self.zone else 1,
+                        "ready": inbound_ready(inbound),
+                    }
+                )
+        return found
+
+
+class _Side:
+    """One registry as the map hears of it, with who stands behind its services."""
+
+    def __init__(self, vipmap: VipMap, registry: Registry) -> None:
+        self._vipmap = vipmap
+        self.registry = registry
+        self.members = Members()
+        self.user_services = UserServices()
+
+    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
+        self.members.changed(kind, key, old, new)
+        self.user_services.changed(kind, key, old, new)
+        if kind == DATAPLANE:
+            self._vipmap.note_members(self, self._served_by(key, old, new))
+        else:
+            self._vipmap.note(self, kind, key, old)
+
+    def _served_by(self, key: str, *versions: bytes | None) -> set[str]:
+        """Services that a Dataplane may stand behind, before or after a change."""
+        where = place(key)
+        services = set(self.user_services.within(where))
+        for packed in versions:
+            if packed is not None:
+                record = Record.unpack(packed)
+                services.update(f"{where}/{name}" for name in service_names(record))
+        return services
+
+
+def kri(kind: str, key: Key, section: str = "") -> str:
+    """Kuma's resource identifier; see its `_kri` endpoint."""
+    short = KINDS[kind].short
+    return f"kri_{short}_{key.mesh}_{key.zone}_{key.namespace}_{key.name}_{section}"
+
+
+def _live_address(packed: bytes | None) -> int | None:
+    if packed is None:
+        return None
+    binding = Binding.unpack(packed)
+    return binding.address if binding.live else None
+
+
+def _name_hash(name: str, named: Named | None) -> int:
+    if named is None:
+        return 0
+    text = f"{name}\0{named.address}\0{named.kind}\0{named.key}"
+    digest = blake2b(text.encode(), digest_size=_HASH_BITS // 8).digest()
+    return int.from_bytes(digest, "big")

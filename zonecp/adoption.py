@@ -1,0 +1,120 @@
+"""A zone that does not know what was bound for it asks global before it binds anything.
+
+That is a zone that starts for the first time, or one that lost its own log. What global holds of
+it, and what its own stream holds beyond that, becomes its own: resources, bindings, blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from zonecp.state import Adopt, ZoneState
+from zonecp.uplink import up_log
+from zonemesh.errors import LogFaultError, UnavailableError, WireError
+from zonemesh.ipam import BLOCK, Binding, pool_of
+from zonemesh.log import follower
+from zonemesh.log.port import Store
+from zonemesh.log.writer import Writer
+from zonemesh.model import START, Change, Cursor, zone_of
+from zonemesh.registry import Registry
+from zonemesh.replica import NOWHERE, Place, follows
+from zonemesh.travel import accepted_from_zone
+from zonemesh.wire import NO_HASH, decode
+
+_PART_BYTES = 120 << 10
+_RETRY_S = 0.5
+
+log = structlog.get_logger()
+
+
+async def adopt(store: Store, state: ZoneState, writer: Writer) -> None:
+    """Take over everything that exists of this zone elsewhere; returns once that is done.
+
+    Waits for as long as global's Redis does not answer: until then the zone accepts registrations
+    and binds nothing.
+    """
+    while True:
+        try:
+            changes = await _existing(store, state.zone)
+            break
+        except UnavailableError as error:
+            log.warning("adoption_waits", zone=state.zone, error=str(error))
+            await asyncio.sleep(_RETRY_S)
+    parts = _parts(changes)
+    for number, part in enumerate(parts, 1):
+        await writer.submit(Adopt(part, last=number == len(parts)))
+    log.info("zone_adopted", zone=state.zone, records=len(changes))
+
+
+async def _existing(store: Store, zone: str) -> list[Change]:
+    def of_zone(kind: str, key: str) -> bool:
+        return zone_of(key) == zone and (kind == BLOCK or accepted_from_zone(kind))
+
+    known = Registry(keeps=of_zone)
+    target = store.log("global")
+    head = await target.head()
+    if head is not None:
+        loaded = await follower.load(target, known, head)
+        if loaded is None:
+            raise UnavailableError("global's log has neither its beginning nor a snapshot")
+        known = loaded
+    await _apply_stream(store, zone, known)
+    return [
+        Change(kind, key, _rested(kind, payload))
+        for kind, table in known.tables.items()
+        for key, payload in table.items()
+    ]
+
+
+async def _apply_stream(store: Store, zone: str, known: Registry) -> None:
+    """What the zone had published and global has not merged yet."""
+    stream = store.log(up_log(zone))
+    cursor: Cursor | None = known.cursors.get(up_log(zone))
+    head = await stream.head()
+    if head is None:
+        return
+    if cursor is None or cursor.incarnation != head.incarnation:
+        after, place = START, NOWHERE
+    else:
+        after, place = cursor.position.before(), None
+    while True:
+        raws = await stream.read(after)
+        if not raws:
+            return
+        for raw in raws:
+            after = raw.position
+            try:
+                sealed, chained = decode(raw.data, NO_HASH if place is None else place.h)
+                if place is not None and not follows(place, sealed, chained=chained):
+                    continue
+            except (LogFaultError, WireError) as error:
+                # Nothing beyond can be trusted; what global merged is what there is.
+                log.warning("adoption_stream_unusable", zone=zone, error=str(error))
+                return
+            beyond = place is not None
+            place = Place(sealed.entry.incarnation, sealed.entry.position, sealed.h)
+            if beyond:
+                for change in sealed.entry.changes:
+                    known.put(*change)
+
+
+def _rested(kind: str, payload: bytes) -> bytes:
+    """A binding at rest rests anew: its release was told in the time of a log that is gone."""
+    if pool_of(kind) is None:
+        return payload
+    binding = Binding.unpack(payload)
+    return payload if binding.released_ms is None else binding._replace(released_ms=0).pack()
+
+
+def _parts(changes: list[Change]) -> list[list[Change]]:
+    parts: list[list[Change]] = [[]]
+    size = 0
+    for change in changes:
+        if size > _PART_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(change)
+        size += len(change.kind) + len(change.key) + len(change.payload or b"") + 12
+    return parts

@@ -1,0 +1,296 @@
+"""The composition root of zonecp: the only place that makes adapters and ties parts together."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from zonecp import metrics as zone_metrics
+from zonecp.backend import ZoneBackend
+from zonecp.config import ZoneConfig
+from zonecp.downlink import Downlink
+from zonecp.feed import Feed, Revision
+from zonecp.leader import ZonePlane
+from zonecp.routes import add_feed
+from zonecp.state import ZoneState
+from zonecp.uplink import Uplink
+from zonemesh import __version__
+from zonemesh.errors import LogFaultError, UnavailableError
+from zonemesh.log import follower as following
+from zonemesh.log.clock import Clock
+from zonemesh.log.copykeeper import CopyKeeper, CopyLog
+from zonemesh.log.follower import Follower
+from zonemesh.log.leadership import Leadership
+from zonemesh.log.port import Lease, Log, Store
+from zonemesh.log.redis import RedisStore
+from zonemesh.log.snapshotter import Snapshotter
+from zonemesh.log.sqlite import SqliteLog
+from zonemesh.log.tail import Tail
+from zonemesh.registry import Registry
+from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.routes import make_app
+from zonemesh.runtime import http, metrics
+from zonemesh.runtime.plane import check_redis, freeze_as_it_grows, lock, make_data_dir, run_until
+from zonemesh.runtime.supervise import Component
+from zonemesh.travel import kept_by
+from zonemesh.vipmap import VipMap
+from zonemesh.wire import Sealed
+
+GLOBAL_LOG = "global"
+
+log = structlog.get_logger()
+
+
+class Zone:
+    """One zone's control plane, wired; knows nothing of sockets or signals (simulation runs it)."""
+
+    def __init__(
+        self,
+        config: ZoneConfig,
+        own: Log,
+        *,
+        store: Store | None,
+        disk: CopyLog | None,
+        clock: Clock,
+        url: str,
+    ) -> None:
+        """`store` is global's and `disk` holds the copy of its log; None for a zone alone."""
+        self.clock = clock
+        self.url = url
+        self.state = ZoneState(config.name, federated=store is not None)
+        self.copy = Registry(keeps=kept_by(config.name))
+        self.tail = Tail()
+        self._own = own
+        self._store = store
+        self._disk = disk
+        self._copy_loaded = store is None
+        self._heartbeat_s = config.heartbeat
+        self.entries = 0
+        self.bytes = 0
+        self.writer_id = secrets.token_hex(8)
+        self.vipmap = VipMap(config.name, self.state.registry, self.copy)
+        self.downlink = Downlink(self.state, self.copy)
+        self.copy.add_index(self.downlink)
+        self.keeper = None if disk is None else CopyKeeper(disk, self.copy)
+        self.follower = self._follow_global(store)
+        self.feed = Feed(
+            self.vipmap,
+            lambda: Revision(self.state.registry.cursor, self.copy.cursor),
+            uid=lambda: self.state.note.uid if self.state.note else "",
+            lag_s=self.lag_s,
+            ready=self.ready,
+        )
+        self.snapshotter = Snapshotter(
+            own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
+        )
+        own_follower = Follower(own, self.state.registry, clock=clock, on_entries=self._own_applied)
+        self.plane = ZonePlane(
+            self.state,
+            self.snapshotter,
+            clock=clock,
+            settings=config.settings,
+            heartbeat_s=config.heartbeat,
+            store=store,
+            downlink=self.downlink if store is not None else None,
+            uplink=self._uplink,
+            on_committed=self._own_applied,
+        )
+        self.leadership = Leadership(
+            own,
+            self.state.registry,
+            own_follower,
+            self.plane,
+            lease=Lease(writer=self.writer_id, url=url),
+            clock=clock,
+        )
+        self.backend = ZoneBackend(
+            self.state, self.copy, self.vipmap, lambda: self.leadership, self.lag_s
+        )
+
+    def lag_s(self) -> float:
+        """Age of what is known of other zones; 0 for a zone alone."""
+        if self.follower is None:
+            return 0.0
+        lag_s = self.follower.lag_s
+        return 0.0 if lag_s is None else lag_s
+
+    def ready(self) -> str | None:
+        """Why no map may be served yet, or None: an early map would lack names that exist."""
+        if self.leadership.writer is None and self.state.registry.incarnation == "":
+            return "the zone's own log has not been read yet"
+        if not self.state.adopted:
+            return "the zone waits for global's copy of what was registered and bound here"
+        if not self._copy_loaded:
+            return "global's log has not been read yet, and there is no copy of it on disk"
+        return None
+
+    def components(self) -> Mapping[str, Component]:
+        found: dict[str, Component] = {"leadership": self.leadership.run}
+        if self.keeper is not None:
+            found["copy"] = self.keeper.run
+        if self.follower is not None:
+            found["downlink"] = self._run_follower
+        return found
+
+    async def load_copy(self) -> None:
+        """Take up global's log where the copy on disk ends, before anything is reached."""
+        if self._disk is None or (head := await self._disk.head()) is None:
+            return
+        fresh = await following.load(self._disk, self.copy, head)
+        if fresh is None:
+            log.warning("copy_unusable", path=self._disk.name)
+            return
+        self.copy.become(fresh)
+        self._copy_loaded = True
+        log.info("copy_loaded", position=str(self.copy.position), records=len(self.copy))
+
+    def _follow_global(self, store: Store | None) -> Follower | None:
+        if store is None:
+            return None
+        return Follower(
+            store.log(GLOBAL_LOG),
+            self.copy,
+            clock=self.clock,
+            on_entries=self._copy_applied,
+            on_replaced=self._copy_replaced,
+        )
+
+    async def _run_follower(self) -> None:
+        assert self.follower is not None
+        if not self._copy_loaded:
+            if await self.follower.catch_up() is None:
+                raise UnavailableError("global's log does not exist yet: no globalcp has led")
+            self._copy_loaded = True
+            self.feed.publish()
+        await self.follower.run()
+
+    def _uplink(self, uid: str) -> Uplink:
+        assert self._store is not None
+        return Uplink(
+            self._store,
+            self.state,
+            self._own,
+            self.tail,
+            self.copy,
+            uid=uid,
+            writer=self.writer_id,
+            clock=self.clock,
+            heartbeat_s=self._heartbeat_s,
+            describe=lambda: {
+                "url": self.url,
+                "version": __version__,
+                "lag_ms": round(self.lag_s() * 1000),
+            },
+        )
+
+    def _own_applied(self, entries: Sequence[Sealed]) -> None:
+        self.entries += len(entries)
+        self.bytes += sum(len(sealed.data) for sealed in entries)
+        for sealed in entries:
+            self.tail.push(sealed)
+        self.feed.publish()
+        self.backend.applied()
+
+    def _copy_applied(self, entries: Sequence[Sealed]) -> None:
+        if self.keeper is not None:
+            self.keeper.applied(entries)
+        self.feed.publish()
+
+    def _copy_replaced(self) -> None:
+        if self.keeper is not None:
+            self.keeper.replaced()
+        self.feed.publish()
+
+
+async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
+    """Run one zone's control plane until `stop` is set.
+
+    Raises:
+        ConfigError: Something that an operator must change.
+    """
+    make_data_dir(config.data_dir)
+    registry = metrics.new_registry()
+    stall = metrics.LoopStall(registry)
+    store = (
+        RedisStore(config.redis.url, prefix=config.redis.key_prefix) if config.redis.url else None
+    )
+    disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
+    own, own_store = own_log(config)
+    try:
+        address = config.api_server.http
+        url = address.advertised_url or f"http://{address.address}:{address.port}"
+        zone = Zone(
+            config,
+            own,
+            store=store,
+            disk=disk if store is not None else None,
+            clock=Clock(),
+            url=url,
+        )
+        if isinstance(own, SqliteLog):
+            await lock(own, config.data_dir, zone.writer_id)
+        await zone.load_copy()
+        zone_metrics.register(
+            registry,
+            zone.state,
+            zone.leadership,
+            zone.feed,
+            follower=zone.follower,
+            uplink=lambda: zone.plane.uplink,
+            lag_s=zone.lag_s,
+            committed=lambda: (zone.entries, zone.bytes),
+        )
+        app = make_app(
+            zone.backend,
+            catalogue=KINDS,
+            config_dump=config_dump,
+            version=__version__,
+            read_only=config.api_server.read_only,
+            origin_required=not config.multizone.zone.disable_origin_label_validation,
+        )
+        add_feed(app, zone.feed, mesh_exists=zone.backend.mesh_exists)
+        diagnostics = http.make_diagnostics(registry, ready={"map": zone.ready})
+        async with (
+            http.serving(
+                diagnostics,
+                config.diagnostics.address,
+                config.diagnostics_port,
+                name="diagnostics",
+            ),
+            http.serving(app, address.address, address.port, name="rest"),
+        ):
+            components: dict[str, Component] = {
+                **zone.components(),
+                "stall": stall.run,
+                "heap": lambda: freeze_as_it_grows(
+                    lambda: len(zone.state.registry) + len(zone.copy)
+                ),
+            }
+            if store is not None:
+                components["redis_check"] = lambda: check_redis(store)
+            await run_until(components, stop, zone.leadership)
+            if zone.keeper is not None:
+                await zone.keeper.flush()
+    finally:
+        await disk.close()
+        await own.close()
+        for each in (store, own_store):
+            if each is not None:
+                await each.close()
+
+
+def own_log(config: ZoneConfig) -> tuple[Log, RedisStore | None]:
+    """The zone's own log: a file unless `log.url` names a Redis."""
+    name = f"zone:{config.name}:own"
+    url = config.log.url
+    if not url:
+        return SqliteLog(config.data_dir / "own.db", name), None
+    if url.startswith("sqlite:///"):
+        return SqliteLog(Path(url.removeprefix("sqlite:///")), name), None
+    store = RedisStore(url, prefix=config.redis.key_prefix)
+    return store.log(name), store

@@ -1,0 +1,155 @@
+"""What the REST layer reads from and writes to on a zone's control plane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from zonecp.state import ZoneState
+from zonemesh import status
+from zonemesh.errors import MeshError, UnavailableError
+from zonemesh.ipam import Binding, vip_kind
+from zonemesh.log.leadership import Leadership
+from zonemesh.log.writer import cursors_note
+from zonemesh.model import Key, Position, Record, zone_of
+from zonemesh.registry import Registry
+from zonemesh.resources.kind import Kind
+from zonemesh.rest.backend import Delete, Found, Put, Written
+from zonemesh.vipmap import ServiceRef, VipMap
+
+WRITE_TIMEOUT_S = 10.0
+DEFAULT_MESH = "default"
+
+
+class ZoneBackend:
+    """`rest.backend.Backend` over a zone's own registry and its copy of global's."""
+
+    on_global = False
+
+    def __init__(
+        self,
+        state: ZoneState,
+        copy: Registry,
+        vipmap: VipMap,
+        leadership: Callable[[], Leadership],
+        lag_s: Callable[[], float],
+    ) -> None:
+        self._state = state
+        self._copy = copy
+        self._vipmap = vipmap
+        self._leadership = leadership
+        self._lag_s = lag_s
+        self._applied = asyncio.Event()
+
+    @property
+    def zone(self) -> str:
+        return self._state.zone
+
+    @property
+    def federated(self) -> bool:
+        return self._state.federated
+
+    def get(self, kind: Kind, key: Key) -> Record | None:
+        if key.zone == self.zone or not self.federated:
+            packed = self._state.registry.get(kind.name, key.packed)
+        else:
+            packed = self._copy.get(kind.name, key.packed) if self._shown(kind, key.zone) else None
+        return None if packed is None else Record.unpack(packed)
+
+    def _shown(self, kind: Kind, origin: str) -> bool:
+        """Whether Kuma would have this copy in a zone's store: Dataplanes are endpoints only."""
+        return kind.across if origin else kind.down
+
+    def keys(self, kind: Kind, mesh: str | None) -> Iterator[str]:
+        prefix = "" if mesh is None else f"{mesh}/"
+        for key in self._state.registry.table(kind.name):
+            if key.startswith(prefix):
+                yield key
+        for key in self._copy.table(kind.name):
+            if key.startswith(prefix) and self._shown(kind, zone_of(key)):
+                yield key
+
+    def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
+        yield self.zone, ""
+        yield "", ""
+        for key in self._copy.table("zone.seen"):
+            if zone_of(key) != self.zone:
+                yield zone_of(key), ""
+
+    def mesh_exists(self, mesh: str) -> bool:
+        packed = Key("", "", "", mesh).packed
+        if self._copy.get("Mesh", packed) is not None:
+            return True
+        # A zone that has never heard from global takes registrations in the mesh that global
+        # will most likely have; a zone without a global has it.
+        known = self._copy.incarnation != ""
+        return mesh == DEFAULT_MESH and not known
+
+    def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
+        if kind.name != "MeshService":
+            return None
+        ref = ServiceRef(kind.name, found.key.packed)
+        own = found.key.zone == self.zone
+        side = self._state.registry if own else self._copy
+        packed = side.get(vip_kind(kind.name), ref.key)
+        return status.mesh_service(
+            binding=None if packed is None else Binding.unpack(packed),
+            outcomes=self._vipmap.outcomes(ref),
+            members=self._vipmap.members(ref),
+            connected=0,
+            shortage=None,
+        )
+
+    def insight(self, zone: str) -> None:
+        return None
+
+    async def write(self, items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:
+        writer = self._leadership().writer
+        if writer is None:
+            raise UnavailableError("this control plane does not lead its zone yet; try again")
+        waiting = [writer.enqueue(item) for item in items]
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                return await asyncio.gather(*waiting)
+        except TimeoutError as error:
+            raise UnavailableError(
+                "the log has not taken this write in time; it may still be committed"
+            ) from error
+
+    def leader_url(self) -> str | None:
+        return None
+
+    async def wait_applied(self, position: Position, *, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._state.registry.position < position:
+                    await self._applied.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def applied(self) -> None:
+        applied, self._applied = self._applied, asyncio.Event()
+        applied.set()
+
+    def describe(self) -> Mapping[str, Any]:
+        return {
+            "zone": self.zone,
+            "own": _registry(self._state.registry),
+            "global": _registry(self._copy),
+            "adopted": self._state.adopted,
+            "lag_s": round(self._lag_s(), 3),
+            "leader": self._leadership().writer is not None,
+        }
+
+
+def _registry(registry: Registry) -> dict[str, Any]:
+    return {
+        "cursor": str(registry.cursor),
+        "digest": registry.digest,
+        "parts": {f"{kind}/{zone}": value for (kind, zone), value in registry.parts().items()},
+        "cursors": cursors_note(registry.cursors),
+        "log_time_ms": registry.log_time_ms,
+        "records": {kind: len(table) for kind, table in registry.tables.items() if table},
+    }

@@ -1,0 +1,125 @@
+"""The configuration of zonecp: Kuma's keys where Kuma has the key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zonemesh.errors import ConfigError
+from zonemesh.names import dns_label_fault
+from zonemesh.runtime.config import setting
+from zonemesh.runtime.sections import (
+    ApiServerConfig,
+    DiagnosticsConfig,
+    LogConfig,
+    SnapshotConfig,
+)
+from zonemesh.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisConfig:
+    url: str = ""
+    """Global's Redis. Empty: a zone of its own, without a global control plane."""
+    key_prefix: str = "zm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneNameConfig:
+    name: str = "default"
+    global_address: str = ""
+    """Kuma's address of global. Zones and global meet on Redis here: set redis.url instead."""
+    disable_origin_label_validation: bool = True
+    """False: as in Kuma, a PUT on a federated zone must carry kuma.io/origin: zone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultizoneConfig:
+    zone: ZoneNameConfig = field(default_factory=ZoneNameConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshServiceConfig:
+    deletion_grace_period: float = setting(3600.0, duration=True, minimum=0.0)
+    """How long a generated MeshService outlives its last Dataplane."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLogConfig(LogConfig):
+    url: str = ""
+    """The zone's own log: sqlite:///path or redis://…; "" is a file in dataDir."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneConfig:
+    redis: RedisConfig = field(default_factory=RedisConfig)
+    data_dir: Path = Path("zonemesh-zone")
+    api_server: ApiServerConfig = field(default_factory=ApiServerConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
+    multizone: MultizoneConfig = field(default_factory=MultizoneConfig)
+    mesh_service: MeshServiceConfig = field(default_factory=MeshServiceConfig)
+    snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
+    heartbeat: float = setting(1.0, duration=True, minimum=0.05, maximum=5.0)
+    log: OwnLogConfig = field(default_factory=OwnLogConfig)
+
+    def __post_init__(self) -> None:
+        faults = []
+        zone = self.multizone.zone
+        if (fault := dns_label_fault(zone.name)) is not None:
+            faults.append(f"multizone.zone.name: {zone.name!r} {fault}")
+        if zone.global_address and not self.redis.url:
+            faults.append(
+                "multizone.zone.globalAddress: zones do not dial global here; set redis.url to"
+                " global's Redis instead"
+            )
+        scheme = self.log.url.partition(":")[0]
+        if self.log.url and scheme not in ("sqlite", "redis", "rediss", "unix", "redis+sentinel"):
+            faults.append(f"log.url: unknown scheme {scheme!r}; use sqlite:///<path> or redis://…")
+        if faults:
+            raise ConfigError(faults)
+
+    @property
+    def name(self) -> str:
+        return self.multizone.zone.name
+
+    @property
+    def federated(self) -> bool:
+        return bool(self.redis.url)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(grace_ms=round(self.mesh_service.deletion_grace_period * 1000))
+
+    @property
+    def diagnostics_port(self) -> int:
+        if self.diagnostics.port >= 0:
+            return self.diagnostics.port
+        return self.api_server.http.port - 1 if self.api_server.http.port else 0
+
+
+IGNORED = {
+    "environment": "zones of other environments are represented by their resources",
+    "mode": "globalcp is always global, zonecp always a zone",
+    "store": "state is kept in the log (log.url)",
+    "general": "has no counterpart",
+    "metrics": "insights are computed when read",
+    "dpServer": "agents follow their zone's feed",
+    "xdsServer": "Envoy is driven by the agent beside it",
+    "bootstrapServer": "agents need no bootstrap",
+    "guiServer": "has no counterpart",
+    "monitoringAssignmentServer": "has no counterpart",
+    "coreResources": "statuses are computed when read",
+    "experimental": "has no counterpart",
+    "multizone.global": "belongs to globalcp",
+    "multizone.zone.kds": "zones and global meet on Redis (redis.url)",
+    "runtime": "has no counterpart",
+    "dnsServer": "legacy names are not served by this version",
+    "ipam": "global's pools hold in every zone",
+    "defaults": "belongs to globalcp",
+    "meshService.generationInterval": "services are generated at once",
+    "meshService.labelPropagation": "labels are not propagated by this version",
+    "apiServer.https": "terminate TLS in front of it",
+    "apiServer.authn": "this version has no authentication",
+    "apiServer.auth": "this version has no authentication",
+}
+"""Kuma's keys that mean nothing here, and why: one warning each instead of a refusal."""

@@ -1,0 +1,67 @@
+"""What global's log says to this zone in particular goes into the zone's own log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgpack
+
+from zonecp.state import FromGlobal, ZoneState
+from zonemesh.ipam import BLOCK, Binding, vip_kind
+from zonemesh.log.writer import Writer
+from zonemesh.model import Change, zone_of
+from zonemesh.registry import Registry
+from zonemesh.settings import GLOBAL_KEY, SETTINGS
+from zonemesh.travel import VERDICT
+
+ADDRESSED = frozenset({BLOCK, SETTINGS, VERDICT})
+_BLOCKS_MAX = 1_000
+
+
+class Downlink:
+    """Level-triggered: whenever something addressed may have changed, compare and copy."""
+
+    def __init__(self, state: ZoneState, copy: Registry) -> None:
+        self._state = state
+        self._copy = copy
+        self._news = asyncio.Event()
+        self._news.set()
+
+    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
+        """An index of the copy of global's log: only notices that there is something to look at."""
+        if kind in ADDRESSED:
+            self._news.set()
+
+    def look_again(self) -> None:
+        self._news.set()
+
+    async def run(self, writer: Writer) -> None:
+        """Copy for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            changes = self.pending()
+            if changes:
+                await writer.submit(FromGlobal(self._copy.cursor, changes))
+                if len(changes) > _BLOCKS_MAX:
+                    self._news.set()
+
+    def pending(self) -> Sequence[Change]:
+        """What is addressed to this zone and not in its own log yet."""
+        own, copy = self._state.registry, self._copy
+        zone = self._state.zone
+        changes = [
+            Change(BLOCK, key, payload)
+            for key, payload in copy.table(BLOCK).items()
+            if zone_of(key) == zone and own.get(BLOCK, key) != payload
+        ]
+        settings = copy.get(SETTINGS, GLOBAL_KEY)
+        if settings is not None and own.get(SETTINGS, GLOBAL_KEY) != settings:
+            changes.append(Change(SETTINGS, GLOBAL_KEY, settings))
+        for key, payload in copy.table(VERDICT).items():
+            kind, address = msgpack.unpackb(payload)
+            packed = own.get(vip_kind(kind), key)
+            if packed is not None and Binding.unpack(packed).address == address:
+                changes.append(Change(VERDICT, key, payload))
+        return changes[: _BLOCKS_MAX + 1]

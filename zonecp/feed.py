@@ -1,0 +1,378 @@
+"""The feed of the VIP map: snapshots, deltas with resume, heartbeats, the blocking query.
+
+One delta is encoded once and shared by every subscriber of its mesh. A subscriber is a place in the
+mesh's ring of deltas; one that falls out of the ring gets a snapshot, which is encoded once per
+revision and shared as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from zonemesh.errors import InputError, UnavailableError
+from zonemesh.model import Cursor
+from zonemesh.vipmap import TTL_S, Delta, Named, ServiceRef, VipMap
+
+RING_BYTES_MAX = 16 << 20
+"""Per mesh: some 100,000 changes. Whoever was away for longer gets a snapshot."""
+CHUNK_RECORDS = 256
+"""Records on one line of a snapshot: a client can parse line by line without stalling."""
+BEHIND_WAIT_S = 5.0
+"""How long a subscriber whose revision is ahead of this control plane waits for it to catch up."""
+DOMAINS = ("mesh.local", "mesh")
+
+_encode = msgspec.json.encode
+
+
+class Revision(NamedTuple):
+    """Where both registries stood: opaque to clients, ordered for us."""
+
+    own: Cursor
+    copy: Cursor
+
+    def __str__(self) -> str:
+        return f"{self.own}~{self.copy}"
+
+    @classmethod
+    def parse(cls, text: str) -> Revision:
+        own, tilde, copy = text.partition("~")
+        if not tilde:
+            raise InputError(f"{text!r} is not a revision")
+        return cls(Cursor.parse(own), _cursor(copy))
+
+    def ahead_of(self, other: Revision) -> bool:
+        """Whether a component is beyond the other's, in the same incarnation."""
+        return any(
+            mine.incarnation == theirs.incarnation and mine.position > theirs.position
+            for mine, theirs in zip(self, other, strict=True)
+        )
+
+    def comparable(self, other: Revision) -> bool:
+        return all(
+            mine.incarnation == theirs.incarnation for mine, theirs in zip(self, other, strict=True)
+        )
+
+
+def _cursor(text: str) -> Cursor:
+    # A zone that follows no global has an empty incarnation there: ".0-0".
+    if text.startswith("."):
+        return Cursor("", Cursor.parse("x" + text).position)
+    return Cursor.parse(text)
+
+
+class Event(NamedTuple):
+    """One delta in the ring: encoded with and without outbounds."""
+
+    revision: Revision
+    full: bytes
+    names_only: bytes
+
+    def data(self, *, outbounds: bool) -> bytes:
+        return self.full if outbounds else self.names_only
+
+
+@dataclass(slots=True)
+class _Mesh:
+    ring: deque[Event] = field(default_factory=deque)
+    ring_bytes: int = 0
+    dropped: int = 0
+    """Events that have left the ring: an event's number is its index plus this."""
+    floor: Revision | None = None
+    """The revision before the ring's first event."""
+    snapshots: dict[bool, tuple[Revision, asyncio.Task[Sequence[bytes]]]] = field(
+        default_factory=dict
+    )
+    subscribers: int = 0
+
+
+class Feed:
+    """Publishes a zone's map. Everything here is per process and rebuilt after a restart."""
+
+    def __init__(
+        self,
+        vipmap: VipMap,
+        revision: Callable[[], Revision],
+        *,
+        uid: Callable[[], str],
+        lag_s: Callable[[], float],
+        ready: Callable[[], str | None],
+        ring_bytes_max: int = RING_BYTES_MAX,
+    ) -> None:
+        """`ready` says why nothing may be answered yet, or None."""
+        self._vipmap = vipmap
+        self._revision = revision
+        self._uid = uid
+        self._lag_s = lag_s
+        self.ready = ready
+        self._ring_bytes_max = ring_bytes_max
+        self._meshes: dict[str, _Mesh] = {}
+        self._news = asyncio.Event()
+        self.closing = False
+        self._last = self._started = revision()
+        self.deltas = 0
+        self.snapshots_built = 0
+
+    @property
+    def subscribers(self) -> int:
+        return sum(mesh.subscribers for mesh in self._meshes.values())
+
+    def publish(self) -> None:
+        """Turn what the map noted into deltas and wake everyone; call after each commit."""
+        before = self._last
+        deltas = self._vipmap.flush()
+        revision = self._revision()
+        self._last = revision
+        for mesh, delta in deltas.items():
+            self._push(mesh, delta, before, revision)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def _push(self, mesh: str, delta: Delta, before: Revision, revision: Revision) -> None:
+        state = self._mesh(mesh)
+        if state.floor is None:
+            state.floor = before
+        body = {
+            "from": str(before),
+            "to": str(revision),
+            "put": [self._vipmap.record_json(name, named) for name, named in delta.put.items()],
+            "remove": sorted(delta.removed),
+        }
+        names_only = _sse("delta", revision, [_encode(body)])
+        full = names_only
+        if delta.services:
+            put, gone = self._outbounds(delta.services)
+            full = _sse(
+                "delta",
+                revision,
+                [_encode({**body, "putOutbounds": put, "removeOutbounds": gone})],
+            )
+        if not (delta.put or delta.removed):
+            names_only = b""
+        event = Event(revision, full, names_only)
+        self.deltas += 1
+        state.ring.append(event)
+        state.ring_bytes += len(full) + len(names_only)
+        while state.ring_bytes > self._ring_bytes_max and len(state.ring) > 1:
+            old = state.ring.popleft()
+            state.ring_bytes -= len(old.full) + len(old.names_only)
+            state.dropped += 1
+            state.floor = old.revision
+
+    def _outbounds(self, services: Iterable[ServiceRef]) -> tuple[list[Any], list[str]]:
+        """Outbounds to put, and what the ids of those to remove first begin with.
+
+        A service's outbounds are replaced as a whole: its ports may have changed.
+        """
+        put: list[Any] = []
+        gone: list[str] = []
+        for ref in sorted(services):
+            gone.append(self._vipmap.outbound_ids(ref))
+            put += self._vipmap.outbounds(ref)
+        return put, gone
+
+    def _mesh(self, mesh: str) -> _Mesh:
+        return self._meshes.setdefault(mesh, _Mesh())
+
+    def close(self) -> None:
+        """End every stream: the process stops."""
+        self.closing = True
+        self._news.set()
+
+    # Reading
+
+    async def wait_for(self, wanted: Revision) -> None:
+        """Until this control plane is not behind a revision.
+
+        Raises:
+            UnavailableError: It still is after a while.
+        """
+        try:
+            async with asyncio.timeout(BEHIND_WAIT_S):
+                while wanted.ahead_of(self._revision()):
+                    await self._news.wait()
+        except TimeoutError as error:
+            raise UnavailableError("this control plane is behind the revision asked for") from error
+
+    async def wait_beyond(self, mesh: str, known: Revision, timeout_s: float) -> bool:
+        """Until the map of a mesh has changed since a revision; False if it has not in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._changed_since(mesh, known):
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _changed_since(self, mesh: str, known: Revision) -> bool:
+        start = self._resume(mesh, known)
+        return start is None or start < self._end(mesh)
+
+    async def events(
+        self, mesh: str, known: Revision | None, *, outbounds: bool, heartbeat_s: float
+    ) -> AsyncIterator[Sequence[bytes]]:
+        """What a subscriber is to be sent, piece by piece, until the process stops."""
+        state = self._mesh(mesh)
+        state.subscribers += 1
+        try:
+            place = None if known is None else self._resume(mesh, known)
+            while not self.closing:
+                if place is None or place < state.dropped:
+                    revision, chunks = await self._snapshot(mesh, outbounds=outbounds)
+                    yield chunks
+                    place = self._resume(mesh, revision)
+                    continue
+                end = self._end(mesh)
+                if place < end:
+                    yield [
+                        data
+                        for event in _slice(state.ring, place - state.dropped)
+                        if (data := event.data(outbounds=outbounds))
+                    ]
+                    place = end
+                    continue
+                news = self._news
+                try:
+                    async with asyncio.timeout(heartbeat_s):
+                        await news.wait()
+                except TimeoutError:
+                    yield [self._heartbeat(mesh)]
+        finally:
+            state.subscribers -= 1
+
+    def _heartbeat(self, mesh: str) -> bytes:
+        revision = self._revision()
+        body = {
+            "revision": str(revision),
+            "lag_s": round(self._lag_s(), 3),
+            "hash": self._vipmap.digest(mesh),
+        }
+        return _sse("heartbeat", revision, [_encode(body)])
+
+    def _end(self, mesh: str) -> int:
+        state = self._mesh(mesh)
+        return state.dropped + len(state.ring)
+
+    def _resume(self, mesh: str, known: Revision) -> int | None:
+        """The number of the first event that a revision does not include; None: not covered."""
+        state = self._mesh(mesh)
+        now = self._revision()
+        if not known.comparable(now):
+            return None
+        if not state.ring:
+            # Nothing has changed in this process's life; what was before it, nobody here knows.
+            floor = state.floor or self._started
+            return None if floor.ahead_of(known) else self._end(mesh)
+        if state.floor is not None and state.floor.ahead_of(known):
+            return None
+        number = len(state.ring)
+        while number > 0 and state.ring[number - 1].revision.ahead_of(known):
+            number -= 1
+        return state.dropped + number
+
+    def start(self) -> None:
+        """The map is loaded: deltas are counted from here."""
+        self._vipmap.flush()
+        self._last = self._started = self._revision()
+
+    async def map_json(self, mesh: str) -> bytes:
+        """The whole map as one JSON document."""
+        _, chunks = await self._snapshot(mesh, outbounds=True)
+        return b"".join(_undressed(chunks))
+
+    async def _snapshot(self, mesh: str, *, outbounds: bool) -> tuple[Revision, Sequence[bytes]]:
+        state = self._mesh(mesh)
+        cached = state.snapshots.get(outbounds)
+        if cached is None or cached[0] != self._revision():
+            revision = self._revision()
+            task = asyncio.ensure_future(self._build(mesh, revision, outbounds=outbounds))
+            cached = state.snapshots[outbounds] = (revision, task)
+        # Shielded: one subscriber that goes away must not take it from the others.
+        return cached[0], await asyncio.shield(cached[1])
+
+    async def _build(self, mesh: str, revision: Revision, *, outbounds: bool) -> Sequence[bytes]:
+        self.snapshots_built += 1
+        head = {
+            "revision": str(revision),
+            "mesh": mesh,
+            "zone": self._vipmap.zone,
+            "zoneUid": self._uid(),
+            "domains": DOMAINS,
+            "ttl": TTL_S,
+            "lag_s": round(self._lag_s(), 3),
+            "hash": self._vipmap.digest(mesh),
+        }
+        published = dict(self._vipmap.published[mesh])
+        lines = [_encode(head)[:-1] + b',"records":[']
+        async for line in _chunks(published.items(), self._records):
+            lines.append(line)
+        lines.append(b'],"outbounds":[')
+        if outbounds:
+            refs = list(dict.fromkeys(ServiceRef(n.kind, n.key) for n in published.values()))
+            async for line in _chunks(refs, self._outbound_lines):
+                lines.append(line)
+        lines.append(b"]}")
+        return _sse_lines("snapshot", revision, lines)
+
+    def _records(self, items: Sequence[tuple[str, Named]]) -> list[Any]:
+        return [self._vipmap.record_json(name, named) for name, named in items]
+
+    def _outbound_lines(self, refs: Sequence[ServiceRef]) -> list[Any]:
+        return [outbound for ref in refs for outbound in self._vipmap.outbounds(ref)]
+
+
+async def _chunks(
+    items: Iterable[Any], render: Callable[[Sequence[Any]], list[Any]]
+) -> AsyncIterator[bytes]:
+    """JSON array elements in lines of bounded length, without the brackets; one turn each."""
+    pending: bytes | None = None
+    for part in _batches(list(items), CHUNK_RECORDS):
+        rendered = render(part)
+        if rendered:
+            if pending is not None:
+                yield pending + b","
+            pending = _encode(rendered)[1:-1]
+        await asyncio.sleep(0)
+    if pending is not None:
+        yield pending
+
+
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _slice(ring: deque[Event], start: int) -> Iterator[Event]:
+    for number in range(start, len(ring)):
+        yield ring[number]
+
+
+def _sse(event: str, revision: Revision, lines: Sequence[bytes]) -> bytes:
+    return b"".join(_sse_lines(event, revision, lines))
+
+
+def _sse_lines(event: str, revision: Revision, lines: Sequence[bytes]) -> list[bytes]:
+    """A Server-Sent Event as a list of lines, the data spread over several (WHATWG HTML 9.2.6)."""
+    head = f"id: {revision}\nevent: {event}\n".encode()
+    return [head, *(b"data: " + line + b"\n" for line in lines), b"\n"]
+
+
+def _undressed(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """The data of an event's lines."""
+    for line in lines[1:-1]:
+        yield line[len(b"data: ") :]
+
+
+def query_revision(text: str | None) -> Revision | None:
+    """A client's revision; one that cannot be read is unknown, and an unknown one gets a snapshot."""
+    if not text:
+        return None
+    try:
+        return Revision.parse(text)
+    except InputError:
+        return None

@@ -1,0 +1,101 @@
+"""MeshServices out of Dataplanes, decided in the same entry as the Dataplane's change.
+
+Grouping follows Kuma 2 (each inbound's tag `kuma.io/service`) and Kuma 3 (the Dataplane's label
+`kuma.io/workload`, for Dataplanes whose inbounds carry no service tag).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zonemesh.draft import Draft
+from zonemesh.members import (
+    DATAPLANE,
+    SERVICE_TAG,
+    WORKLOAD_LABEL,
+    healthy,
+    inbounds,
+    place,
+    selects,
+    service_tags,
+    tag_term,
+    workload_term,
+)
+from zonemesh.model import Record
+from zonemesh.names import is_dns_label
+
+
+def groups(key: str, record: Record) -> dict[str, str]:
+    """The services that a Dataplane is grouped into: MeshService key -> term of its members.
+
+    Names that are not DNS labels make no MeshService, as in Kuma.
+    """
+    where = place(key)
+    tags = list(service_tags(record))
+    if tags:
+        found = {tag: tag_term(where, tag) for tag in tags}
+    else:
+        workload = record.labels.get(WORKLOAD_LABEL)
+        found = {workload: workload_term(where, workload)} if workload and inbounds(record) else {}
+    return {f"{where}/{name}": term for name, term in found.items() if is_dns_label(name)}
+
+
+def spec_for(
+    name: str, members: Sequence[tuple[str, Record]], present: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The spec of a generated service, from the Dataplanes grouped into it (at least one).
+
+    Where Dataplanes disagree about ports, what is stored stays while one of them agrees with it;
+    else the oldest decides (by creation time, then name).
+    """
+    wanted = [_ports(name, record) for _, record in sorted(members, key=_age)]
+    stored = None if present is None else present.get("ports")
+    ports = stored if stored in wanted else wanted[0]
+    by_tag = any(name in service_tags(record) for _, record in members)
+    selector: dict[str, Any] = (
+        {"dataplaneTags": {SERVICE_TAG: name}}
+        if by_tag
+        else {"dataplaneLabels": {"matchLabels": {WORKLOAD_LABEL: name}}}
+    )
+    return {
+        "state": "Available" if any(healthy(record) for _, record in members) else "Unavailable",
+        "selector": selector,
+        "ports": ports,
+    }
+
+
+def state_for(draft: Draft, key: str, record: Record, candidates: Sequence[str]) -> str:
+    """`Available` if a Dataplane that the service's selector matches is healthy."""
+    selector = record.spec.get("selector") or {}
+    for dataplane in candidates:
+        packed = draft.get(DATAPLANE, dataplane)
+        if packed is None:
+            continue
+        member = Record.unpack(packed)
+        if selects(selector, dataplane.rpartition("/")[2], member) and healthy(member):
+            return "Available"
+    return "Unavailable"
+
+
+def _ports(service: str, record: Record) -> list[dict[str, Any]]:
+    ports: list[dict[str, Any]] = []
+    for inbound in inbounds(record):
+        tags = inbound.get("tags") or {}
+        if tags.get(SERVICE_TAG, service) != service:
+            continue
+        port = inbound["port"]
+        ports.append(
+            {
+                "name": inbound.get("name") or str(port),
+                "port": port,
+                "targetPort": port,
+                "appProtocol": inbound.get("protocol") or tags.get("kuma.io/protocol") or "tcp",
+            }
+        )
+    return ports
+
+
+def _age(member: tuple[str, Record]) -> tuple[int, str]:
+    key, record = member
+    return record.created_ms, key

@@ -1,0 +1,116 @@
+"""What a zone's control plane does while it leads: adopt, copy up, take in grants, beat."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+
+from zonecp.adoption import adopt
+from zonecp.downlink import Downlink
+from zonecp.state import Begin, Tick, ZoneState
+from zonecp.uplink import Uplink
+from zonemesh.errors import UnavailableError
+from zonemesh.log.appender import Appender
+from zonemesh.log.clock import Clock
+from zonemesh.log.port import Store
+from zonemesh.log.snapshotter import Snapshotter
+from zonemesh.log.writer import Writer
+from zonemesh.model import Position
+from zonemesh.settings import Settings
+from zonemesh.wire import FORMAT, Sealed
+
+_RETRY_S = 0.25
+
+log = structlog.get_logger()
+
+
+class ZonePlane:
+    """The leader's side of a zone's control plane (`leadership.Plane`)."""
+
+    def __init__(
+        self,
+        state: ZoneState,
+        snapshotter: Snapshotter,
+        *,
+        clock: Clock,
+        settings: Settings,
+        heartbeat_s: float,
+        store: Store | None,
+        downlink: Downlink | None,
+        uplink: Callable[[str], Uplink],
+        on_committed: Callable[[Sequence[Sealed]], None],
+    ) -> None:
+        """`store` and `downlink` are None for a zone without a global; `uplink` takes the UID."""
+        self._state = state
+        self._snapshotter = snapshotter
+        self._clock = clock
+        self._settings = settings
+        self._heartbeat_s = heartbeat_s
+        self._store = store
+        self._downlink = downlink
+        self._make_uplink = uplink
+        self._on_committed = on_committed
+        self.uplink: Uplink | None = None
+
+    async def found(self, appender: Appender) -> None:
+        sealed = await appender.create(secrets.token_hex(8), term=1)
+        log.info("log_created", zone=self._state.zone, incarnation=sealed.entry.incarnation)
+        self._apply(sealed)
+
+    async def open(self, appender: Appender) -> None:
+        if appender.place.position == Position(1, 0) and self._state.registry.h == appender.place.h:
+            return
+        self._apply(await appender.open(appender.place.position.term + 1))
+
+    def writer(self, appender: Appender) -> Writer:
+        return Writer(
+            appender,
+            self._state.registry,
+            self._state.decide,
+            clock=self._clock,
+            on_committed=self._committed,
+        )
+
+    async def lead(self, writer: Writer) -> None:
+        note = self._state.note
+        uid = secrets.token_hex(8) if note is None else note.uid
+        await writer.submit(Begin(uid, self._settings, adopted=self._store is None))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat(writer), name="heartbeat")
+            group.create_task(keep(self._snapshotter.run), name="snapshots")
+            if self._store is not None and self._downlink is not None:
+                if not self._state.adopted:
+                    await adopt(self._store, self._state, writer)
+                self.uplink = self._make_uplink(uid)
+                group.create_task(keep(self.uplink.run), name="uplink")
+                downlink = self._downlink
+                downlink.look_again()
+                group.create_task(keep(lambda: downlink.run(writer)), name="downlink")
+
+    async def _beat(self, writer: Writer) -> None:
+        while True:
+            note = {"hash": self._state.registry.digest, "formats": [FORMAT]}
+            await writer.submit(Tick(note))
+            await asyncio.sleep(self._heartbeat_s)
+
+    def _apply(self, sealed: Sealed) -> None:
+        self._state.registry.apply(sealed)
+        self._committed([sealed])
+
+    def _committed(self, entries: Sequence[Sealed]) -> None:
+        self._snapshotter.committed(entries)
+        self._on_committed(entries)
+
+
+async def keep(component: Callable[[], Awaitable[Any]]) -> None:
+    """Run again what the store's absence ended: leadership itself outlasts it."""
+    while True:
+        try:
+            await component()
+        except UnavailableError as error:
+            log.warning("leader_component_restarting", error=str(error))
+            await asyncio.sleep(_RETRY_S)

@@ -1,0 +1,468 @@
+"""What a zone's control plane decides: inputs and state in, changes out. No clock, no I/O.
+
+A decision works on a draft: first every input is put into it, then what follows from the inputs is
+brought up to date once (services of changed Dataplanes, their addresses), so that many inputs of
+one entry cost one regeneration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgpack
+
+from zonecp import generator
+from zonemesh.draft import Draft
+from zonemesh.errors import MeshError, NotFoundError, PoolExhaustedError
+from zonemesh.hostnames import default_zone_generators
+from zonemesh.ipam import BLOCK, Allocation, Binding, Block, Ledger, grants, pool_of, vip_kind
+from zonemesh.log.writer import Decision, Now
+from zonemesh.members import (
+    DATAPLANE,
+    GENERATOR,
+    MANAGED_BY,
+    MESH_SERVICE,
+    DraftMembers,
+    Members,
+    UserServices,
+    generated,
+    place,
+    selector_term,
+    terms,
+)
+from zonemesh.model import Change, Cursor, Key, Position, Record
+from zonemesh.registry import Registry
+from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.backend import Delete, Put, Written
+from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
+from zonemesh.travel import GRACE, VERDICT, ZONE_STATE
+
+ENTRY_BYTES = 160 << 10
+"""What one decision may fill: it must fit, with the envelope, into one up entry of 256 KiB."""
+GLOBAL_LOG = "global"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A heartbeat is due: look at what only time changes."""
+
+    note: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FromGlobal:
+    """Changes in global's log that are addressed to this zone (grants, settings, verdicts)."""
+
+    cursor: Cursor
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A part of what global holds of this zone, taken over before the zone binds or publishes."""
+
+    changes: Sequence[Change]
+    last: bool
+    """With it the zone is adopted: it may bind and publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A term begins: what must be there is put if it is not."""
+
+    uid: str
+    settings: Settings
+    adopted: bool
+
+
+Input = Put | Delete | Tick | FromGlobal | Adopt | Begin
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneNote:
+    """What a zone's log says about the zone itself."""
+
+    uid: str
+    adopted: bool
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb((self.uid, self.adopted))
+        return packed
+
+    @classmethod
+    def of(cls, registry: Registry | Draft, zone: str) -> ZoneNote | None:
+        packed = registry.get(ZONE_STATE, zone_key(zone))
+        return None if packed is None else cls(*msgpack.unpackb(packed))
+
+
+class ZoneState:
+    """A zone's own registry with the indexes that decisions need."""
+
+    def __init__(self, zone: str, *, federated: bool) -> None:
+        self.zone = zone
+        self.federated = federated
+        self.registry = Registry()
+        self.members = Members()
+        self.user_services = UserServices()
+        self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
+        for index in (self.members, self.user_services, *self.ledgers.values()):
+            self.registry.add_index(index)
+
+    @property
+    def note(self) -> ZoneNote | None:
+        return ZoneNote.of(self.registry, self.zone)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether this zone knows all that was ever bound for it, so that it may bind more."""
+        note = self.note
+        return note is not None and note.adopted
+
+    @property
+    def settings(self) -> Settings:
+        """Global's where the zone has them, with the zone's own grace period."""
+        own = self.registry.get(SETTINGS, zone_key(self.zone))
+        settings = Settings() if own is None else Settings.unpack(own)
+        shared = self.registry.get(SETTINGS, GLOBAL_KEY)
+        if shared is None:
+            return settings
+        return replace(Settings.unpack(shared), grace_ms=settings.grace_ms)
+
+    def decide(self, inputs: Sequence[Input], now: Now) -> Decision:
+        """Decide the next entry; consumes as many inputs as fit into one."""
+        return _Deciding(self, now).run(inputs)
+
+
+class _Deciding:
+    """One decision in the making."""
+
+    def __init__(self, state: ZoneState, now: Now) -> None:
+        self._state = state
+        self._zone = state.zone
+        self._now = now
+        self._draft = Draft(state.registry)
+        self._members = DraftMembers(state.members)
+        self._regroup: dict[str, str] = {}
+        self._places: set[str] = set()
+        self._restate: set[str] = set()
+        self._allocations: dict[str, Allocation] = {}
+        self._decision = Decision()
+        self._settings = state.settings
+        self._handlers: dict[type, Callable[[Any], Any]] = {
+            Put: self._put_by_user,
+            Delete: self._delete,
+            Tick: self._tick,
+            FromGlobal: self._from_global,
+            Adopt: self._adopt,
+            Begin: self._begin,
+        }
+
+    def run(self, inputs: Sequence[Input]) -> Decision:
+        decision = self._decision
+        for item in inputs:
+            try:
+                outcome: Any = self._handlers[type(item)](item)
+            except MeshError as error:
+                outcome = error
+            decision.outcomes.append(outcome)
+            decision.consumed += 1
+            if self._draft.bytes + len(self._regroup) * 600 >= ENTRY_BYTES:
+                break
+        for service, term in sorted(self._regroup.items()):
+            self._regenerate(service, term)
+        for key in self._services_to_restate():
+            self._update_state(key)
+        for pool in self._state.ledgers:
+            self._bind_waiting(pool)
+        decision.changes = self._draft.changes()
+        return decision
+
+    # Inputs
+
+    def _put_by_user(self, item: Put) -> Written:
+        if item.kind == MESH_SERVICE:
+            # The state is the control plane's: a client's copy of it neither sets nor resets it.
+            packed = self._draft.get(item.kind, item.key.packed)
+            state = "Unavailable" if packed is None else Record.unpack(packed).spec.get("state")
+            item = replace(item, spec={**item.spec, "state": state})
+        return self._put(item)
+
+    def _put(self, item: Put) -> Written:
+        key = item.key.packed
+        packed = self._draft.get(item.kind, key)
+        old = None if packed is None else Record.unpack(packed)
+        if old is not None and old.labels == item.labels and old.spec == item.spec:
+            return Written(created=False, position=self._state.registry.position)
+        record = Record(
+            created_ms=self._now.wall_ms if old is None else old.created_ms,
+            modified_ms=self._now.wall_ms,
+            labels=item.labels,
+            spec=item.spec,
+        )
+        self._store(item.kind, key, old, record)
+        return self._written(created=old is None)
+
+    def _delete(self, item: Delete) -> Written:
+        key = item.key.packed
+        packed = self._draft.get(item.kind, key)
+        if packed is None:
+            raise NotFoundError(f"{item.kind} {item.key.name} does not exist")
+        self._store(item.kind, key, Record.unpack(packed), None)
+        return self._written(created=False)
+
+    def _written(self, *, created: bool) -> Written:
+        term, seq = self._state.registry.position
+        return Written(created, Position(term, seq + 1))  # the entry being decided
+
+    def _store(self, kind: str, key: str, old: Record | None, new: Record | None) -> None:
+        self._draft.set(kind, key, None if new is None else new.pack())
+        if kind == DATAPLANE:
+            self._members.note(key, [] if new is None else terms(key, new))
+            for record in (old, new):
+                if record is not None:
+                    self._regroup.update(generator.groups(key, record))
+            self._places.add(place(key))
+        elif kind == MESH_SERVICE:
+            self._draft.set(GRACE, key, None)
+            if new is not None:
+                self._restate.add(key)
+        if kind in self._state.ledgers:
+            if new is None:
+                self._release(kind, key)
+            else:
+                self._bind(kind, key)
+
+    def _tick(self, item: Tick) -> None:
+        self._decision.note = dict(item.note)
+        for key, packed in sorted(self._state.registry.table(GRACE).items()):
+            started_ms = msgpack.unpackb(packed)
+            if self._now.log_time_ms - started_ms >= self._settings.grace_ms:
+                self._expire(key)
+            if self._draft.bytes >= ENTRY_BYTES // 2:
+                self._decision.more = True
+                return
+
+    def _from_global(self, item: FromGlobal) -> None:
+        for kind, key, payload in item.changes:
+            if kind == VERDICT and payload is not None:
+                self._obey(key, payload)
+            elif kind in (BLOCK, SETTINGS):
+                self._draft.set(kind, key, payload)
+        self._decision.src[GLOBAL_LOG] = item.cursor
+        # Blocks are of use once they are in this log; who waits is bound by the next entry.
+        self._decision.more = True
+
+    def _adopt(self, item: Adopt) -> None:
+        for kind, key, payload in item.changes:
+            # What was registered here meanwhile is newer than any copy.
+            if payload is None or self._draft.get(kind, key) is not None:
+                if pool_of(kind) is None or payload is None:
+                    continue
+                payload = self._merged_binding(kind, key, payload)
+            self._draft.set(kind, key, payload)
+            if kind == DATAPLANE:
+                record = Record.unpack(payload)
+                self._members.note(key, terms(key, record))
+        if item.last:
+            note = ZoneNote.of(self._draft, self._zone)
+            uid = "" if note is None else note.uid
+            self._draft.set(ZONE_STATE, zone_key(self._zone), ZoneNote(uid, adopted=True).pack())
+            self._decision.more = True
+
+    def _merged_binding(self, kind: str, key: str, payload: bytes) -> bytes:
+        """Global's binding of a key that is live here and waits for an address: it gets it back."""
+        present = self._draft.get(kind, key)
+        assert present is not None
+        here, there = Binding.unpack(present), Binding.unpack(payload)
+        if here.address is not None or there.address is None:
+            return present
+        return there._replace(released_ms=here.released_ms).pack()
+
+    def _begin(self, item: Begin) -> None:
+        self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
+        if ZoneNote.of(self._draft, self._zone) is None:
+            note = ZoneNote(item.uid, item.adopted)
+            self._draft.set(ZONE_STATE, zone_key(self._zone), note.pack())
+        for name, spec, labels in default_zone_generators():
+            key = Key("", self._zone, "", name).packed
+            if self._draft.get("HostnameGenerator", key) is None:
+                record = Record(
+                    created_ms=self._now.wall_ms,
+                    modified_ms=self._now.wall_ms,
+                    labels=labels,
+                    spec=spec,
+                )
+                self._draft.set("HostnameGenerator", key, record.pack())
+
+    # What follows from inputs
+
+    def _regenerate(self, key: str, term: str) -> None:
+        packed = self._draft.get(MESH_SERVICE, key)
+        old = None if packed is None else Record.unpack(packed)
+        if old is not None and not generated(old):
+            return  # a user's; `_update_state` keeps its state
+        members = []
+        for dataplane in self._members.of(term):
+            found = self._draft.get(DATAPLANE, dataplane)
+            if found is not None:
+                members.append((dataplane, Record.unpack(found)))
+        name = key.rpartition("/")[2]
+        members = [each for each in members if key in generator.groups(*each)]
+        if members:
+            present = None if old is None else old.spec
+            spec = generator.spec_for(name, members, present)
+            labels = {**(old.labels if old else {}), MANAGED_BY: GENERATOR}
+            self._draft.set(GRACE, key, None)
+            self._put(Put(MESH_SERVICE, Key.parse(key), labels, spec))
+            self._restate.discard(key)
+        elif old is not None:
+            self._orphan(key, old)
+
+    def _orphan(self, key: str, record: Record) -> None:
+        """A generated service without a Dataplane: unavailable, and gone after the grace period."""
+        if self._settings.grace_ms == 0:
+            self._expire(key)
+            return
+        spec = {**record.spec, "state": "Unavailable"}
+        self._put(Put(MESH_SERVICE, Key.parse(key), record.labels, spec))
+        self._restate.discard(key)
+        self._draft.set(GRACE, key, msgpack.packb(self._now.log_time_ms))
+
+    def _expire(self, key: str) -> None:
+        self._draft.set(GRACE, key, None)
+        if self._draft.set(MESH_SERVICE, key, None):
+            self._release(MESH_SERVICE, key)
+
+    def _services_to_restate(self) -> list[str]:
+        found = set(self._restate)
+        for where in self._places:
+            found.update(self._state.user_services.within(where))
+        return sorted(found)
+
+    def _update_state(self, key: str) -> None:
+        packed = self._draft.get(MESH_SERVICE, key)
+        if packed is None:
+            return
+        record = Record.unpack(packed)
+        if generated(record):
+            return
+        state = generator.state_for(self._draft, key, record, self._candidates(key, record))
+        if record.spec.get("state") != state:
+            spec = {**record.spec, "state": state}
+            self._draft.set(MESH_SERVICE, key, replace(record, spec=spec).pack())
+
+    def _candidates(self, key: str, record: Record) -> Sequence[str]:
+        term = selector_term(key, record.spec.get("selector") or {})
+        if term is not None:
+            return self._members.of(term)
+        where = place(key)
+        keys = {each for each in self._state.registry.table(DATAPLANE) if each.startswith(where)}
+        keys.update(each for each in self._draft.touched(DATAPLANE) if each.startswith(where))
+        return sorted(keys)
+
+    # Addresses
+
+    def _bind(self, kind: str, key: str) -> None:
+        """Give a service its address: the one it had, else a new one, else it waits."""
+        packed = self._draft.get(vip_kind(kind), key)
+        binding = None if packed is None else Binding.unpack(packed)
+        if binding is not None and (binding.live or binding.released_ms is None):
+            return
+        if binding is None:
+            binding = Binding(None, None, None, self._draft.draw("birth"))
+        address = self._choose(kind, key, binding.address)
+        bound = binding._replace(address=address, released_ms=None)
+        self._draft.set(vip_kind(kind), key, bound.pack())
+
+    def _choose(self, kind: str, key: str, former: int | None) -> int | None:
+        if not self._state.adopted:
+            # Until it knows what was bound before, whatever it chose could be another's.
+            return None
+        allocation = self._allocations.get(kind)
+        if allocation is None:
+            allocation = self._allocations[kind] = Allocation(
+                self._state.ledgers[kind],
+                self._zone,
+                log_time_ms=self._now.log_time_ms,
+                quarantine_ms=self._settings.quarantine_ms,
+            )
+        try:
+            address, evicted = allocation.choose(key, former)
+        except PoolExhaustedError:
+            return None
+        if evicted is not None:
+            self._draft.set(vip_kind(kind), evicted, None)
+        return address
+
+    def _release(self, kind: str, key: str) -> None:
+        packed = self._draft.get(vip_kind(kind), key)
+        if packed is None:
+            return
+        binding = Binding.unpack(packed)
+        if binding.address is None:
+            # Its order is kept as well: registered again, it ranks as before.
+            self._draft.set(vip_kind(kind), key, None)
+        elif binding.released_ms is None:
+            released = binding._replace(released_ms=self._now.log_time_ms)
+            self._draft.set(vip_kind(kind), key, released.pack())
+
+    def _bind_waiting(self, kind: str) -> None:
+        state = self._state
+        ledger = state.ledgers[kind]
+        if not state.adopted or not (waiting := ledger.waiting[self._zone]):
+            return
+        if not state.federated:
+            self._lease_own(kind, ledger)
+        free = ledger.free(self._zone, self._now.log_time_ms, self._settings.quarantine_ms)
+        for key in list(waiting)[: max(0, free)]:
+            if self._draft.bytes >= ENTRY_BYTES:
+                self._decision.more = True
+                return
+            packed = self._draft.get(vip_kind(kind), key)
+            if packed is None:
+                continue
+            binding = Binding.unpack(packed)
+            if binding.address is not None or binding.released_ms is not None:
+                continue
+            address = self._choose(kind, key, None)
+            if address is None:
+                return
+            self._draft.set(vip_kind(kind), key, binding._replace(address=address).pack())
+
+    def _lease_own(self, kind: str, ledger: Ledger) -> None:
+        """A zone without a global leases itself blocks by global's rule."""
+        try:
+            granted = grants(
+                self._settings.pool(kind),
+                ledger,
+                self._zone,
+                now_ms=self._now.wall_ms,
+                log_time_ms=self._now.log_time_ms,
+                quarantine_ms=self._settings.quarantine_ms,
+            )
+        except PoolExhaustedError:
+            return
+        for key, block in granted:
+            self._draft.set(BLOCK, key, block.pack())
+            self._decision.more = True
+
+    def _obey(self, key: str, payload: bytes) -> None:
+        """Global says that another zone owns an address bound here: take another one."""
+        kind, address = msgpack.unpackb(payload)
+        packed = self._draft.get(vip_kind(kind), key)
+        if packed is None:
+            return
+        binding = Binding.unpack(packed)
+        if binding.address == address:
+            self._draft.set(vip_kind(kind), key, binding._replace(address=None).pack())
+
+
+def blocks_of(registry: Registry, zone: str) -> list[tuple[str, Block]]:
+    """A zone's block records, for `Adopt` and for comparing."""
+    return [
+        (key, Block.unpack(payload))
+        for key, payload in registry.table(BLOCK).items()
+        if Key.parse(key).zone == zone
+    ]

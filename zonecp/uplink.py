@@ -1,0 +1,321 @@
+"""Copying a zone's own log up to global: the zone's stream, written by the zone's leader.
+
+Where the copy stands is stored in one place only, the `src` of the stream's newest entry, and is
+read from there at each start: nothing can be copied twice or left out by a crash in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from zonecp.state import GLOBAL_LOG, ZoneState
+from zonemesh.errors import ConfigError, RefusedError, UnavailableError
+from zonemesh.log import snapshotter
+from zonemesh.log.appender import Appender
+from zonemesh.log.clock import Clock
+from zonemesh.log.port import Head, Log, SnapshotInfo, Store
+from zonemesh.log.tail import Tail
+from zonemesh.log.writer import cursors_note
+from zonemesh.model import START, Change, Cursor, Position
+from zonemesh.registry import Frozen, Registry
+from zonemesh.replica import Place
+from zonemesh.travel import goes_up
+from zonemesh.wire import FORMAT, NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
+
+_CHANGES_BYTES = 180 << 10
+"""Own entries are put together into one up entry to this size; a single one always fits."""
+_CLAIM_WATCH_S = 10.0
+"""How long another UID's stream is watched for signs of life before its zone is taken over."""
+_CLAIM_LOOK_S = 0.5
+
+log = structlog.get_logger()
+
+
+def up_log(zone: str) -> str:
+    return f"zone:{zone}:up"
+
+
+class Uplink:
+    """Writes one zone's up stream. One instance per leadership of the zone."""
+
+    def __init__(
+        self,
+        store: Store,
+        state: ZoneState,
+        own: Log,
+        tail: Tail,
+        copy: Registry,
+        *,
+        uid: str,
+        writer: str,
+        clock: Clock,
+        heartbeat_s: float,
+        describe: Callable[[], dict[str, Any]],
+    ) -> None:
+        """`describe` gives what heartbeats say about this control plane (url, version, lag)."""
+        self._store = store
+        self._state = state
+        self._own = own
+        self._tail = tail
+        self._copy = copy
+        self._uid = uid
+        self._writer = writer
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._describe = describe
+        self._log = store.log(up_log(state.zone))
+        self._base = START
+        self.copied: Cursor | None = None
+        """How far the own log has been copied."""
+        self.entries = 0
+        self.bytes = 0
+        self.full_syncs = 0
+
+    async def run(self) -> None:
+        """Copy for ever.
+
+        Raises:
+            UnavailableError: The store does not answer; run again, nothing is lost.
+            ConfigError: Another control plane claims this zone and is alive.
+        """
+        while True:
+            appender = await self._open()
+            try:
+                await self._copy_on(appender)
+            except RefusedError as error:
+                log.warning("uplink_refused", zone=self._state.zone, error=str(error))
+
+    async def _copy_on(self, appender: Appender) -> None:
+        beat_s = self._clock.mono_s() + self._heartbeat_s
+        while True:
+            entries = await self._news()
+            changes, last = self._exported(entries)
+            now_s = self._clock.mono_s()
+            if last is not None:
+                self.copied = last
+            if changes or now_s >= beat_s:
+                note = self._note() if now_s >= beat_s else {}
+                sealed = await appender.commit(
+                    src=self._src(), note={**note, **self._marks()}, changes=changes
+                )
+                self._count(sealed)
+                if note:
+                    beat_s = now_s + self._heartbeat_s
+                    self._check_followed(appender.place)
+            if not entries:
+                await self._tail.wait(max(0.0, beat_s - self._clock.mono_s()))
+
+    def _exported(self, entries: Sequence[Sealed]) -> tuple[list[Change], Cursor | None]:
+        """The net changes of as many own entries as fit into one up entry."""
+        net: dict[tuple[str, str], bytes | None] = {}
+        last: Cursor | None = None
+        size = 0
+        for sealed in entries:
+            wanted = [
+                change
+                for change in sealed.entry.changes
+                if goes_up(change.kind, change.key, self._state.zone)
+            ]
+            adding = sum(len(c.kind) + len(c.key) + len(c.payload or b"") + 12 for c in wanted)
+            if net and size + adding > _CHANGES_BYTES:
+                break
+            size += adding
+            for kind, key, payload in wanted:
+                net[kind, key] = payload
+            last = Cursor(sealed.entry.incarnation, sealed.entry.position)
+        return [Change(kind, key, payload) for (kind, key), payload in net.items()], last
+
+    async def _news(self) -> Sequence[Sealed]:
+        assert self.copied is not None
+        entries = self._tail.after(self.copied)
+        if entries is not None:
+            return entries
+        found: list[Sealed] = []
+        previous_h = NO_HASH
+        for raw in await self._own.read(self.copied.position):
+            sealed, _ = decode(raw.data, previous_h)
+            if not found and sealed.entry.previous != self.copied.position:
+                raise RefusedError("own log is trimmed beyond what was copied")
+            found.append(sealed)
+            previous_h = sealed.h
+        return found
+
+    def _src(self) -> dict[str, Cursor]:
+        assert self.copied is not None
+        return {self._own.name: self.copied}
+
+    def _marks(self) -> dict[str, Any]:
+        """In every entry: where the stream's content begins, for whoever reads only the newest."""
+        return {"base": list(self._base)}
+
+    def _note(self) -> dict[str, Any]:
+        copy = self._copy
+        return {
+            **self._describe(),
+            "uid": self._uid,
+            "hash": self._state.registry.digest,
+            "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
+            "formats": [FORMAT],
+        }
+
+    def _count(self, sealed: Sealed) -> None:
+        self.entries += 1
+        self.bytes += len(sealed.data)
+
+    def _check_followed(self, place: Place) -> None:
+        if self._overtaken(place.incarnation, place.position):
+            raise RefusedError("this stream has lost entries that global has read")
+
+    def _overtaken(self, incarnation: str, end: Position) -> bool:
+        """Whether global has read more of this stream than there is: its store went back in time.
+
+        A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
+        """
+        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
+
+    # Opening
+
+    async def _open(self) -> Appender:
+        await self._store.announce(self._state.zone)
+        head = await self._log.head()
+        if head is None:
+            return await self._create()
+        if head.owner != self._uid:
+            await self._contend(head)
+            head = await self._log.head() or head
+        newest = await self._newest(head)
+        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        term = max(head.position.term, cursor.position.term if cursor else 0) + 1
+        appender = Appender(
+            self._log,
+            writer=self._writer,
+            clock=self._clock,
+            place=Place(head.incarnation, head.position, head.h),
+            log_time_ms=0 if newest is None else newest.log_time_ms,
+            bytes_max=UP_ENTRY_BYTES_MAX,
+        )
+        intact = newest is not None and not self._overtaken(head.incarnation, head.position)
+        resume = await self._resumable(newest) if newest is not None and intact else None
+        if resume is None:
+            await self._publish(lambda src, note: self._opened(appender, term, src, note))
+            return appender
+        self.copied = resume
+        await self._opened(appender, term, self._src(), {**self._note(), **self._marks()})
+        log.info("uplink_resumed", zone=self._state.zone, copied=str(resume), term=term)
+        return appender
+
+    async def _opened(
+        self, appender: Appender, term: int, src: dict[str, Cursor], note: dict[str, Any]
+    ) -> Sealed:
+        sealed = await appender.open(term, owner=self._uid, src=src, note=note)
+        self._count(sealed)
+        return sealed
+
+    async def _create(self) -> Appender:
+        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        appender = Appender(
+            self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
+        )
+        term = 1 if cursor is None else cursor.position.term + 1
+
+        async def create(src: dict[str, Cursor], note: dict[str, Any]) -> Sealed:
+            return await appender.create(
+                secrets.token_hex(8), term=term, owner=self._uid, src=src, note=note
+            )
+
+        await self._publish(create)
+        return appender
+
+    async def _publish(self, append: Callable[..., Any]) -> None:
+        """Begin the stream's content anew: an entry that says so, then the snapshot it stands for."""
+        frozen = self._state.registry.freeze()
+        self.copied = Cursor(frozen.meta["incarnation"], Position(*frozen.meta["position"]))
+        sealed: Sealed = await append(self._src(), {**self._note(), "full": True})
+        self._base = sealed.entry.position
+        zone = self._state.zone
+        tables = {
+            kind: {key: payload for key, payload in table.items() if goes_up(kind, key, zone)}
+            for kind, table in frozen.tables.items()
+        }
+        await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))
+        self.full_syncs += 1
+        log.info("uplink_snapshot_published", zone=zone, position=str(sealed.entry.position))
+
+    async def _newest(self, head: Head) -> Entry | None:
+        for raw in await self._log.read(head.position.before(), count=1):
+            sealed, _ = decode(raw.data, NO_HASH)
+            return sealed.entry
+        return None
+
+    async def _resumable(self, newest: Entry) -> Cursor | None:
+        """Where copying goes on; None if the stream must begin anew from a snapshot."""
+        src = newest.src.get(self._own.name)
+        registry = self._state.registry
+        if src is None or src.incarnation != registry.incarnation:
+            return None
+        if src.position > registry.position:
+            return None
+        base = newest.position if newest.note.get("full") else newest.note.get("base")
+        if base is None or not await self._has_snapshot(newest, Position(*base)):
+            return None
+        self._base = Position(*base)
+        if src.position == registry.position or self._tail.after(src) is not None:
+            return src
+        first = await self._own.read(src.position, count=1)
+        if not first:
+            return None
+        sealed, _ = decode(first[0].data, NO_HASH)
+        return src if sealed.entry.previous == src.position else None
+
+    async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
+        """Whether the snapshot that the content begins with was published, or is not needed."""
+        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        if cursor is not None and cursor.incarnation == newest.incarnation:
+            if cursor.position >= base:
+                return True
+        infos: Sequence[SnapshotInfo] = await self._log.snapshots()
+        return any(
+            info.incarnation == newest.incarnation and info.position >= base for info in infos
+        )
+
+    async def _contend(self, head: Head) -> None:
+        """Another UID owns this zone's stream: refuse to start if it lives, else take over."""
+        log.warning(
+            "zone_claimed_by_another", zone=self._state.zone, uid=self._uid, owner=head.owner
+        )
+        deadline_s = self._clock.mono_s() + _CLAIM_WATCH_S
+        while self._clock.mono_s() < deadline_s:
+            await asyncio.sleep(_CLAIM_LOOK_S)
+            now = await self._log.head()
+            if now is None:
+                raise UnavailableError("the zone's stream has just disappeared")
+            if now.owner == self._uid:
+                return
+            if now.position != head.position:
+                raise ConfigError(
+                    [
+                        f"zone {self._state.zone}: another control plane with UID {now.owner} is"
+                        f" running under this name (this one is {self._uid}); stop one of them or"
+                        " give one another multizone.zone.name"
+                    ]
+                )
+        log.warning("zone_taken_over", zone=self._state.zone, uid=self._uid, owner=head.owner)
+
+
+def _meta(sealed: Sealed, zone: str) -> dict[str, Any]:
+    entry = sealed.entry
+    return {
+        "zone": zone,
+        "incarnation": entry.incarnation,
+        "position": list(entry.position),
+        "h": sealed.h,
+        "log_time_ms": entry.log_time_ms,
+        "time_ms": entry.time_ms,
+        "cursors": {},
+    }
