@@ -1,0 +1,286 @@
+"""Connections to one Redis: a deadline, no retries, and no unread reply left behind.
+
+redis-py's client would do more than is wanted: it re-sends a timed-out command ten times (an XADD
+too), cuts a blocking read after 5 s in silence, and hands a cancelled read's connection to the next
+caller, who then gets the wrong reply (redis-py #2624, #2665). So its connections are used, and its
+client and pool are not. This is also the one place that turns redis-py's errors into ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    MovedError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.log.scripts import Script
+
+Command = Sequence[str | bytes | int]
+Reply = Any
+"""What RESP2 knows: bytes, int, None and lists of them."""
+
+SENTINEL_PORT = 26379
+
+_SENTINEL_TIMEOUT_S = 0.5
+"""Per sentinel: a dead one must leave time, within a call's deadline, to ask the next."""
+
+# `legacy_responses` and such are the client's; at this level the protocol alone fixes the shape.
+# driver_info: redis-py reads its version from disk on each new connection, within the event loop.
+_OPTIONS: dict[str, Any] = {"protocol": 2, "decode_responses": False, "driver_info": None}
+
+_ADVICE = (
+    ("NOAUTH", "it wants a password: give one in redis.url"),
+    ("WRONGPASS", "it refuses the user or password in redis.url"),
+    ("NOPERM", "its ACL denies this user a command or key that is needed"),
+    ("executing the script can't", "its ACL denies this user a command that a script needs"),  # 6.2
+    ("ACL failure", "its ACL denies this user a command that a script needs"),  # 7.0
+    ("WRONGTYPE", "a key is not ours: give this mesh another redis.keyPrefix"),
+    ("OOM", "its memory is full: raise maxmemory"),
+    ("READONLY", "it is a replica now: redis.url must lead to the master"),
+    ("MISCONF", "it cannot write to its disk"),
+    ("NOREPLICAS", "too few of its replicas are connected (min-replicas-to-write)"),
+    ("unknown command", "it is too old or the command is disabled: Redis 6.2 or later is needed"),
+)
+
+
+def pool_of(url: str) -> ConnectionPool:
+    """What makes the connections: redis://, rediss://, unix:// or
+    redis+sentinel://[user:password@]host[:port][,host[:port]]/service[/db].
+
+    A sentinel's own credentials are its `sentinel_username` and `sentinel_password` parameters.
+
+    Raises:
+        ConfigError: Not such a URL.
+    """
+    try:
+        if url.startswith("redis+sentinel://"):
+            pool: ConnectionPool = _sentinel_pool(url)
+        else:
+            # The URL's parameters first, so that none of them changes what this module relies on.
+            pool = ConnectionPool(**{**parse_url(url), **_options()})
+        _new(pool)  # connects nothing; an unknown parameter shows only here
+    except (ValueError, TypeError, RedisError) as error:
+        raise ConfigError([f"redis.url: {error}"]) from error
+    return pool
+
+
+def _options() -> dict[str, Any]:
+    # No timeouts of its own: `exchange` has one around the whole. wait_for, which redis-py would
+    # use for each write, costs a task each time on Python 3.11.
+    return {**_OPTIONS, "socket_timeout": None, "retry": Retry(NoBackoff(), 0)}
+
+
+def _sentinel_pool(url: str) -> SentinelConnectionPool:
+    parts = urlsplit(url)
+    credentials, _, addresses = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("redis+sentinel:// needs the service's name: …/service[/db]")
+    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    theirs = {
+        "username": query.pop("sentinel_username", None),
+        "password": query.pop("sentinel_password", None),
+        "socket_timeout": _SENTINEL_TIMEOUT_S,
+        "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "driver_info": None,
+    }
+    if query:
+        raise ValueError(f"redis+sentinel:// has no parameter {', '.join(sorted(query))}")
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py annotates it in part
+        [_address(one) for one in addresses.split(",")], sentinel_kwargs=theirs
+    )
+    return SentinelConnectionPool(  # type: ignore[no-untyped-call]  # as above
+        service,
+        sentinel,
+        db=int(db or 0),
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        **_options(),
+    )
+
+
+def _address(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError(f"{text!r} is not a sentinel's host[:port]")
+    return parts.hostname, parts.port or SENTINEL_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """Where a cluster has sent us: all our keys share a slot, so one node holds them all."""
+
+    host: str
+    port: int
+
+
+class Connections:
+    """Lends a connection to one exchange at a time; keeps the idle ones.
+
+    Args:
+        pool: Makes the connections.
+        timeout_s: For a whole exchange: waiting for a connection, connecting, writing, reading.
+        limit: How many exchanges may be under way; more wait. Bounds the sockets.
+    """
+
+    def __init__(self, pool: ConnectionPool, *, timeout_s: float, limit: int) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._slots = asyncio.Semaphore(limit)
+        self._idle: list[AbstractConnection] = []
+        self._node: _Node | None = None
+        self._closed = False
+
+    async def call(self, *command: str | bytes | int, extra_s: float = 0.0) -> Reply:
+        """Send one command.
+
+        Args:
+            command: Name and arguments.
+            extra_s: How much longer than other commands it may take: it blocks.
+
+        Raises:
+            UnavailableError: No answer within the deadline, or an error reply.
+        """
+        (reply,) = await self._exchange((command,), extra_s)
+        if isinstance(reply, ResponseError):
+            raise unavailable(reply) from reply
+        return reply
+
+    async def calls(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send several commands at once; not a transaction.
+
+        Raises:
+            UnavailableError: As `call`; any of them may have been done.
+        """
+        replies = await self._exchange(commands, 0.0)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise unavailable(reply) from reply
+        return replies
+
+    async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
+    ) -> Reply:
+        """Run a script, sending its text only to a server that does not have it (any more)."""
+        rest = (len(keys), *keys, *arguments)
+        (reply,) = await self._exchange((("EVALSHA", script.sha, *rest),), 0.0)
+        if isinstance(reply, NoScriptError):
+            (reply,) = await self._exchange((("EVAL", script.text, *rest),), 0.0)
+        if isinstance(reply, ResponseError):
+            raise unavailable(reply) from reply
+        return reply
+
+    async def close(self) -> None:
+        """Disconnect; exchanges under way end, later ones fail."""
+        self._closed = True
+        await self._drop_idle()
+
+    async def _exchange(self, commands: Sequence[Command], extra_s: float) -> list[Reply]:
+        if self._closed:
+            raise UnavailableError("redis: closed")
+        try:
+            async with asyncio.timeout(self._timeout_s + extra_s), self._slots:
+                replies = await self._exchange_now(commands)
+                if any(isinstance(reply, MovedError) for reply in replies):  # none was done
+                    replies = await self._exchange_now(commands)
+                return replies
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            await self._drop_idle()  # most likely they lead to the same dead end
+            self._node = None
+            raise unavailable(error) from error
+
+    async def _exchange_now(self, commands: Sequence[Command]) -> list[Reply]:
+        connection = await self._idle_connection() or self._new_connection()
+        try:
+            if not connection.is_connected:
+                await connection.connect()  # type: ignore[no-untyped-call]  # as in `_new`
+            packed = [part for command in commands for part in connection.pack_command(*command)]
+            await connection.send_packed_command(packed, check_health=False)
+            replies = [await _reply(connection) for _ in commands]
+        except BaseException:
+            # Cancelled or not: what is still to come must never be read as another's reply.
+            await connection.disconnect(nowait=True)
+            raise
+        stay = True
+        for reply in replies:
+            if isinstance(reply, MovedError):
+                self._node = _Node(reply.host or getattr(connection, "host", ""), reply.port)
+                stay = False
+            elif isinstance(reply, ResponseError) and _is_readonly(reply):
+                stay = False  # demoted: ask again who is master
+        if stay and not self._closed:
+            self._idle.append(connection)
+        else:
+            await connection.disconnect(nowait=True)
+            await self._drop_idle()
+        return replies
+
+    async def _idle_connection(self) -> AbstractConnection | None:
+        while self._idle:
+            connection = self._idle.pop()  # the latest used: the others may be closed by time-out
+            # Readable while idle: the server closed it, or it holds a reply that nobody waits for.
+            if connection.is_connected and not await connection.can_read():
+                return connection
+            await connection.disconnect(nowait=True)
+        return None
+
+    def _new_connection(self) -> AbstractConnection:
+        connection = _new(self._pool)
+        if self._node is not None:
+            vars(connection).update(host=self._node.host, port=self._node.port)
+        return connection
+
+    async def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect(nowait=True)
+
+
+def _new(pool: ConnectionPool) -> AbstractConnection:
+    connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
+    return cast("AbstractConnection", connection)
+
+
+async def _reply(connection: AbstractConnection) -> Reply:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:  # an answer; the replies to later commands follow it
+        return error
+
+
+def _is_readonly(error: ResponseError) -> bool:
+    # Before 7.0 a script's error is wrapped: "ERR Error running script …: -READONLY You can't …".
+    return isinstance(error, ReadOnlyError) or "-READONLY" in str(error)
+
+
+def unavailable(error: Exception) -> UnavailableError:
+    """Ours for redis-py's or the system's, saying what an operator can do.
+
+    A refusal (password, ACL, foreign key) is no exception: it is cured at the server, without us,
+    and until then a plane must go on with what it holds rather than end.
+    """
+    if isinstance(error, TimeoutError):
+        return UnavailableError("redis: no answer in time")
+    # redis-py takes the code off an error reply that it has a class for.
+    text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
+    for mark, advice in _ADVICE:
+        if mark in text:
+            return UnavailableError(f"redis: {advice} ({text})")
+    return UnavailableError(f"redis: {text}")

@@ -1,0 +1,648 @@
+"""What is Redis's own: errors and what they mean, connections, expiry, ACLs, redirection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
+from urllib.parse import urlsplit
+
+import pytest
+
+from zonemesh.errors import ConfigError, FateUnknownError, RefusedError, UnavailableError
+from zonemesh.log.connections import pool_of
+from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo
+from zonemesh.log.redis import RedisStore, ServerReport
+from zonemesh.model import START, Position
+from zonemesh.wire import NO_HASH, Entry, Sealed, seal
+
+A = Lease(writer="writer-a", url="http://a:5681")
+B = Lease(writer="writer-b", url="http://b:5681")
+UP_KEYS = "{zm}:zone:west:up:*"
+ZONE_COMMANDS = (
+    "+eval +evalsha +xadd +xread +xrange +xrevrange +xtrim +hget +hmget +hset "
+    "+get +mget +set +del +unlink +exists +persist +echo"
+)
+"""What a zone's ACL user needs; the scripts' own commands are checked too."""
+
+
+def chain_of(length: int) -> list[Sealed]:
+    chain: list[Sealed] = []
+    for seq in range(length):
+        entry = Entry(
+            incarnation="inc-1",
+            position=Position(1, seq),
+            previous=chain[-1].entry.position if chain else START,
+            writer="writer-a",
+            time_ms=seq,
+            mono_delta_ms=0,
+            log_time_ms=0,
+        )
+        chain.append(seal(entry, chain[-1].h if chain else NO_HASH))
+    return chain
+
+
+async def write(log: Log, chain: list[Sealed]) -> None:
+    await log.create(chain[0])
+    for sealed in chain[1:]:
+        await log.append(sealed)
+
+
+def snapshot_of(sealed: Sealed, chunks: int) -> SnapshotInfo:
+    entry = sealed.entry
+    return SnapshotInfo(
+        incarnation=entry.incarnation, position=entry.position, h=sealed.h, chunks=chunks
+    )
+
+
+def head_of(sealed: Sealed) -> Head:
+    entry = sealed.entry
+    return Head(
+        incarnation=entry.incarnation, position=entry.position, h=sealed.h, time_ms=entry.time_ms
+    )
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[RedisStore]:
+    store = RedisStore(redis_url)
+    yield store
+    await store.close()
+
+
+@asynccontextmanager
+async def configured(store: RedisStore, **settings: str | int) -> AsyncIterator[None]:
+    """CONFIG SET for a while."""
+    before = {name: (await store.commands.call("CONFIG", "GET", name))[1] for name in settings}
+    try:
+        for name, value in settings.items():
+            await store.commands.call("CONFIG", "SET", name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            await store.commands.call("CONFIG", "SET", name, value)
+
+
+@asynccontextmanager
+async def user(store: RedisStore, url: str, *rules: str) -> AsyncIterator[str]:
+    """A URL with an ACL user of these rules."""
+    await store.commands.call("ACL", "SETUSER", "zone-west", "reset", "on", ">secret", *rules)
+    try:
+        yield url.replace("redis://", "redis://zone-west:secret@")
+    finally:
+        await store.commands.call("ACL", "DELUSER", "zone-west")
+
+
+Answer = Callable[[list[bytes]], Awaitable[bytes]]
+
+
+@asynccontextmanager
+async def server(answer: Answer) -> AsyncIterator[str]:
+    """A server that answers each command as it is told, in RESP: what a real one rarely does."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                parts = []
+                for _ in range(int(line[1:])):
+                    size = int((await reader.readline())[1:])
+                    parts.append((await reader.readexactly(size + 2))[:-2])
+                writer.write(await answer(parts))
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    host, port = listening.sockets[0].getsockname()
+    try:
+        yield f"redis://{host}:{port}"
+    finally:
+        listening.close()
+
+
+def bulk(text: bytes) -> bytes:
+    return b"$%d\r\n%s\r\n" % (len(text), text)
+
+
+async def until(probe: Callable[[], Awaitable[bool]]) -> None:
+    """Ask until it is so: what another process does can only be polled."""
+    async with asyncio.timeout(5):
+        while True:
+            if await probe():
+                return
+            await asyncio.sleep(0.002)
+
+
+@contextmanager
+def seconds(most: float) -> Iterator[None]:
+    clock = asyncio.get_running_loop().time
+    started_s = clock()
+    yield
+    assert clock() - started_s < most
+
+
+# ── errors ──
+
+
+async def test_a_refused_connection_is_said_at_once() -> None:
+    store = RedisStore("redis://127.0.0.1:1")
+    log = store.log("global")
+    sealed = chain_of(1)[0]
+
+    with seconds(1.0):
+        with pytest.raises(UnavailableError):
+            await log.head()
+        with pytest.raises(UnavailableError):
+            await log.read(START, block_s=30)
+        with pytest.raises(FateUnknownError):
+            await log.append(sealed)
+        with pytest.raises(FateUnknownError):
+            await log.create(sealed)
+
+
+async def test_a_server_that_says_nothing_is_given_up() -> None:
+    forever = asyncio.Event()
+
+    async def silence(_: list[bytes]) -> bytes:
+        await forever.wait()
+        return b""
+
+    async with server(silence) as url:
+        store = RedisStore(url, timeout_s=0.05)
+        with seconds(1.5):  # a blocking read has its slice of 0.3 s on top
+            with pytest.raises(UnavailableError, match="no answer in time"):
+                await store.log("global").head()
+            with pytest.raises(FateUnknownError, match="no answer in time"):
+                await store.log("global").append(chain_of(1)[0])
+            with pytest.raises(UnavailableError, match="no answer in time"):
+                await store.log("global").read(START, block_s=0.3)
+        await store.close()
+        forever.set()
+
+
+async def test_an_append_cut_at_any_moment_is_settled_by_the_same_bytes(
+    store: RedisStore,
+) -> None:
+    chain = chain_of(40)
+    log = store.log("global")
+    await log.create(chain[0])
+
+    for turns, sealed in enumerate(chain[1:]):
+        appending = asyncio.ensure_future(log.append(sealed))
+        for _ in range(turns % 8):
+            await asyncio.sleep(0)
+        appending.cancel()
+        await asyncio.gather(appending, return_exceptions=True)
+        await log.append(sealed)
+
+    assert [raw.data for raw in await log.read(START)] == [sealed.data for sealed in chain]
+
+
+async def test_out_of_memory_is_fate_unknown_and_passes(store: RedisStore) -> None:
+    chain = chain_of(3)
+    log = store.log("global")
+    await write(log, chain[:2])
+
+    async with configured(store, maxmemory=1):
+        with pytest.raises(FateUnknownError, match="maxmemory"):
+            await log.append(chain[2])
+        with pytest.raises(FateUnknownError, match="maxmemory"):
+            await log.resign(chain[2], A)
+        assert await log.head() == head_of(chain[1])
+    await log.append(chain[2])
+
+    assert await log.head() == head_of(chain[2])
+
+
+async def test_a_replacement_that_finds_no_memory_takes_nothing_away(store: RedisStore) -> None:
+    chain = chain_of(3)
+    log = store.log("global")
+    await write(log, chain)
+    anew = seal(
+        Entry(
+            incarnation="inc-2",
+            position=Position(2, 0),
+            previous=START,
+            writer="writer-a",
+            time_ms=0,
+            mono_delta_ms=0,
+            log_time_ms=0,
+        ),
+        NO_HASH,
+    )
+
+    async with configured(store, maxmemory=1):
+        with pytest.raises(FateUnknownError):
+            await log.create(anew, replacing=head_of(chain[-1]))
+
+    assert len(await log.read(START)) == 3
+    assert await log.head() == head_of(chain[-1])
+
+
+async def test_a_demoted_master_is_fate_unknown_until_it_is_master_again(
+    store: RedisStore,
+) -> None:
+    chain = chain_of(2)
+    log = store.log("global")
+    await log.create(chain[0])
+
+    await store.commands.call("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(FateUnknownError, match="replica"):
+            await log.append(chain[1])
+        with pytest.raises(FateUnknownError, match="replica"):
+            await log.append(chain[1])  # the connection was not kept; a new one says the same
+    finally:
+        await store.commands.call("REPLICAOF", "NO", "ONE")
+    await log.append(chain[1])
+
+    assert await log.head() == head_of(chain[1])
+
+
+async def test_foreign_keys_are_named(store: RedisStore) -> None:
+    await store.commands.call("SET", "{zm}:global:log", "not ours")
+    await store.commands.call("SET", "{zm}:global:head", "not ours")
+
+    with pytest.raises(UnavailableError, match="keyPrefix"):
+        await store.log("global").head()
+    with pytest.raises(UnavailableError, match="keyPrefix"):
+        await store.log("global").read(START)
+
+
+async def test_a_stream_without_a_head_is_no_log_and_is_not_made_again(store: RedisStore) -> None:
+    await store.commands.call("XADD", "{zm}:global:log", "5-101", "e", "a deposed writer's")
+    log = store.log("global")
+
+    assert await log.head() is None
+    with pytest.raises(RefusedError):
+        await log.create(chain_of(1)[0])
+
+
+async def test_a_head_without_its_stream_is_not_appended_to(store: RedisStore) -> None:
+    chain = chain_of(2)
+    log = store.log("global")
+    await log.create(chain[0])
+    await store.commands.call("DEL", "{zm}:global:log")
+
+    with pytest.raises(RefusedError):
+        await log.append(chain[1])
+
+    assert await store.commands.call("EXISTS", "{zm}:global:log") == 0
+
+
+async def test_what_is_no_entry_of_ours_is_not_skipped(store: RedisStore) -> None:
+    await store.commands.call("XADD", "{zm}:global:log", "1-0", "other", "x")
+
+    (raw,) = await store.log("global").read(START)
+
+    assert raw.data == b"", "which is no entry, and stops the reader"
+
+
+# ── credentials ──
+
+
+async def test_a_wrong_password_says_what_to_change(redis_url: str, store: RedisStore) -> None:
+    async with user(store, redis_url, "+@all", "~*") as url:
+        wrong = RedisStore(url.replace("secret", "wrong"))
+        with pytest.raises(UnavailableError, match=r"redis\.url"):
+            await wrong.log("global").head()
+        await wrong.close()
+
+
+async def test_a_zones_user_reaches_its_own_stream_only(redis_url: str, store: RedisStore) -> None:
+    chain = chain_of(3)
+    async with user(store, redis_url, "-@all", *ZONE_COMMANDS.split(), f"~{UP_KEYS}") as url:
+        zone = RedisStore(url)
+        up = zone.log("zone:west:up")
+        await write(up, chain[:2])
+        assert await up.acquire(A)
+        for sealed in chain[:2]:
+            await up.put_snapshot(snapshot_of(sealed, 1), [b"chunk"])
+        await up.trim(Position(1, 1))
+        await up.resign(chain[2], A)
+
+        with pytest.raises(FateUnknownError, match="ACL"):
+            await zone.log("zone:east:up").create(chain[0])
+        with pytest.raises(UnavailableError, match="ACL"):
+            await zone.log("global").head()
+        await store.commands.call("ACL", "SETUSER", "zone-west", "-xtrim")
+        with pytest.raises(UnavailableError, match="ACL"):
+            await up.trim(Position(1, 2))
+        assert await zone.check_server() == ServerReport(), "INFO is not granted: nothing is known"
+        await zone.close()
+
+
+# ── the server ──
+
+
+async def test_the_server_is_reported(store: RedisStore) -> None:
+    report = await store.check_server()
+
+    assert report.version is not None
+    assert report.appendonly is not None
+    assert report.maxmemory_policy == "noeviction"
+
+
+async def test_a_server_that_is_too_old_is_refused() -> None:
+    async def old(command: list[bytes]) -> bytes:
+        return bulk(b"redis_version:6.0.16\r\n" if command[0] == b"INFO" else command[-1])
+
+    async with server(old) as url:
+        store = RedisStore(url)
+        with pytest.raises(ConfigError, match=r"6\.0\.16"):
+            await store.check_server()
+        await store.close()
+
+
+async def test_a_server_that_forgot_its_scripts_is_told_them_again(store: RedisStore) -> None:
+    chain = chain_of(3)
+    log = store.log("global")
+    await write(log, chain[:2])
+    await store.commands.call("SCRIPT", "FLUSH")
+
+    await log.append(chain[2])
+
+    assert await log.head() == head_of(chain[2])
+
+
+async def test_every_key_has_the_prefix_as_its_hash_tag(redis_url: str) -> None:
+    store = RedisStore(redis_url, prefix="mesh*[1]")
+    log = store.log("zone:west:up")
+    chain = chain_of(1)
+    await write(log, chain)
+    await log.put_snapshot(snapshot_of(chain[0], 1), [b"chunk"])
+    await log.acquire(A)
+    await store.announce("west")
+    await store.present("zone:west:up", "writer-a", b"x")
+
+    keys = await store.commands.call("KEYS", "*")
+    replicas = await store.replicas("zone:west:up")
+    await store.forget("west")
+    left = await store.commands.call("KEYS", "*")
+    await store.close()
+
+    assert len(keys) == 7
+    assert all(key.startswith(b"{mesh*[1]}:zone") for key in keys)
+    assert replicas == {"writer-a": b"x"}, "the prefix is no pattern"
+    assert left == []
+
+
+@pytest.mark.parametrize("prefix", ["", "a{b}", "a b"])
+def test_a_prefix_that_would_break_the_hash_tag_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigError, match="keyPrefix"):
+        RedisStore("redis://localhost", prefix=prefix)
+
+
+# ── snapshots and expiry ──
+
+
+async def test_chunks_expire_until_they_are_announced(store: RedisStore) -> None:
+    chain = chain_of(2)
+    log = store.log("global")
+    await write(log, chain)
+    await log.put_snapshot(snapshot_of(chain[0], 3), [b"a", b"b", b"c"])
+
+    wrong = SnapshotInfo(incarnation="inc-1", position=Position(9, 9), h=b"x" * 8, chunks=1)
+    with pytest.raises(RefusedError):
+        await log.put_snapshot(wrong, [b"orphan"])
+
+    keys = await store.commands.call("KEYS", "*snapshot:*")
+    *announced, orphan = sorted([await store.commands.call("TTL", key) for key in keys])
+    assert announced == [-1, -1, -1]
+    assert 0 < orphan <= 3600
+
+
+async def test_chunks_of_older_snapshots_are_deleted_with_their_announcement(
+    store: RedisStore,
+) -> None:
+    chain = chain_of(5)
+    log = store.log("global")
+    await write(log, chain)
+
+    for sealed in chain:
+        await log.put_snapshot(snapshot_of(sealed, 10), [b"chunk"] * 10)
+
+    assert len(await store.commands.call("KEYS", "*snapshot:*")) == 20
+
+
+async def test_two_who_announce_at_once_leave_two_whole_snapshots(
+    redis_url: str, store: RedisStore
+) -> None:
+    other = RedisStore(redis_url)
+    chain = chain_of(3)
+    log = store.log("global")
+    await write(log, chain)
+    infos = [snapshot_of(sealed, 2) for sealed in chain]
+
+    await asyncio.gather(
+        log.put_snapshot(infos[1], [b"a", b"b"]),
+        other.log("global").put_snapshot(infos[2], [b"c", b"d"]),
+        return_exceptions=True,  # the earlier one is refused if it comes later
+    )
+    await other.close()
+
+    announced = await log.snapshots()
+    assert announced[0] == infos[2]
+    for info in announced:
+        assert len(await log.load_snapshot(info)) == 2
+
+
+async def test_a_lease_that_is_not_renewed_ends(redis_url: str) -> None:
+    store = RedisStore(redis_url, lease_ms=30)
+    log = store.log("global")
+    assert await log.acquire(A)
+
+    await until(lambda: log.acquire(B))
+
+    assert not await log.renew(A)
+    await store.close()
+
+
+async def test_a_replica_that_says_nothing_more_is_forgotten_after_5_s(store: RedisStore) -> None:
+    await store.present("global", "writer-a", b"x")
+
+    assert 4_000 < await store.commands.call("PTTL", "{zm}:global:replica:writer-a") <= 5_000
+
+
+# ── connections ──
+
+
+async def test_a_connection_that_the_server_closed_while_idle_is_not_used(
+    redis_url: str, store: RedisStore
+) -> None:
+    admin = RedisStore(redis_url)
+    chain = chain_of(2)
+    log = store.log("global")
+    await log.create(chain[0])
+
+    await admin.commands.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    async def alone() -> bool:
+        return len((await admin.commands.call("CLIENT", "LIST")).splitlines()) == 1
+
+    await until(alone)
+    await asyncio.sleep(0)  # one turn of the loop, to hear of it
+    await log.append(chain[1])
+
+    await admin.close()
+    assert await log.head() == head_of(chain[1])
+
+
+async def test_a_cancelled_call_never_leaves_its_reply_to_the_next() -> None:
+    # redis-py #2624, #2665: replies off by one after a cancellation.
+    asked, held = asyncio.Event(), asyncio.Event()
+
+    async def slow_first(command: list[bytes]) -> bytes:
+        if command[-1] == b"first":
+            asked.set()
+            await held.wait()
+        return bulk(command[-1])
+
+    async with server(slow_first) as url:
+        store = RedisStore(url)
+        await store.commands.call("ECHO", "zeroth")
+        first = asyncio.ensure_future(store.commands.call("ECHO", "first"))
+        await asked.wait()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        held.set()
+
+        replies = [await store.commands.call("ECHO", f"{i}") for i in range(5)]
+        await store.close()
+
+    assert replies == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_cancelling_at_any_moment_mixes_no_replies(store: RedisStore) -> None:
+    async def echo(i: int) -> bytes:
+        reply: bytes = await store.commands.call("ECHO", f"{i}")
+        return reply
+
+    wrong = []
+    for turns in range(60):
+        calls = [asyncio.ensure_future(echo(i)) for i in range(12)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for call in calls[::2]:
+            call.cancel()
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        wrong += [
+            (i, reply)
+            for i, reply in enumerate(done)
+            if not isinstance(reply, asyncio.CancelledError) and reply != b"%d" % i
+        ]
+
+    assert wrong == []
+
+
+async def test_readers_that_wait_keep_no_append_from_its_turn(store: RedisStore) -> None:
+    chain = chain_of(3)
+    log = store.log("global")
+    await log.create(chain[0])
+    readers = [asyncio.ensure_future(log.read(Position(1, 0), block_s=30)) for _ in range(20)]
+
+    async with asyncio.timeout(2):
+        for before, sealed in pairwise(chain):
+            assert await log.head() == head_of(before)
+            await log.append(sealed)
+        first = [(await reader)[0].position for reader in readers]
+
+    assert first == [Position(1, 1)] * 20
+
+
+async def test_a_long_wait_is_made_of_slices_of_a_second_at_most() -> None:
+    # A link that was cut in silence is noticed within a slice, not at the end of the wait.
+    blocks: list[int] = []
+
+    async def third_time(command: list[bytes]) -> bytes:
+        blocks.append(int(command[command.index(b"BLOCK") + 1]))
+        if len(blocks) < 3:
+            return b"*-1\r\n"
+        entry = b"*2\r\n" + bulk(b"1-1") + b"*2\r\n" + bulk(b"e") + bulk(b"data")
+        return b"*1\r\n*2\r\n" + bulk(command[-2]) + b"*1\r\n" + entry
+
+    async with server(third_time) as url:
+        store = RedisStore(url)
+        read = await store.log("global").read(Position(1, 0), block_s=30)
+        await store.close()
+
+    assert list(read) == [Raw(Position(1, 1), b"data")]
+    assert blocks == [1000, 1000, 1000]
+
+
+async def test_a_redirection_to_a_clusters_other_node_is_followed() -> None:
+    # All keys of a mesh have one hash tag, so one node of a cluster holds them all.
+    seen: list[str] = []
+
+    async def owner(command: list[bytes]) -> bytes:
+        seen.append("owner")
+        return bulk(command[-1])
+
+    async with server(owner) as there:
+        where = urlsplit(there).netloc
+
+        async def other(_: list[bytes]) -> bytes:
+            seen.append("other")
+            return f"-MOVED 866 {where}\r\n".encode()
+
+        async with server(other) as url:
+            store = RedisStore(url)
+            replies = [await store.commands.call("ECHO", text) for text in ("a", "b")]
+            await store.close()
+
+    assert replies == [b"a", b"b"]
+    assert seen == ["other", "owner", "owner"]
+
+
+async def test_a_closed_store_says_so(redis_url: str) -> None:
+    store = RedisStore(redis_url)
+    await store.log("global").head()
+    await store.close()
+
+    with pytest.raises(UnavailableError, match="closed"):
+        await store.log("global").head()
+
+
+# ── URLs ──
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "http://localhost",
+        "redis://localhost:port",
+        "redis://localhost?nonsense=1",
+        "redis+sentinel://localhost:26379",
+        "redis+sentinel://:26379/mymaster",
+        "redis+sentinel://localhost/mymaster/one",
+        "redis+sentinel://localhost/mymaster?nonsense=1",
+    ],
+)
+def test_a_url_that_leads_nowhere_is_refused_at_start(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"redis\.url"):
+        RedisStore(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:p%40ss@localhost:6380/3",
+        "rediss://localhost?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=1",
+        "redis+sentinel://user:p%40ss@one:26379,two,[::1]:26380/mymaster/2?sentinel_password=x",
+    ],
+)
+def test_urls_of_every_kind_are_understood(url: str) -> None:
+    pool_of(url)
+
+
+async def test_a_urls_parameter_cannot_change_the_shape_of_replies(redis_url: str) -> None:
+    store = RedisStore(f"{redis_url}?protocol=3&decode_responses=true")
+    log = store.log("global")
+    chain = chain_of(2)
+    await write(log, chain)
+
+    read = await log.read(START)
+    await store.close()
+
+    assert [raw.data for raw in read] == [sealed.data for sealed in chain]
