@@ -167,12 +167,12 @@ async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asynci
         replica = Replica(config, store, disk, clock=clock, url=url, knows_mesh=known)
         global_metrics.register(
             registry,
-            replica.state,
-            replica.follower,
-            replica.leadership,
-            replica.snapshotter,
-            replica.plane.counts,
-            lambda: (replica.entries, replica.bytes),
+            state=replica.state,
+            follower=replica.follower,
+            leadership=replica.leadership,
+            snapshotter=replica.snapshotter,
+            counts=replica.plane.counts,
+            committed=lambda: (replica.entries, replica.bytes),
         )
         app = make_app(
             replica.backend,

@@ -86,9 +86,9 @@ class GlobalBackend:
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)
-        return None if seen is None else zone_insight(zone, seen, self._lag_s(zone, seen))
+        return None if seen is None else zone_insight(zone, seen, self._lag_s(seen))
 
-    def _lag_s(self, zone: str, seen: Seen) -> float | None:
+    def _lag_s(self, seen: Seen) -> float | None:
         """Age of what is merged of a zone: its clock until its last entry, global's log since."""
         silent_ms = self._state.registry.log_time_ms - seen.last_ms
         own_lag_s = self._follower.lag_s
@@ -103,7 +103,7 @@ class GlobalBackend:
         waiting = [writer.enqueue(item) for item in items]
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                return await asyncio.gather(*waiting)
+                return list(await asyncio.gather(*waiting))
         except TimeoutError as error:
             raise UnavailableError(
                 "the log has not taken this write in time; it may still be committed"

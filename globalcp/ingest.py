@@ -257,10 +257,8 @@ class Ingest:
                     continue
                 if beyond is not None and info.position < beyond:
                     continue
-                same = cursor is not None and cursor.incarnation == info.incarnation
-                if beyond is None and same and cursor is not None:
-                    if info.position <= cursor.position:
-                        continue
+                if beyond is None and cursor is not None and _covered(info, cursor):
+                    continue
                 return info, head
             await asyncio.sleep(_SYNC_RETRY_S)
 
@@ -286,6 +284,11 @@ class _FullSyncError(LogFaultError):
     def __init__(self, position: Position) -> None:
         super().__init__(f"the zone starts again from a snapshot at {position}")
         self.position = position
+
+
+def _covered(info: SnapshotInfo, cursor: Cursor) -> bool:
+    """Whether what a snapshot holds is merged already."""
+    return info.incarnation == cursor.incarnation and info.position <= cursor.position
 
 
 def _report(sealed: Sealed, last: Report | None) -> Report:

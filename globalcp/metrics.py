@@ -17,6 +17,7 @@ from zonemesh.runtime.collect import Collecting, counter, gauge, labelled
 
 def register(
     registry: CollectorRegistry,
+    *,
     state: GlobalState,
     follower: Follower,
     leadership: Leadership,
@@ -100,6 +101,6 @@ def _pools(state: GlobalState) -> Iterable[Metric]:
     short = GaugeMetricFamily(
         "zonemesh_pool_exhausted", "1 while a zone gets no block.", labels=labels
     )
-    for (pool, zone), _ in state.shortages.items():
+    for pool, zone in state.shortages:
         short.add_metric([pool, zone], 1)
     yield short

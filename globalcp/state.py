@@ -99,7 +99,7 @@ class Seen:
     entries: int = 0
     records: int = 0
     rejected: int = 0
-    """Records that were not taken: malformed, of a foreign zone, of a kind that zones may not own."""
+    """Records not taken: malformed, of a foreign zone, of a kind that zones may not own."""
     conflicts: int = 0
     """Bindings refused since another zone owns the address."""
     url: str = ""
@@ -278,9 +278,8 @@ class _Deciding:
         try:
             if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
                 raise WireError(f"{kind} {key} is not zone {zone}'s to write")
-            pool = pool_of(kind)
-            if pool is not None:
-                payload = self._binding(zone, kind, pool, key, payload, counts)
+            if pool_of(kind) is not None:
+                payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
                 Record.unpack(payload)
         except WireError as error:
@@ -290,12 +289,12 @@ class _Deciding:
         if self._draft.set(kind, key, payload):
             counts.records += 1
 
-    def _binding(
-        self, zone: str, kind: str, pool: str, key: str, payload: bytes | None, counts: _Counts
-    ) -> bytes | None:
+    def _binding(self, zone: str, change: Change, counts: _Counts) -> bytes | None:
         """A zone's binding with the order that global keeps beside it, its address checked."""
+        kind, key, payload = change
         if payload is None:
             return None
+        pool = kind.removeprefix("vip.")
         binding = Binding.unpack(payload)
         present = self._draft.get(kind, key)
         order = None if present is None else Binding.unpack(present).order

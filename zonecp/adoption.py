@@ -7,6 +7,7 @@ it, and what its own stream holds beyond that, becomes its own: resources, bindi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -15,7 +16,7 @@ from zonecp.uplink import up_log
 from zonemesh.errors import LogFaultError, UnavailableError, WireError
 from zonemesh.ipam import BLOCK, Binding, pool_of
 from zonemesh.log import follower
-from zonemesh.log.port import Store
+from zonemesh.log.port import Raw, Store
 from zonemesh.log.writer import Writer
 from zonemesh.model import START, Change, Cursor, zone_of
 from zonemesh.registry import Registry
@@ -35,17 +36,20 @@ async def adopt(store: Store, state: ZoneState, writer: Writer) -> None:
     Waits for as long as global's Redis does not answer: until then the zone accepts registrations
     and binds nothing.
     """
-    while True:
-        try:
-            changes = await _existing(store, state.zone)
-            break
-        except UnavailableError as error:
-            log.warning("adoption_waits", zone=state.zone, error=str(error))
-            await asyncio.sleep(_RETRY_S)
+    changes = await _existing_at_last(store, state.zone)
     parts = _parts(changes)
     for number, part in enumerate(parts, 1):
         await writer.submit(Adopt(part, last=number == len(parts)))
     log.info("zone_adopted", zone=state.zone, records=len(changes))
+
+
+async def _existing_at_last(store: Store, zone: str) -> list[Change]:
+    while True:
+        try:
+            return await _existing(store, zone)
+        except UnavailableError as error:
+            log.warning("adoption_waits", zone=zone, error=str(error))
+            await asyncio.sleep(_RETRY_S)
 
 
 async def _existing(store: Store, zone: str) -> list[Change]:
@@ -79,25 +83,27 @@ async def _apply_stream(store: Store, zone: str, known: Registry) -> None:
         after, place = START, NOWHERE
     else:
         after, place = cursor.position.before(), None
-    while True:
-        raws = await stream.read(after)
-        if not raws:
+    while raws := await stream.read(after):
+        after = raws[-1].position
+        try:
+            place = _apply_raws(raws, place, known)
+        except (LogFaultError, WireError) as error:
+            # Nothing beyond can be trusted; what global merged is what there is.
+            log.warning("adoption_stream_unusable", zone=zone, error=str(error))
             return
-        for raw in raws:
-            after = raw.position
-            try:
-                sealed, chained = decode(raw.data, NO_HASH if place is None else place.h)
-                if place is not None and not follows(place, sealed, chained=chained):
-                    continue
-            except (LogFaultError, WireError) as error:
-                # Nothing beyond can be trusted; what global merged is what there is.
-                log.warning("adoption_stream_unusable", zone=zone, error=str(error))
-                return
-            beyond = place is not None
-            place = Place(sealed.entry.incarnation, sealed.entry.position, sealed.h)
-            if beyond:
-                for change in sealed.entry.changes:
-                    known.put(*change)
+
+
+def _apply_raws(raws: Sequence[Raw], place: Place | None, known: Registry) -> Place | None:
+    """Apply entries after `place`; None: the first one is where global stands, and is not."""
+    for raw in raws:
+        sealed, chained = decode(raw.data, NO_HASH if place is None else place.h)
+        if place is not None:
+            if not follows(place, sealed, chained=chained):
+                continue
+            for change in sealed.entry.changes:
+                known.put(*change)
+        place = Place(sealed.entry.incarnation, sealed.entry.position, sealed.h)
+    return place
 
 
 def _rested(kind: str, payload: bytes) -> bytes:

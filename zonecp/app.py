@@ -20,7 +20,7 @@ from zonecp.routes import add_feed
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__
-from zonemesh.errors import LogFaultError, UnavailableError
+from zonemesh.errors import UnavailableError
 from zonemesh.log import follower as following
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog

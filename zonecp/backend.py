@@ -111,7 +111,7 @@ class ZoneBackend:
         waiting = [writer.enqueue(item) for item in items]
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
-                return await asyncio.gather(*waiting)
+                return list(await asyncio.gather(*waiting))
         except TimeoutError as error:
             raise UnavailableError(
                 "the log has not taken this write in time; it may still be committed"

@@ -30,6 +30,7 @@ class Downlink:
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
         """An index of the copy of global's log: only notices that there is something to look at."""
+        del key, old, new
         if kind in ADDRESSED:
             self._news.set()
 

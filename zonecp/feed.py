@@ -309,13 +309,11 @@ class Feed:
         }
         published = dict(self._vipmap.published[mesh])
         lines = [_encode(head)[:-1] + b',"records":[']
-        async for line in _chunks(published.items(), self._records):
-            lines.append(line)
+        lines += [line async for line in _chunks(published.items(), self._records)]
         lines.append(b'],"outbounds":[')
         if outbounds:
             refs = list(dict.fromkeys(ServiceRef(n.kind, n.key) for n in published.values()))
-            async for line in _chunks(refs, self._outbound_lines):
-                lines.append(line)
+            lines += [line async for line in _chunks(refs, self._outbound_lines)]
         lines.append(b"]}")
         return _sse_lines("snapshot", revision, lines)
 
@@ -369,7 +367,7 @@ def _undressed(lines: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def query_revision(text: str | None) -> Revision | None:
-    """A client's revision; one that cannot be read is unknown, and an unknown one gets a snapshot."""
+    """A client's revision; one that cannot be read is unknown: it gets a snapshot."""
     if not text:
         return None
     try:

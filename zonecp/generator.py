@@ -65,7 +65,7 @@ def spec_for(
     }
 
 
-def state_for(draft: Draft, key: str, record: Record, candidates: Sequence[str]) -> str:
+def state_for(draft: Draft, record: Record, candidates: Sequence[str]) -> str:
     """`Available` if a Dataplane that the service's selector matches is healthy."""
     selector = record.spec.get("selector") or {}
     for dataplane in candidates:

@@ -33,7 +33,7 @@ from zonemesh.members import (
     terms,
 )
 from zonemesh.model import Change, Cursor, Key, Position, Record
-from zonemesh.registry import Registry
+from zonemesh.registry import Index, Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.backend import Delete, Put, Written
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
@@ -107,7 +107,8 @@ class ZoneState:
         self.members = Members()
         self.user_services = UserServices()
         self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
-        for index in (self.members, self.user_services, *self.ledgers.values()):
+        indexes: list[Index] = [self.members, self.user_services, *self.ledgers.values()]
+        for index in indexes:
             self.registry.add_index(index)
 
     @property
@@ -256,29 +257,21 @@ class _Deciding:
 
     def _adopt(self, item: Adopt) -> None:
         for kind, key, payload in item.changes:
-            # What was registered here meanwhile is newer than any copy.
-            if payload is None or self._draft.get(kind, key) is not None:
-                if pool_of(kind) is None or payload is None:
-                    continue
-                payload = self._merged_binding(kind, key, payload)
-            self._draft.set(kind, key, payload)
-            if kind == DATAPLANE:
-                record = Record.unpack(payload)
-                self._members.note(key, terms(key, record))
+            present = self._draft.get(kind, key)
+            if payload is None:
+                continue
+            if present is None:
+                self._draft.set(kind, key, payload)
+                if kind == DATAPLANE:
+                    self._members.note(key, terms(key, Record.unpack(payload)))
+            elif pool_of(kind) is not None:
+                self._draft.set(kind, key, _merged_binding(present, payload))
+            # else: what was registered here meanwhile is newer than any copy
         if item.last:
             note = ZoneNote.of(self._draft, self._zone)
             uid = "" if note is None else note.uid
             self._draft.set(ZONE_STATE, zone_key(self._zone), ZoneNote(uid, adopted=True).pack())
             self._decision.more = True
-
-    def _merged_binding(self, kind: str, key: str, payload: bytes) -> bytes:
-        """Global's binding of a key that is live here and waits for an address: it gets it back."""
-        present = self._draft.get(kind, key)
-        assert present is not None
-        here, there = Binding.unpack(present), Binding.unpack(payload)
-        if here.address is not None or there.address is None:
-            return present
-        return there._replace(released_ms=here.released_ms).pack()
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
@@ -348,7 +341,7 @@ class _Deciding:
         record = Record.unpack(packed)
         if generated(record):
             return
-        state = generator.state_for(self._draft, key, record, self._candidates(key, record))
+        state = generator.state_for(self._draft, record, self._candidates(key, record))
         if record.spec.get("state") != state:
             spec = {**record.spec, "state": state}
             self._draft.set(MESH_SERVICE, key, replace(record, spec=spec).pack())
@@ -457,6 +450,14 @@ class _Deciding:
         binding = Binding.unpack(packed)
         if binding.address == address:
             self._draft.set(vip_kind(kind), key, binding._replace(address=None).pack())
+
+
+def _merged_binding(present: bytes, payload: bytes) -> bytes:
+    """Global's binding of a key that is live here and waits for an address: it gets it back."""
+    here, there = Binding.unpack(present), Binding.unpack(payload)
+    if here.address is not None or there.address is None:
+        return present
+    return there._replace(released_ms=here.released_ms).pack()
 
 
 def blocks_of(registry: Registry, zone: str) -> list[tuple[str, Block]]:

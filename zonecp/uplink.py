@@ -233,7 +233,7 @@ class Uplink:
         return appender
 
     async def _publish(self, append: Callable[..., Any]) -> None:
-        """Begin the stream's content anew: an entry that says so, then the snapshot it stands for."""
+        """Begin the stream's content anew: an entry that says so, then its snapshot."""
         frozen = self._state.registry.freeze()
         self.copied = Cursor(frozen.meta["incarnation"], Position(*frozen.meta["position"]))
         sealed: Sealed = await append(self._src(), {**self._note(), "full": True})
@@ -276,9 +276,8 @@ class Uplink:
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""
         cursor = self._copy.cursors.get(up_log(self._state.zone))
-        if cursor is not None and cursor.incarnation == newest.incarnation:
-            if cursor.position >= base:
-                return True
+        if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
+            return True
         infos: Sequence[SnapshotInfo] = await self._log.snapshots()
         return any(
             info.incarnation == newest.incarnation and info.position >= base for info in infos
@@ -300,9 +299,11 @@ class Uplink:
             if now.position != head.position:
                 raise ConfigError(
                     [
-                        f"zone {self._state.zone}: another control plane with UID {now.owner} is"
-                        f" running under this name (this one is {self._uid}); stop one of them or"
-                        " give one another multizone.zone.name"
+                        (
+                            f"zone {self._state.zone}: another control plane with UID {now.owner}"
+                            f" is running under this name (this one is {self._uid}); stop one of"
+                            " them or give one another multizone.zone.name"
+                        )
                     ]
                 )
         log.warning("zone_taken_over", zone=self._state.zone, uid=self._uid, owner=head.owner)

@@ -11,7 +11,7 @@ MeshError
 ├── NotFoundError            no such thing, now                                      404
 ├── ConflictError            understood, and against the present state               409
 │   ├── PoolExhaustedError   no address left
-│   └── RefusedError         an append that does not follow the log's head: its writer is deposed
+│   └── RefusedError         an append that does not follow the log's head: writer deposed
 ├── UnavailableError         a peer's or the network's fault; may succeed later      503
 │   └── FateUnknownError     an append that may or may not have happened: send the same bytes again
 └── LogFaultError            what a reader finds wrong with a log; heals by resynchronisation
@@ -20,7 +20,7 @@ MeshError
     ├── RolledBackError      the log's head is behind what was read
     └── StoreLostError       the log is missing, or is another incarnation
 
-Only `UnavailableError` is ever retried, by `runtime.supervise` (and an append's bytes by its writer).
+Only `UnavailableError` is ever retried, by `runtime.supervise` (an append's bytes by its writer).
 What is not in this tree is a bug, and ends the process.
 """
 

@@ -356,9 +356,10 @@ def grants(
 ) -> list[tuple[str, Block]]:
     """The blocks to lease to a zone now, each with the key of its record.
 
-    A zone is kept at free - waiting >= max(two blocks, a quarter of what it has bound): with fewer,
-    a burst that arrives while global is away would have to wait. The n-th block is searched from a
-    hash of (pool, zone, n), so that a grant that was lost and is made again is most likely the same.
+    A zone is kept at free - waiting >= max(two blocks, a quarter of what it has bound): with
+    fewer, a burst that arrives while global is away would have to wait. The n-th block is searched
+    from a hash of (pool, zone, n), so that a grant that was lost and is made again is most likely
+    the same.
 
     Raises:
         PoolExhaustedError: Not a single block of the pool is left, and the zone needs one.

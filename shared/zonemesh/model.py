@@ -11,7 +11,6 @@ import msgpack
 
 from zonemesh.errors import InputError, WireError
 
-
 _SEQ_MAX = (1 << 63) - 1
 """Above any sequence number in use, below what SQLite and Lua hold exactly as integers."""
 

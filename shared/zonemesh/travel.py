@@ -13,7 +13,7 @@ from zonemesh.settings import SETTINGS
 SEEN = "zone.seen"
 """Kind of global's records of what it knows about a zone's control plane: key `/<zone>//`."""
 VERDICT = "zone.verdict"
-"""Kind of global's answers to a zone about a binding that it may not keep; keys are the binding's."""
+"""Kind of global's answers about bindings that a zone may not keep; keys are the bindings'."""
 GRACE = "grace"
 """Kind of a zone's notes when a service's last Dataplane went; keys are the service's."""
 ZONE_STATE = "zone.state"
@@ -35,6 +35,16 @@ def accepted_from_zone(kind: str) -> bool:
     return pool_of(kind) is not None or kind not in KINDS or KINDS[kind].up
 
 
+def _reaches_zones(kind: str, *, made_on_global: bool) -> bool:
+    declared = KINDS.get(kind)
+    if declared is None:
+        return False
+    if made_on_global:
+        return declared.down or kind == "Zone"
+    # Dataplanes are not shown in other zones, but their addresses are endpoints there.
+    return declared.across or kind == "Dataplane"
+
+
 def kept_by(zone: str) -> Callable[[str, str], bool]:
     """What a zone keeps of global's log.
 
@@ -44,22 +54,10 @@ def kept_by(zone: str) -> Callable[[str, str], bool]:
 
     def keeps(kind: str, key: str) -> bool:
         origin = zone_of(key)
-        if kind in (SETTINGS, SEEN):
-            return True
-        if kind in (BLOCK, VERDICT):
-            return origin == zone
         if kind in INTERNAL:
-            return False
+            return kind in (SETTINGS, SEEN) or (kind in (BLOCK, VERDICT) and origin == zone)
         if pool_of(kind) is not None:
             return True
-        if origin == zone:
-            return False
-        declared = KINDS.get(kind)
-        if declared is None:
-            return False
-        if origin == "":
-            return declared.down or kind == "Zone"
-        # Dataplanes are not shown in other zones, but their addresses are endpoints there.
-        return declared.across or kind == "Dataplane"
+        return origin != zone and _reaches_zones(kind, made_on_global=origin == "")
 
     return keeps

@@ -20,7 +20,7 @@ from zonemesh.model import Change, Cursor, Position
 
 FORMAT = 1
 ENTRY_BYTES_MAX = 1 << 20
-"""Redis holds a stream entry in one piece; 1 MiB keeps a read's memory and a stall's length small."""
+"""Redis holds an entry in one piece; 1 MiB keeps a read's memory and a stall's length small."""
 UP_ENTRY_BYTES_MAX = 256 << 10
 """An up entry must fit whole, with what global adds, into one entry of global (exactly once)."""
 HASH_BYTES = 8

@@ -48,7 +48,8 @@ class Follower:
         on_replaced: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_entries` is called after entries were applied, `on_replaced` after a resync; the
-        registry's indexes hear of single changes, in both cases."""
+        registry's indexes hear of single changes, in both cases.
+        """
         self._log = target
         self._registry = registry
         self._clock = clock

@@ -100,7 +100,10 @@ class Leadership:
 
     async def _follow(self) -> None:
         # A log that does not exist yet cannot be followed; whoever gets the lease creates it.
-        while await self._log.head() is None and self._registry.incarnation == "":
+        # (Another process does: no event of ours could tell.)
+        while (  # noqa: ASYNC110
+            await self._log.head() is None and self._registry.incarnation == ""
+        ):
             await asyncio.sleep(ACQUIRE_EVERY_S / 2)
         await self._follower.run()
 

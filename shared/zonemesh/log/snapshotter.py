@@ -53,7 +53,8 @@ class Snapshotter:
         on_snapshot: Callable[[dict[str, Cursor]], None] = lambda _: None,
     ) -> None:
         """`on_snapshot` gets the cursors that the older kept snapshot holds: nothing before them
-        will be asked of the logs that this one is made from."""
+        will be asked of the logs that this one is made from.
+        """
         self._log = target
         self._registry = registry
         self._entries_between = entries

@@ -214,7 +214,8 @@ class _Reader:
 
     def section(self, cls: type[T], document: Any, path: str) -> T | None:
         if not isinstance(document, Mapping):
-            self.faults.append(f"{path}: a section of keys is expected, not {document!r}")
+            name = path.removesuffix(".")
+            self.faults.append(f"{name}: a section of keys is expected, not {document!r}")
             document = {}
         options = list(_options(cls))
         self._unknown(document, path, [option.key for option in options])

@@ -25,7 +25,7 @@ KEEPALIVE_S = 120.0
 """How long an idle connection is kept: Kuma's idle timeout."""
 
 SHUTDOWN_S = 5.0
-"""How long requests in progress may go on once the process is told to stop."""
+"""How long a stop may take: half of it for requests in progress to end, half to cancel them."""
 
 BACKLOG = 1024
 """Connections not yet accepted: 1,000 agents return at once after a restart."""
@@ -40,7 +40,8 @@ async def serving(
 ) -> AsyncGenerator[int]:
     """Serve `app` while the context is open; yields the port (the one chosen, where 0 was asked).
 
-    Leaving closes the listener, lets requests in progress end for `shutdown_s`, then cuts them.
+    Leaving closes the listener, lets requests in progress end for half of `shutdown_s`, then cuts
+    them.
     Streams that never end must end themselves in `app.on_shutdown`.
 
     Raises:
@@ -51,7 +52,7 @@ async def serving(
         handle_signals=False,
         access_log=None,
         keepalive_timeout=KEEPALIVE_S,
-        shutdown_timeout=shutdown_s,
+        shutdown_timeout=shutdown_s / 2,  # aiohttp allows it twice, one after the other
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
     )
@@ -66,12 +67,12 @@ async def serving(
         log.info("listening", server=name, address=address, port=bound)
         yield bound
     finally:
-        # Twice the time allowed inside: the application's own hooks are not bounded by aiohttp.
+        # The application's own hooks are not bounded by aiohttp.
         try:
-            async with asyncio.timeout(2 * shutdown_s):
+            async with asyncio.timeout(shutdown_s + 1.0):
                 await runner.cleanup()
         except TimeoutError:
-            log.warning("server_slow_to_stop", server=name, waited_s=2 * shutdown_s)
+            log.warning("server_slow_to_stop", server=name, waited_s=shutdown_s + 1.0)
 
 
 def _listen_fault(name: str, address: str, port: int, error: OSError) -> str:

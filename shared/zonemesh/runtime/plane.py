@@ -36,7 +36,7 @@ async def run_until(
         ended.set()
 
     every: dict[str, Callable[[], Any]] = {**components, "stop": graceful}
-    await supervise(every, Backoff(), random.Random(), stop=ended)  # noqa: S311 -- jitter
+    await supervise(every, Backoff(), random.Random(), stop=ended)
 
 
 async def check_redis(store: RedisStore) -> None:
