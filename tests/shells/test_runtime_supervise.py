@@ -1,0 +1,152 @@
+"""Supervision on virtual time: what restarts, what ends the process, how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from zonemesh.errors import ConflictError, UnavailableError
+from zonemesh.runtime.supervise import Backoff, supervise
+
+pytestmark = pytest.mark.looptime
+
+RNG = random.Random(7)
+BACKOFF = Backoff(base_s=1.0, max_s=8.0)
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_an_unavailable_peer_restarts_its_component_later_and_later() -> None:
+    starts: list[float] = []
+    told: list[str] = []
+
+    async def flaky() -> None:
+        starts.append(now_s())
+        if len(starts) < 7:
+            raise UnavailableError("redis: gone")
+
+    await supervise({"flaky": flaky}, BACKOFF, RNG, restarted=told.append)
+
+    delays = [after - before for before, after in itertools.pairwise(starts)]
+    bounds = [1, 2, 4, 8, 8, 8]
+    assert all(bound / 2 <= delay <= bound for delay, bound in zip(delays, bounds, strict=True))
+    assert told == ["flaky"] * 6
+
+
+async def test_a_component_that_ran_long_starts_over_with_short_delays() -> None:
+    starts: list[float] = []
+
+    async def flaky() -> None:
+        starts.append(now_s())
+        if len(starts) == 4:
+            await asyncio.sleep(100)
+        if len(starts) < 6:
+            raise UnavailableError("redis: gone")
+
+    await supervise({"flaky": flaky}, BACKOFF, RNG)
+
+    assert starts[4] - starts[3] <= 100 + 1
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), ConflictError("not retried")])
+async def test_anything_else_ends_the_others(error: Exception) -> None:
+    cancelled = asyncio.Event()
+    calls = 0
+
+    async def other() -> None:
+        try:
+            await forever()
+        finally:
+            cancelled.set()
+
+    async def broken() -> None:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(1)
+        raise error
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await supervise({"other": other, "broken": broken}, BACKOFF, RNG, stop=asyncio.Event())
+
+    assert caught.value.exceptions == (error,)
+    assert cancelled.is_set()
+    assert calls == 1
+
+
+async def test_stopping_ends_the_last_component_first() -> None:
+    stop = asyncio.Event()
+    ended: list[str] = []
+
+    def component(name: str, takes_s: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        async def run() -> None:
+            try:
+                await forever()
+            finally:
+                await asyncio.sleep(takes_s)
+                ended.append(name)
+
+        return run
+
+    components = {"first": component("first", 0), "last": component("last", 2)}
+    asyncio.get_running_loop().call_later(3, stop.set)
+    await supervise(components, BACKOFF, RNG, stop=stop)
+
+    assert ended == ["last", "first"]
+    assert now_s() == pytest.approx(5)
+
+
+async def test_stopping_does_not_wait_for_a_delay() -> None:
+    stop = asyncio.Event()
+
+    async def flaky() -> None:
+        stop.set()
+        raise UnavailableError("redis: gone")
+
+    await supervise({"flaky": flaky}, Backoff(base_s=1000, max_s=1000), RNG, stop=stop)
+
+    assert now_s() < 1
+
+
+async def test_a_component_that_hangs_delays_the_next_one_by_a_bound() -> None:
+    stop = asyncio.Event()
+    ended: dict[str, float] = {}
+
+    async def hanging() -> None:
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(60)
+            ended["hanging"] = now_s()
+
+    async def early() -> None:
+        try:
+            await forever()
+        finally:
+            ended["early"] = now_s()
+
+    asyncio.get_running_loop().call_later(1, stop.set)
+    await supervise({"early": early, "hanging": hanging}, BACKOFF, RNG, stop=stop)
+
+    assert ended["early"] == pytest.approx(6)
+
+
+async def test_it_returns_once_every_component_has() -> None:
+    async def once() -> None:
+        await asyncio.sleep(1)
+
+    await supervise({"a": once, "b": once}, BACKOFF, RNG, stop=asyncio.Event())
+
+    assert now_s() == pytest.approx(1)
+
+
+def test_delays_are_bounded_however_often_it_failed() -> None:
+    assert BACKOFF.delay_s(10_000, RNG) <= 8
