@@ -1,0 +1,99 @@
+"""The command `zonedp`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import structlog
+import yaml
+
+from zonecp.dataplane.config import IGNORED, Config
+from zonemesh import __version__
+from zonemesh.errors import ConfigError
+from zonemesh.runtime import config as configuration
+from zonemesh.runtime.main import report, run_main
+
+_FLAGS = {
+    "--cp-address": ("controlPlane.url", "The zone's REST; several, separated by commas."),
+    "--mesh": ("dataplane.mesh", "The mesh of the Dataplane."),
+    "--name": ("dataplane.name", "The name of the Dataplane."),
+    "--dataplane-file": ("dataplaneRuntime.resourcePath", "A Dataplane to register (YAML)."),
+    "--data-dir": ("dataDir", "Where the last map is kept."),
+    "--dns-address": ("dns.addresses", "Where DNS listens; several, separated by commas."),
+    "--dns-port": ("dns.proxyPort", "Its port."),
+    "--diagnostics-port": ("dataplane.readinessPort", "Of /metrics, /healthy and /ready."),
+}
+"""Flags by the keys that they set."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _configured(command: Command) -> Command:
+    for flag, (key, about) in reversed(_FLAGS.items()):
+        command = click.option(flag, key, help=f"{about} [{key}]")(command)
+    return click.option(
+        "-c",
+        "--config-file",
+        "--config",
+        "file",
+        type=click.Path(path_type=Path),
+        help="YAML file; environment variables ZONEMESH_… override it, and flags those.",
+    )(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """The agent beside a workload: registers it, and answers DNS for the names of the mesh."""
+
+
+@cli.command()
+@_configured
+def run(file: Path | None, **flags: str | None) -> None:
+    """Run until SIGTERM or Ctrl-C."""
+    from zonecp.dataplane import app  # noqa: PLC0415 -- `config` and `version` need none of it
+    from zonemesh.runtime import logging  # noqa: PLC0415
+
+    config, warnings = _load(file, flags, os.environ)
+    logging.configure(config.log.level, config.log.format)
+    for warning in warnings:
+        structlog.get_logger().warning("config_ignored", detail=warning)
+    sys.exit(run_main(lambda stop: app.run(config, stop)))
+
+
+@cli.command("config")
+@_configured
+def show(file: Path | None, **flags: str | None) -> None:
+    """Print the effective configuration, secrets masked."""
+    config, warnings = _load(file, flags, os.environ)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(yaml.safe_dump(configuration.dump(config), sort_keys=False), nl=False)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"zonedp {__version__}")
+
+
+def _load(
+    file: Path | None, flags: Mapping[str, str | None], environ: Mapping[str, str]
+) -> tuple[Config, tuple[str, ...]]:
+    # A flag is its variable, given closer by: the same conversions, the same faults.
+    given = {
+        configuration.env_name(key): value for key, value in flags.items() if value is not None
+    }
+    try:
+        document = {} if file is None else configuration.read_file(file)
+        return configuration.load(Config, document, {**environ, **given}, ignored=IGNORED)
+    except ConfigError as error:
+        sys.exit(report(error))
+
+
+def main() -> None:
+    cli(prog_name="zonedp")

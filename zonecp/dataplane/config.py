@@ -1,0 +1,126 @@
+"""The agent's configuration; keys that Kuma's kuma-dp has are named as there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from zonecp.dataplane.forward import RESOLV_CONF, parse_address
+from zonecp.dataplane.resolver import wire_name
+from zonemesh.errors import ConfigError, InputError
+from zonemesh.runtime.config import setting
+from zonemesh.runtime.sections import LogConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlane:
+    urls: tuple[str, ...] = setting(("http://127.0.0.1:5681",), key="url")
+    """Of the zone's REST; several, separated by commas, are tried in turn."""
+
+    silence_s: float = setting(5.0, minimum=2.0)
+    """Without a word of the zone for so long, the feed is opened anew. Heartbeats come each 1 s."""
+
+    drop_share_max: float = setting(0.5, minimum=0.0, maximum=1.0)
+    """A zone whose map lacks more than this share of the names held is not believed at once."""
+
+    drop_patience_s: float = setting(60.0, minimum=0.0)
+    """... but after saying so for this long."""
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"urls: {url!r} is not http://host:port"
+            for url in self.urls
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname
+        ]
+        if faults or not self.urls:
+            raise ConfigError(faults or ["urls: at least one"])
+        object.__setattr__(self, "urls", tuple(url.rstrip("/") for url in self.urls))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataplane:
+    mesh: str = "default"
+    name: str | None = None
+    """Needed unless `dataplaneRuntime.resourcePath` names a document that has one."""
+
+    readiness_address: str = "127.0.0.1"
+    readiness_port: int = setting(9902, minimum=0, maximum=65535, kuma_env=("KUMA_READINESS_PORT",))
+    """Of /metrics, /healthy and /ready."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataplaneRuntime:
+    resource_path: Path | None = None
+    """A Dataplane to register; without it only names are served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dns:
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    proxy_port: int = setting(15053, minimum=0, maximum=65535)
+    domains: tuple[str, ...] = ("mesh", "mesh.local")
+    """What fails, and is not asked outside, before the first map."""
+
+    negative_ttl_s: float = setting(30.0, key="negativeTtl", minimum=0.0, maximum=86_400.0)
+    """For how long a client may remember that a name has no such record."""
+
+    upstreams: tuple[str, ...] = ()
+    """For outside names; empty: those of `resolvConf`."""
+
+    resolv_conf: Path = RESOLV_CONF
+    upstream_timeout_s: float = setting(2.0, minimum=0.05, maximum=30.0)
+
+    def __post_init__(self) -> None:
+        faults = [
+            *_faults("upstreams", self.upstreams, parse_address),
+            *_faults("addresses", self.addresses, lambda ip: parse_address(f"[{ip}]")),
+            *_faults("domains", self.domains, wire_name),
+        ]
+        if not self.addresses:
+            faults.append("addresses: at least one")
+        if faults:
+            raise ConfigError(faults)
+
+
+def _faults(name: str, values: tuple[str, ...], parse: Callable[[str], object]) -> Iterator[str]:
+    for value in values:
+        try:
+            parse(value)
+        except InputError as error:
+            yield f"{name}: {error}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    control_plane: ControlPlane = field(default_factory=ControlPlane)
+    dataplane: Dataplane = field(default_factory=Dataplane)
+    dataplane_runtime: DataplaneRuntime = field(default_factory=DataplaneRuntime)
+    dns: Dns = field(default_factory=Dns)
+    data_dir: Path = Path("/var/lib/zonedp")
+    """Where the last map is kept. Each agent of a host needs its own."""
+
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        if self.dataplane.name is None and self.dataplane_runtime.resource_path is None:
+            raise ConfigError(
+                ["dataplane.name: must be given (--name), or a Dataplane (--dataplane-file)"]
+            )
+
+
+IGNORED = {
+    "controlPlane.retry": "the agent tries for ever, after 0.1 s to 5 s",
+    "dataplane.adminPort": "there is no Envoy admin interface",
+    "dataplane.drainTime": "names are withdrawn by the zone, which is told at the stop",
+    "dataplane.proxyType": "only Dataplanes are registered",
+    "dataplaneRuntime.binaryPath": "no Envoy is started",
+    "dataplaneRuntime.dynamicConfiguration": "changes are pushed",
+    "dns.coreDnsPort": "names are answered on dns.proxyPort",
+    "dns.envoyDnsPort": "names are answered on dns.proxyPort",
+    "dns.coreDnsBinaryPath": "no CoreDNS is started",
+    "dns.coreDnsConfigTemplatePath": "no CoreDNS is started",
+    "dns.prometheusPort": "metrics are on dataplane.readinessPort",
+}
+"""Keys of kuma-dp without a meaning here: a warning each."""

@@ -1,0 +1,233 @@
+"""The DNS server's sockets: UDP in batches, TCP as in RFC 7766, the same answers on both."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from zonecp.dataplane import mmsg
+from zonecp.dataplane.forward import Forwarder
+from zonecp.dataplane.resolver import (
+    EDNS_BYTES_MAX,
+    TCP_BYTES_MAX,
+    UDP_BYTES_MAX,
+    Forward,
+    Table,
+)
+from zonemesh.errors import ConfigError
+
+log = structlog.get_logger(__name__)
+
+QUERY_BYTES_MAX: Final = 4096
+"""No query with a use is longer; a question is at most 271 bytes, the rest is EDNS options."""
+
+RECEIVE_BUFFER_BYTES: Final = 4 << 20
+"""About 5,000 small datagrams: what arrives while the process is not scheduled."""
+
+TCP_CONNECTIONS_MAX: Final = 256
+TCP_IDLE_S: Final = 10.0
+TCP_PIPELINE_MAX: Final = 32
+"""Queries of one connection that wait for an upstream; the next one is not read before."""
+
+_SO_RCVBUFFORCE: Final = 33
+"""Linux, not in `socket`: beyond net.core.rmem_max, for those with CAP_NET_ADMIN."""
+
+
+class Server:
+    """Answers on every (address, port), once bound; a component for `supervise`."""
+
+    def __init__(
+        self, table: Table, forwarder: Forwarder, *, addresses: tuple[str, ...], port: int
+    ) -> None:
+        self.port = port
+        """The one chosen, once bound, where 0 was asked."""
+
+        self.connections = 0
+        self.connections_refused = 0
+        self._table = table
+        self._forwarder = forwarder
+        self._addresses = addresses
+        self._udp: list[socket.socket] = []
+        self._tcp: list[socket.socket] = []
+        self._batches: list[mmsg.Batches] = []
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @property
+    def bound(self) -> bool:
+        return bool(self._udp)
+
+    @property
+    def unsent(self) -> int:
+        return sum(batches.unsent for batches in self._batches)
+
+    def bind(self) -> None:
+        """Take the sockets.
+
+        Raises:
+            ConfigError: One of them is in use, not permitted, or not an address of this host.
+        """
+        faults = []
+        for address in self._addresses:
+            try:
+                self._udp.append(_listen(address, self.port, socket.SOCK_DGRAM))
+                self.port = self._udp[-1].getsockname()[1]
+                self._tcp.append(_listen(address, self.port, socket.SOCK_STREAM))
+            except OSError as error:
+                faults.append(_fault(address, self.port, error))
+        if faults:
+            self.close()
+            raise ConfigError(faults)
+
+    def close(self) -> None:
+        for sock in (*self._udp, *self._tcp):
+            sock.close()
+        self._udp.clear()
+        self._tcp.clear()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        servers: list[asyncio.Server] = []
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                for sock in self._udp:
+                    self._read_udp(loop, sock)
+                servers = [
+                    await asyncio.start_server(self._accept, sock=sock) for sock in self._tcp
+                ]
+                log.info("dns_serving", addresses=self._addresses, port=self.port)
+                await asyncio.Event().wait()
+        finally:
+            for sock in self._udp:
+                loop.remove_reader(sock)
+            for server in servers:
+                server.close()
+            self.close()
+
+    def _read_udp(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        def forward(packet: bytes, sender: mmsg.Sender) -> None:
+            assert self._tasks is not None
+            self._tasks.create_task(self._forward_udp(sock, packet, sender))
+
+        answer = self._table.answer
+        if mmsg.is_supported():
+            batches = mmsg.Batches(
+                sock, query_bytes_max=QUERY_BYTES_MAX, reply_bytes_max=EDNS_BYTES_MAX
+            )
+            self._batches.append(batches)
+            loop.add_reader(sock, batches.serve, answer, UDP_BYTES_MAX, forward)
+        else:
+            loop.add_reader(sock, _serve_one_by_one, sock, self._table, forward)
+
+    async def _forward_udp(self, sock: socket.socket, packet: bytes, sender: mmsg.Sender) -> None:
+        reply = await self._forwarder.forward(packet, tcp=False)
+        # The client asks again; whoever waited for room in the socket would answer too late.
+        with suppress(OSError):
+            sock.sendto(reply, sender)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._tasks is not None
+        if self.connections >= TCP_CONNECTIONS_MAX:
+            self.connections_refused += 1
+            writer.transport.abort()
+            return
+        self.connections += 1
+        self._tasks.create_task(self._serve_tcp(reader, writer))
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        room = asyncio.Semaphore(TCP_PIPELINE_MAX)
+        try:
+            async with asyncio.TaskGroup() as forwards:
+                while (packet := await _read_message(reader)) is not None:
+                    reply = self._table.answer(packet, TCP_BYTES_MAX)
+                    if isinstance(reply, Forward):
+                        await room.acquire()
+                        forwards.create_task(self._forward_tcp(writer, packet, room))
+                    elif reply is None or not await _write_message(writer, reply):
+                        break
+        finally:
+            self.connections -= 1
+            writer.close()
+
+    async def _forward_tcp(
+        self, writer: asyncio.StreamWriter, packet: bytes, room: asyncio.Semaphore
+    ) -> None:
+        try:
+            await _write_message(writer, await self._forwarder.forward(packet, tcp=True))
+        finally:
+            room.release()
+
+
+async def _read_message(reader: asyncio.StreamReader) -> bytes | None:
+    """The next query; None at the end, and where a connection is of no more use."""
+    try:
+        async with asyncio.timeout(TCP_IDLE_S):
+            size = int.from_bytes(await reader.readexactly(2), "big")
+            return await reader.readexactly(size) if size <= QUERY_BYTES_MAX else None
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return None
+
+
+async def _write_message(writer: asyncio.StreamWriter, reply: bytes) -> bool:
+    """Whether the client still takes replies."""
+    try:
+        writer.write(len(reply).to_bytes(2, "big") + reply)
+        async with asyncio.timeout(TCP_IDLE_S):
+            await writer.drain()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
+        return False
+    return True
+
+
+def _serve_one_by_one(sock: socket.socket, table: Table, forward: mmsg.Forwarding) -> None:
+    for _ in range(mmsg.BATCH):
+        try:
+            packet, sender = sock.recvfrom(QUERY_BYTES_MAX)
+        except OSError:  # BlockingIOError: nothing is left
+            return
+        reply = table.answer(packet, UDP_BYTES_MAX)
+        if isinstance(reply, bytes):
+            with suppress(OSError):
+                sock.sendto(reply, sender)
+        elif reply is not None:
+            forward(packet, sender)
+
+
+def _listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, kind)
+    try:
+        sock.settimeout(0)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_DGRAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen(TCP_CONNECTIONS_MAX)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _fault(address: str, port: int, error: OSError) -> str:
+    where = f"DNS on {address} port {port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{where}: in use by another process (dns.proxyPort, --dns-port)"
+        case errno.EACCES | errno.EPERM:
+            return f"{where}: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE"
+        case errno.EADDRNOTAVAIL:
+            return f"{where}: not an address of this host (dns.addresses, --dns-address)"
+        case _:
+            return f"{where}: {error.strerror or error}"
