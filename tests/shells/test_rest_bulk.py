@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import FakeBackend, dataplane, mesh_service, rest_client, with_mesh
-from zonemesh.errors import ConflictError, UnavailableError
+from zonemesh.errors import ConflictError, MeshError, UnavailableError
 from zonemesh.model import Key
 from zonemesh.rest.api import BODY_BYTES_MAX
+from zonemesh.rest.backend import Delete, Put, Written
 from zonemesh.rest.bulk import Lines
 
 
@@ -135,6 +136,34 @@ async def test_nobody_to_write_is_said_for_each_line() -> None:
     assert "not tried" in results[-1]["error"]["detail"]
 
 
+async def test_single_failures_do_not_add_up() -> None:
+    backend = with_mesh(FakeBackend())
+    write = backend.write
+    calls = 0
+    tried = asyncio.Semaphore(0)
+
+    async def flaky(items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:
+        nonlocal calls
+        calls += 1
+        tried.release()
+        if calls % 2:
+            raise UnavailableError("redis: gone")
+        return await write(items)
+
+    backend.write = flaky  # type: ignore[method-assign]
+
+    async def body() -> AsyncIterator[bytes]:
+        for number in range(10):
+            yield json.dumps(dataplane(f"dp-{number}")).encode() + b"\n"
+            await tried.acquire()
+
+    async with rest_client(backend) as client:
+        answer = await client.post("/_bulk", data=body())
+        results = [json.loads(line) for line in (await answer.text()).splitlines()]
+
+    assert [result["status"] for result in results] == [503, 201] * 5
+
+
 async def test_a_client_that_leaves_keeps_what_it_sent() -> None:
     backend = with_mesh(FakeBackend())
 
@@ -168,6 +197,14 @@ def test_lines_are_cut_and_numbered(
     found = [line for chunk in chunks for line in splitter.feed(chunk)]
 
     assert found + splitter.end() == lines
+
+
+def test_a_line_that_is_too_long_is_not_kept() -> None:
+    splitter = Lines(8)
+    for _ in range(100):
+        splitter.feed(b"x" * 7)
+
+    assert splitter._parts == []
 
 
 @given(st.lists(st.binary(max_size=30).map(lambda b: b.replace(b"x", b"\n"))))

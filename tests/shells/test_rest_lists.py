@@ -84,6 +84,13 @@ async def test_bad_parameters_are_named(query: str, field: str, reason: str) -> 
         assert body["detail"] == "Invalid page size"
 
 
+async def test_a_last_page_that_is_full_has_no_next() -> None:
+    async with rest_client(zone_west(4)) as client:
+        answer = await (await client.get(f"{LIST}?offset=2&size=2")).json()
+
+    assert (len(answer["items"]), answer["next"]) == (2, None)
+
+
 async def test_an_offset_beyond_the_end_is_an_empty_page() -> None:
     async with rest_client(zone_west(2)) as client:
         answer = await (await client.get(f"{LIST}?offset=100")).json()

@@ -122,6 +122,17 @@ async def test_a_dead_leader_is_given_up_for_its_successor() -> None:
         assert (await pending).status == 201
 
 
+async def test_a_replica_that_leads_no_more_is_given_up_for_its_successor() -> None:
+    async with pair() as (_, follower, client), rest_client(FakeBackend(leader="")) as deposed:
+        new, follower.leader = follower.leader, str(deposed.make_url(""))
+        pending = asyncio.ensure_future(client.put(ITEM, json=mesh_service()))
+        await asyncio.sleep(0.1)
+        assert not pending.done()
+        follower.leader = new
+
+        assert (await pending).status == 201
+
+
 async def test_a_leader_deposed_during_the_write_hands_it_on() -> None:
     async with pair() as (_, follower, client):
         new, follower.leader = follower.leader, None

@@ -345,7 +345,8 @@ async def test_a_namespace_label_is_part_of_the_key(name: str) -> None:
         listed = await (await client.get("/meshservices")).json()
 
     assert (created.status, again.status) == (201, 200)
-    assert ("MeshService", Key("default", "west", "redis-system", "redis")) in backend.records
+    record = backend.records["MeshService", Key("default", "west", "redis-system", "redis")]
+    assert record.labels == {}, "the namespace is in the key already"
     assert shown["name"] == name
     assert shown["labels"]["k8s.kuma.io/namespace"] == "redis-system"
     assert [item["name"] for item in listed["items"]] == ["redis.redis-system"]
