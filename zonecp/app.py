@@ -73,7 +73,13 @@ class Zone:
         self.entries = 0
         self.bytes = 0
         self.writer_id = secrets.token_hex(8)
-        self.vipmap = VipMap(config.name, self.state.registry, self.copy)
+        self.vipmap = VipMap(
+            config.name,
+            self.state.registry,
+            self.copy,
+            members=self.state.members,
+            user_services=self.state.user_services,
+        )
         self.downlink = Downlink(self.state, self.copy)
         self.copy.add_index(self.downlink)
         self.keeper = None if disk is None else CopyKeeper(disk, self.copy)

@@ -19,8 +19,8 @@ from zonemesh.errors import InputError, UnavailableError
 from zonemesh.model import Cursor
 from zonemesh.vipmap import TTL_S, Delta, Named, ServiceRef, VipMap
 
-RING_BYTES_MAX = 16 << 20
-"""Per mesh: some 100,000 changes. Whoever was away for longer gets a snapshot."""
+RING_BYTES_MAX = 8 << 20
+"""Per mesh: some 30,000 changes. Whoever was away for longer gets a snapshot."""
 CHUNK_RECORDS = 256
 """Records on one line of a snapshot: a client can parse line by line without stalling."""
 BEHIND_WAIT_S = 5.0
@@ -70,11 +70,16 @@ class Event(NamedTuple):
     """One delta in the ring: encoded with and without outbounds."""
 
     revision: Revision
-    full: bytes
+    full: bytes | None
+    """None: nobody followed outbounds when this happened; who does later starts from a snapshot."""
     names_only: bytes
 
-    def data(self, *, outbounds: bool) -> bytes:
+    def data(self, *, outbounds: bool) -> bytes | None:
         return self.full if outbounds else self.names_only
+
+    @property
+    def size(self) -> int:
+        return len(self.full or b"") + len(self.names_only)
 
 
 @dataclass(slots=True)
@@ -89,6 +94,7 @@ class _Mesh:
         default_factory=dict
     )
     subscribers: int = 0
+    outbound_subscribers: int = 0
 
 
 class Feed:
@@ -144,8 +150,10 @@ class Feed:
             "remove": sorted(delta.removed),
         }
         names_only = _sse("delta", revision, [_encode(body)])
-        full = names_only
-        if delta.services:
+        full: bytes | None = names_only
+        if delta.services and not state.outbound_subscribers:
+            full = None
+        elif delta.services:
             put, gone = self._outbounds(delta.services)
             full = _sse(
                 "delta",
@@ -157,10 +165,10 @@ class Feed:
         event = Event(revision, full, names_only)
         self.deltas += 1
         state.ring.append(event)
-        state.ring_bytes += len(full) + len(names_only)
+        state.ring_bytes += event.size
         while state.ring_bytes > self._ring_bytes_max and len(state.ring) > 1:
             old = state.ring.popleft()
-            state.ring_bytes -= len(old.full) + len(old.names_only)
+            state.ring_bytes -= old.size
             state.dropped += 1
             state.floor = old.revision
 
@@ -219,6 +227,7 @@ class Feed:
         """What a subscriber is to be sent, piece by piece, until the process stops."""
         state = self._mesh(mesh)
         state.subscribers += 1
+        state.outbound_subscribers += outbounds
         try:
             place = None if known is None else self._resume(mesh, known)
             while not self.closing:
@@ -229,12 +238,13 @@ class Feed:
                     continue
                 end = self._end(mesh)
                 if place < end:
-                    yield [
-                        data
+                    pieces = [
+                        event.data(outbounds=outbounds)
                         for event in _slice(state.ring, place - state.dropped)
-                        if (data := event.data(outbounds=outbounds))
                     ]
-                    place = end
+                    place = None if None in pieces else end
+                    if place is not None:
+                        yield [piece for piece in pieces if piece]
                     continue
                 news = self._news
                 try:
@@ -244,6 +254,7 @@ class Feed:
                     yield [self._heartbeat(mesh)]
         finally:
             state.subscribers -= 1
+            state.outbound_subscribers -= outbounds
 
     def _heartbeat(self, mesh: str) -> bytes:
         revision = self._revision()

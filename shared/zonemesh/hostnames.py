@@ -8,6 +8,7 @@ None of these depends on when a claim was seen, so every reader of the same stat
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -308,6 +309,7 @@ class Claims:
         self._lookup = lookup
         self._generators = _by_kind(generators)
         self._holders: dict[str, _Holders] = {kind: {} for kind in KINDS}
+        self._rivals: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """How many hostnames somebody holds; one held in two kinds counts twice."""
@@ -337,10 +339,9 @@ class Claims:
         else:
             after = self._claims(new) if new is not None else {}
         held = {name: self.winner(name) for name in (*before, *after)}
-        holders = self._holders[service.kind]
         for name, claim in before.items():
             if after.get(name) != claim:
-                _withdraw(holders, name, claim)
+                self._withdraw(service.kind, name, claim)
         for name, claim in after.items():
             if before.get(name) != claim:
                 self._stake(service.kind, name, claim)
@@ -368,11 +369,20 @@ class Claims:
         self._generators = fresh
         for kind in changed:
             self._holders[kind] = {}
+            for rival in [each for each in self._rivals if each.startswith(f"{kind}/")]:
+                del self._rivals[rival]
             for service in services(kind):
                 for name, claim in self._claims(service).items():
                     self._stake(kind, name, claim)
         touched = {name for kind in changed for name in self._holders[kind]}.union(held)
         return {name for name in touched if self.winner(name) != held.get(name)}
+
+    def contested(self, kind: str, key: str) -> bool:
+        """Whether a service wants a hostname that another one of its kind wants too.
+
+        Only then does its rank decide anything, and a change of it must be `put`.
+        """
+        return f"{kind}/{key}" in self._rivals
 
     def winner(self, name: str) -> ServiceId | None:
         """Who holds a hostname; None if nobody wants it."""
@@ -421,18 +431,28 @@ class Claims:
         elif isinstance(holder, str):
             other = self._claims(self._lookup(kind, holder))[name]
             holders[name] = sorted((other, claim))
+            self._rivals.update((f"{kind}/{holder}", f"{kind}/{_key(claim)}"))
         else:
             insort(holder, claim)
+            self._rivals[f"{kind}/{_key(claim)}"] += 1
 
+    def _withdraw(self, kind: str, name: str, claim: _Claim) -> None:
+        holders = self._holders[kind]
+        holder = holders[name]
+        if isinstance(holder, str):
+            del holders[name]
+            return
+        del holder[bisect_left(holder, claim)]
+        self._no_rival(kind, claim)
+        if len(holder) == 1:
+            self._no_rival(kind, holder[0])
+            holders[name] = _key(holder[0])
 
-def _withdraw(holders: _Holders, name: str, claim: _Claim) -> None:
-    holder = holders[name]
-    if isinstance(holder, str):
-        del holders[name]
-        return
-    del holder[bisect_left(holder, claim)]
-    if len(holder) == 1:
-        holders[name] = _key(holder[0])
+    def _no_rival(self, kind: str, claim: _Claim) -> None:
+        service = f"{kind}/{_key(claim)}"
+        self._rivals[service] -= 1
+        if self._rivals[service] <= 0:
+            del self._rivals[service]
 
 
 def _key(claim: _Claim) -> str:

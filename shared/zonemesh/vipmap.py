@@ -72,7 +72,16 @@ class _Before(NamedTuple):
 class VipMap:
     """Names and addresses of one zone, kept up to date from two registries."""
 
-    def __init__(self, zone: str, own: Registry, copy: Registry) -> None:
+    def __init__(
+        self,
+        zone: str,
+        own: Registry,
+        copy: Registry,
+        *,
+        members: Members | None = None,
+        user_services: UserServices | None = None,
+    ) -> None:
+        """`members` and `user_services`: indexes of `own` that exist already and are fed first."""
         self.zone = zone
         self._own = own
         self._copy = copy
@@ -84,7 +93,7 @@ class VipMap:
         self.published: defaultdict[str, dict[str, Named]] = defaultdict(dict)
         """By mesh: every name that resolves. Names without an address yet are not in it."""
         self._sums: defaultdict[str, int] = defaultdict(int)
-        self.sides = (_Side(self, own), _Side(self, copy))
+        self.sides = (_Side(self, own, members, user_services), _Side(self, copy, None, None))
         own.add_index(self.sides[0])
         copy.add_index(self.sides[1])
 
@@ -185,8 +194,10 @@ class VipMap:
         if kind in _SERVED:
             if self._authoritative(side, key):
                 self._note(ServiceRef(kind, key), old_record=old)
-        elif pool in _SERVED and pool is not None:
-            self._note(ServiceRef(pool, key), old_binding=(side, old))
+        elif pool is not None and pool in _SERVED:
+            ref = ServiceRef(pool, key)
+            if self._authoritative(side, key) or self._ranks_matter(ref):
+                self._note(ref, old_binding=(side, old))
         elif kind == GENERATOR_KIND:
             self._generators_changed = True
 
@@ -194,6 +205,14 @@ class VipMap:
         for key in services:
             if self._authoritative(side, key):
                 self._moved.add(ServiceRef(MESH_SERVICE, key))
+
+    def _ranks_matter(self, ref: ServiceRef) -> bool:
+        """Whether a service competes for a name: only then does the order that global drew count.
+
+        Every service of this zone gets its order back from global after it was bound here.
+        """
+        claims = self._claims.get(ref.key.partition("/")[0])
+        return ref in self._noted or (claims is not None and claims.contested(*ref))
 
     def _authoritative(self, side: _Side, key: str) -> bool:
         return (side.registry is self._own) == (zone_of(key) == self.zone)
@@ -231,7 +250,8 @@ class VipMap:
         mesh = Key.parse(ref.key).mesh
         claims = self._claims_of(ref.key)
         names = claims.put(before.facts, facts)
-        if facts is not None and before.address != self.address(ref):
+        if facts is not None and before.facts is not None and before.address != self.address(ref):
+            # (All names of a new service are among those that changed.)
             names.update(claims.hostnames_of(facts))
         elif before.facts == facts and not names:
             return
@@ -375,15 +395,23 @@ class VipMap:
 class _Side:
     """One registry as the map hears of it, with who stands behind its services."""
 
-    def __init__(self, vipmap: VipMap, registry: Registry) -> None:
+    def __init__(
+        self,
+        vipmap: VipMap,
+        registry: Registry,
+        members: Members | None,
+        user_services: UserServices | None,
+    ) -> None:
         self._vipmap = vipmap
         self.registry = registry
-        self.members = Members()
-        self.user_services = UserServices()
+        self.members = members or Members()
+        self.user_services = user_services or UserServices()
+        if members is None:
+            registry.add_index(self.members)
+        if user_services is None:
+            registry.add_index(self.user_services)
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
-        self.members.changed(kind, key, old, new)
-        self.user_services.changed(kind, key, old, new)
         if kind == DATAPLANE:
             self._vipmap.note_members(self, self._served_by(key, old, new))
         else:

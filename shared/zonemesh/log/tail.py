@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from zonemesh.model import Cursor, Position
 from zonemesh.wire import Sealed
 
-TAIL_BYTES_MAX = 16 << 20
-"""Enough for a burst of 30,000 registrations; whoever is further behind reads the log itself."""
+TAIL_BYTES_MAX = 8 << 20
+"""Enough for a burst of 15,000 registrations; whoever is further behind reads the log itself."""
 
 
 class Tail:
