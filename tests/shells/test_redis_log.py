@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.redis_server import RedisServer, free_port, running
 from zonemesh.errors import ConfigError, FateUnknownError, RefusedError, UnavailableError
 from zonemesh.log.connections import pool_of
 from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo
 from zonemesh.log.redis import RedisStore, ServerReport
 from zonemesh.model import START, Position
+from zonemesh.runtime.redisserver import find_redis_server
 from zonemesh.wire import NO_HASH, Entry, Sealed, seal
 
 A = Lease(writer="writer-a", url="http://a:5681")
@@ -125,11 +130,12 @@ def bulk(text: bytes) -> bytes:
 
 async def until(probe: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it is so: what another process does can only be polled."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while True:
-            if await probe():
-                return
-            await asyncio.sleep(0.002)
+            with suppress(UnavailableError, ConnectionError):
+                if await probe():
+                    return
+            await asyncio.sleep(0.01)
 
 
 @contextmanager
@@ -591,6 +597,73 @@ async def test_a_redirection_to_a_clusters_other_node_is_followed() -> None:
 
     assert replies == [b"a", b"b"]
     assert seen == ["other", "owner", "owner"]
+
+
+async def test_a_failover_is_followed_though_the_old_master_still_answers(tmp_path: Path) -> None:
+    # It does so for some 10 s, and whatever it takes meanwhile is lost when it is demoted.
+    with ExitStack() as stack:
+        master, replica = (
+            stack.enter_context(running(tmp_path / name)) for name in ("master", "replica")
+        )
+        master.command("CONFIG SET repl-diskless-sync-delay 0")
+        replica.command(f"REPLICAOF 127.0.0.1 {master.port}")
+
+        async def attached() -> bool:
+            return b"state=online" in master.command("INFO replication")
+
+        await until(attached)  # a sentinel asks a master for its replicas each 10 s only
+        sentinel = stack.enter_context(sentinel_of(master, tmp_path / "sentinel.conf"))
+
+        async def known() -> bool:
+            return b"slave" in sentinel.command("SENTINEL REPLICAS mymaster")
+
+        await until(known)
+        nobody = free_port()
+        store = RedisStore(
+            f"redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{sentinel.port}/mymaster"
+        )
+        chain = chain_of(2)
+        log = store.log("global")
+
+        await log.create(chain[0])
+
+        async def begun() -> bool:  # refused until the sentinel knows enough of the replica
+            return sentinel.command("SENTINEL FAILOVER mymaster") == b"+OK\r\n"
+
+        await until(begun)
+
+        async def moved() -> bool:
+            return bytes(str(replica.port), "ascii") in await _config(store, "port")
+
+        await until(moved)
+        assert b"role:master" in master.command("INFO replication")
+        await log.append(chain[1])
+        await store.close()
+        assert b":2" in replica.command("XLEN {zm}:global:log")
+
+
+async def _config(store: RedisStore, name: str) -> list[bytes]:
+    reply: list[bytes] = await store.commands.call("CONFIG", "GET", name)
+    return reply
+
+
+@contextmanager
+def sentinel_of(master: RedisServer, config: Path) -> Iterator[RedisServer]:
+    port = free_port()
+    config.write_text(
+        f"port {port}\n"
+        f"sentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds mymaster 1000\n"
+    )
+    binary = find_redis_server(os.environ)
+    with subprocess.Popen(
+        [binary, str(config), "--sentinel"], stdout=subprocess.DEVNULL
+    ) as process:
+        sentinel = RedisServer(process, port, config.parent)
+        try:
+            yield sentinel
+        finally:
+            process.kill()
 
 
 async def test_a_closed_store_says_so(redis_url: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from time import perf_counter
 
 import msgpack
 import pytest
@@ -156,22 +155,21 @@ def test_a_newer_format_is_named_so() -> None:
         decode([frame([2, {"anything": 1}, 0, 0, b"", "more"])])
 
 
-async def test_encoding_does_not_hold_the_event_loop() -> None:
-    rows = some_rows(50_000, 600)
-    worst_s = 0.0
+async def test_others_get_their_turns_while_a_snapshot_is_encoded() -> None:
+    # Counted, not timed: two noisy cores. Idle, the longest pause was 2 ms of 200 in all.
+    turns = 0
 
     async def watch() -> None:
-        nonlocal worst_s
+        nonlocal turns
         while True:
-            before_s = perf_counter()
             await asyncio.sleep(0)
-            worst_s = max(worst_s, perf_counter() - before_s)
+            turns += 1
 
     watching = asyncio.ensure_future(watch())
-    await encode_in_thread(META, rows)
+    await encode_in_thread(META, some_rows(50_000, 600))
     watching.cancel()
 
-    assert worst_s < 0.05  # 2 ms when the machine is idle; the whole takes 200
+    assert turns > 50_000 / 2_000
 
 
 def digest(*chunks: bytes) -> bytes:

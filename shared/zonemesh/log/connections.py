@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    DataError,
     MovedError,
     NoScriptError,
     ReadOnlyError,
@@ -37,6 +38,13 @@ SENTINEL_PORT = 26379
 
 _SENTINEL_TIMEOUT_S = 0.5
 """Per sentinel: a dead one must leave time, within a call's deadline, to ask the next."""
+
+_MASTER_EVERY_S = 1.0
+"""A master that was failed over takes writes until it is demoted, up to 11 s later (measured): all
+of them are lost. Asking the sentinels again bounds how long we are a party to that."""
+
+_MASTER_RETRY_S = 10.0
+"""After no sentinel answered: the master may be well, and must not be slowed down by asking."""
 
 # `legacy_responses` and such are the client's; at this level the protocol alone fixes the shape.
 # driver_info: redis-py reads its version from disk on each new connection, within the event loop.
@@ -123,14 +131,6 @@ def _address(text: str) -> tuple[str, int]:
     return parts.hostname, parts.port or SENTINEL_PORT
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """Where a cluster has sent us: all our keys share a slot, so one node holds them all."""
-
-    host: str
-    port: int
-
-
 class Connections:
     """Lends a connection to one exchange at a time; keeps the idle ones.
 
@@ -145,7 +145,9 @@ class Connections:
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[AbstractConnection] = []
-        self._node: _Node | None = None
+        self._node: tuple[str, int] | None = None
+        """Where a cluster's redirection or the sentinels say that all our keys are."""
+        self._ask_master_s = 0.0
         self._closed = False
 
     async def call(self, *command: str | bytes | int, extra_s: float = 0.0) -> Reply:
@@ -190,7 +192,10 @@ class Connections:
     async def close(self) -> None:
         """Disconnect; exchanges under way end, later ones fail."""
         self._closed = True
-        await self._drop_idle()
+        await self._forget()
+        if isinstance(self._pool, SentinelConnectionPool):
+            for sentinel in self._pool.sentinel_manager.sentinels:
+                await sentinel.aclose()
 
     async def _exchange(self, commands: Sequence[Command], extra_s: float) -> list[Reply]:
         if self._closed:
@@ -201,12 +206,15 @@ class Connections:
                 if any(isinstance(reply, MovedError) for reply in replies):  # none was done
                     replies = await self._exchange_now(commands)
                 return replies
+        except DataError:
+            raise  # not a string, bytes or int: our own mistake
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            await self._drop_idle()  # most likely they lead to the same dead end
-            self._node = None
+            await self._forget()  # most likely the idle ones lead to the same dead end
             raise unavailable(error) from error
 
     async def _exchange_now(self, commands: Sequence[Command]) -> list[Reply]:
+        if isinstance(self._pool, SentinelConnectionPool):
+            await self._ask_sentinels(self._pool)
         connection = await self._idle_connection() or self._new_connection()
         try:
             if not connection.is_connected:
@@ -218,36 +226,48 @@ class Connections:
             # Cancelled or not: what is still to come must never be read as another's reply.
             await connection.disconnect(nowait=True)
             raise
-        stay = True
+        self._idle.append(connection)
         for reply in replies:
             if isinstance(reply, MovedError):
-                self._node = _Node(reply.host or getattr(connection, "host", ""), reply.port)
-                stay = False
+                here = _address_of(connection)
+                await self._forget()
+                self._node = (reply.host or (here[0] if here else ""), reply.port)
             elif isinstance(reply, ResponseError) and _is_readonly(reply):
-                stay = False  # demoted: ask again who is master
-        if stay and not self._closed:
-            self._idle.append(connection)
-        else:
-            await connection.disconnect(nowait=True)
-            await self._drop_idle()
+                await self._forget()  # demoted: find out anew who is master
+        if self._closed:
+            await self._forget()
         return replies
 
     async def _idle_connection(self) -> AbstractConnection | None:
         while self._idle:
             connection = self._idle.pop()  # the latest used: the others may be closed by time-out
+            moved = self._node is not None and _address_of(connection) != self._node
             # Readable while idle: the server closed it, or it holds a reply that nobody waits for.
-            if connection.is_connected and not await connection.can_read():
+            if connection.is_connected and not moved and not await connection.can_read():
                 return connection
             await connection.disconnect(nowait=True)
         return None
 
     def _new_connection(self) -> AbstractConnection:
         connection = _new(self._pool)
-        if self._node is not None:
-            vars(connection).update(host=self._node.host, port=self._node.port)
+        if self._node is not None:  # a sentinel's connection asks by itself where to go
+            vars(connection).update(host=self._node[0], port=self._node[1])
         return connection
 
-    async def _drop_idle(self) -> None:
+    async def _ask_sentinels(self, pool: SentinelConnectionPool) -> None:
+        clock = asyncio.get_running_loop().time
+        if clock() < self._ask_master_s:
+            return
+        self._ask_master_s = clock() + _MASTER_RETRY_S
+        with suppress(RedisError, OSError):
+            async with asyncio.timeout(_SENTINEL_TIMEOUT_S):
+                self._node = await pool.get_master_address()  # type: ignore[no-untyped-call]  # as in `_new`
+            self._ask_master_s = clock() + _MASTER_EVERY_S
+
+    async def _forget(self) -> None:
+        """Drop what is known: idle connections, and where they lead."""
+        self._node = None
+        self._ask_master_s = 0.0
         idle, self._idle = self._idle, []
         for connection in idle:
             await connection.disconnect(nowait=True)
@@ -256,6 +276,11 @@ class Connections:
 def _new(pool: ConnectionPool) -> AbstractConnection:
     connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
     return cast("AbstractConnection", connection)
+
+
+def _address_of(connection: AbstractConnection) -> tuple[str, int] | None:
+    """None: a unix socket."""
+    return (connection.host, connection.port) if isinstance(connection, Connection) else None
 
 
 async def _reply(connection: AbstractConnection) -> Reply:
@@ -278,6 +303,8 @@ def unavailable(error: Exception) -> UnavailableError:
     """
     if isinstance(error, TimeoutError):
         return UnavailableError("redis: no answer in time")
+    if isinstance(error, MasterNotFoundError):  # its text goes on with every sentinel's client
+        return UnavailableError(f"redis: {str(error).partition(' : ')[0]} by any sentinel")
     # redis-py takes the code off an error reply that it has a class for.
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
     for mark, advice in _ADVICE:
