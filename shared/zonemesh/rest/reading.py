@@ -17,7 +17,7 @@ from zonemesh.rest.api import API, Api
 from zonemesh.rest.backend import Backend, Found
 from zonemesh.rest.errors import MeshMissingError, ParameterError
 
-SLICE = 4_000
+SLICE = 2_000
 """Keys or records looked at before other requests get a turn: some 5 ms."""
 
 T = TypeVar("T")
@@ -140,9 +140,10 @@ async def _listed(request: web.Request, kind: Kind, mesh: str | None, show: Rend
     keys = await _ordered(list(backend.keys(kind, mesh)))
     if query.name or query.by_content:
         keys = await _selected(backend, kind, query, keys)
-    page = keys[query.offset : query.offset + query.size]
+    page = map(_key, keys[query.offset : query.offset + query.size])
+    records = ((key, backend.get(kind, key)) for key in page)
     # A resource may have gone since its key was read.
-    items = [show(found) for found in _found(backend, kind, page)]
+    items = [show(Found(key, record)) for key, record in records if record is not None]
     return answer.json(
         {
             "total": len(keys),
@@ -152,52 +153,55 @@ async def _listed(request: web.Request, kind: Kind, mesh: str | None, show: Rend
     )
 
 
-async def _ordered(packed: list[str]) -> list[Key]:
-    """Keys by mesh and name, then where they come from.
+async def _ordered(packed: list[str]) -> list[str]:
+    """Keys by mesh and name, then where they come from, each as `_sortable` writes it.
 
     Kuma sorts by the name shown, which for copies ends in a hash. Hashing 100,000 names for the
     order of one page would take a second, and the result differs only where one display name is
     the beginning of another's.
     """
-    parsed: list[Key] = []
+    ordered: list[str] = []
     async for part in _slices(packed):
-        parsed += sorted(map(Key.parse, part), key=_order)
-    if len(parsed) > SLICE:
-        parsed.sort(key=_order)  # runs in order: a merge
-    return parsed
+        ordered += sorted(map(_sortable, part))
+    if len(ordered) > SLICE:
+        ordered.sort()  # runs in order: a merge
+    return ordered
 
 
-def _order(key: Key) -> tuple[str, str, str, str]:
-    return key.mesh, key.name, key.zone, key.namespace
+def _sortable(packed: str) -> str:
+    """A packed key with its parts in sorting order.
+
+    Strings and not tuples: 100,000 of them sort in a third of the time, and wake no collector.
+    """
+    mesh, zone, namespace, name = packed.split("/")
+    return f"{mesh}\0{name}\0{zone}\0{namespace}"
+
+
+def _key(sortable: str) -> Key:
+    mesh, name, zone, namespace = sortable.split("\0")
+    return Key(mesh, zone, namespace, name)
 
 
 async def _selected(
-    backend: Backend, kind: Kind, query: paging.Query, keys: Sequence[Key]
-) -> list[Key]:
+    backend: Backend, kind: Kind, query: paging.Query, ordered: Sequence[str]
+) -> list[str]:
     """Those whose name and content are asked for."""
-    chosen: list[Key] = []
-    async for part in _slices(keys):
-        named = [
-            key
-            for key in part
-            # The name alone first: it spares most of the hashes.
-            if query.name in key.name or query.name in naming.shown(kind, key, backend.zone)
-        ]
-        if query.by_content:
-            records = _found(backend, kind, named)
-            named = [found.key for found in records if _fits(backend, kind, query, found)]
-        chosen += named
+    chosen: list[str] = []
+    async for part in _slices(ordered):
+        chosen += [key for key in part if _is_selected(backend, kind, query, _key(key))]
     return chosen
 
 
-def _fits(backend: Backend, kind: Kind, query: paging.Query, found: Found) -> bool:
-    shown = labels.of_record(kind, found.key, found.record, backend.zone)
-    return paging.selects(query, shown, found.record.spec)
-
-
-def _found(backend: Backend, kind: Kind, keys: Sequence[Key]) -> list[Found]:
-    records = ((key, backend.get(kind, key)) for key in keys)
-    return [Found(key, record) for key, record in records if record is not None]
+def _is_selected(backend: Backend, kind: Kind, query: paging.Query, key: Key) -> bool:
+    # The name alone first: it spares most of the hashes.
+    if query.name not in key.name and query.name not in naming.shown(kind, key, backend.zone):
+        return False
+    if not query.by_content:
+        return True
+    record = backend.get(kind, key)
+    return record is not None and paging.selects(
+        query, labels.of_record(kind, key, record, backend.zone), record.spec
+    )
 
 
 async def _slices(items: Sequence[T]) -> AsyncGenerator[Sequence[T]]:
