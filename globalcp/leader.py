@@ -18,6 +18,7 @@ from zonemesh.log.port import Store
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer, cursors_note
 from zonemesh.model import Cursor, Position
+from zonemesh.runtime.supervise import check_cancelled
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings
 from zonemesh.wire import FORMAT, NO_HASH, Sealed, decode
 
@@ -161,5 +162,6 @@ async def _keep(component: Callable[[], Any]) -> None:
         try:
             await component()
         except UnavailableError as error:
+            check_cancelled()
             log.warning("leader_component_restarting", error=str(error))
             await asyncio.sleep(_RETRY_S)

@@ -20,6 +20,7 @@ from zonemesh.log.port import Store
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer
 from zonemesh.model import Position
+from zonemesh.runtime.supervise import check_cancelled
 from zonemesh.settings import Settings
 from zonemesh.wire import FORMAT, Sealed
 
@@ -112,5 +113,6 @@ async def keep(component: Callable[[], Awaitable[Any]]) -> None:
         try:
             await component()
         except UnavailableError as error:
+            check_cancelled()
             log.warning("leader_component_restarting", error=str(error))
             await asyncio.sleep(_RETRY_S)

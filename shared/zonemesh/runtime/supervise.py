@@ -67,6 +67,17 @@ async def supervise(
                 stopper.cancel()
 
 
+def check_cancelled() -> None:
+    """Raise CancelledError if this task is to end.
+
+    For whoever runs again what failed: before Python 3.13, a TaskGroup whose child fails in the
+    very turn in which it is cancelled raises the child's error alone, and the end is forgotten.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def _stop(stop: asyncio.Event, tasks: Mapping[str, asyncio.Task[None]]) -> None:
     await stop.wait()
     for name, task in reversed(list(tasks.items())):
@@ -90,6 +101,7 @@ async def _keep(
         try:
             await component()
         except UnavailableError as error:
+            check_cancelled()
             if clock() - started_s > backoff.max_s:
                 attempt = 0
             delay_s = backoff.delay_s(attempt, rng)
