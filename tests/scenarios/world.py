@@ -41,6 +41,7 @@ from zonemesh.model import Key, zone_of
 from zonemesh.registry import Registry
 from zonemesh.rest.backend import Delete, Put, Written
 from zonemesh.runtime.supervise import Backoff, Component, supervise
+from zonemesh.wire import NO_HASH, Entry, decode
 
 MESH = "default"
 WALL_MS = 1_790_000_000_000
@@ -613,6 +614,28 @@ class World:
             whole.get(("MeshService", zone))
             == node.zone.state.registry.parts().get(("MeshService", zone))
             for zone, node in self.zone_nodes.items()
+        )
+
+    def entries(self, log: str) -> list[Entry]:
+        """What a log in global's store holds; fails unless it is one chain without a hole."""
+        stream = self.store._server.data.log(log).stream
+        found: list[Entry] = []
+        h: bytes | None = None
+        for raw in stream.raws if stream is not None else ():
+            sealed, chained = decode(raw.data, h or NO_HASH)
+            if h is not None:
+                assert chained, f"{log}: {raw.position} does not continue the chain"
+                assert sealed.entry.previous == found[-1].position
+            h = sealed.h
+            found.append(sealed.entry)
+        return found
+
+    def times_written(self, log: str, kind: str, key: Key) -> int:
+        """How many entries of a log put a record: a doubled append would be two."""
+        return sum(
+            (change.kind, change.key) == (kind, key.packed) and change.payload is not None
+            for entry in self.entries(log)
+            for change in entry.changes
         )
 
     async def close(self) -> None:

@@ -81,10 +81,16 @@ class Leadership:
         """Stand by and lead, for ever; UnavailableError where the store does not answer."""
         while True:
             await self._stand_by()
+            refused = False
             try:
                 await self._lead()
             except* RefusedError as refusals:
+                refused = True
                 log.warning("leadership_lost", log=self._log.name, reason=str(refusals.exceptions))
+            except* UnavailableError as errors:
+                # With a refusal come those who waited for the writer that it ended.
+                if not refused:
+                    raise UnavailableError(str(errors.exceptions[0])) from errors
             finally:
                 self.writer = None
 
