@@ -127,7 +127,7 @@ class Zone:
 
     def ready(self) -> str | None:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
-        if self.leadership.writer is None and self.state.registry.incarnation == "":
+        if self.leadership.terms_led == 0:
             return "the zone's own log has not been read yet"
         if not self.state.adopted:
             return "the zone waits for global's copy of what was registered and bound here"

@@ -8,6 +8,7 @@ revision and shared as well.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ class _Mesh:
     """Events that have left the ring: an event's number is its index plus this."""
     floor: Revision | None = None
     """The revision before the ring's first event."""
+    names_at: Revision | None = None
+    """The revision of the last event that changed a name."""
     snapshots: dict[bool, tuple[Revision, asyncio.Task[Sequence[bytes]]]] = field(
         default_factory=dict
     )
@@ -120,7 +123,9 @@ class Feed:
         self._meshes: dict[str, _Mesh] = {}
         self._news = asyncio.Event()
         self.closing = False
-        self._last = self._started = revision()
+        self._read = False
+        self._started = revision()
+        """The revision from which deltas are kept."""
         self.deltas = 0
         self.snapshots_built = 0
 
@@ -130,38 +135,56 @@ class Feed:
 
     def publish(self) -> None:
         """Turn what the map noted into deltas and wake everyone; call after each commit."""
-        before = self._last
         deltas = self._vipmap.flush()
         revision = self._revision()
-        self._last = revision
+        if not self._read:
+            self._started = revision
+            return
         for mesh, delta in deltas.items():
-            self._push(mesh, delta, before, revision)
+            self._push(mesh, delta, revision)
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    def _push(self, mesh: str, delta: Delta, before: Revision, revision: Revision) -> None:
+    def _begin(self) -> None:
+        """The first reader is here: deltas are kept from now on.
+
+        What is applied before, a log being loaded above all, is no sequence of changes that anyone
+        could resume: the names that it lacks are not in it as removals.
+        """
+        if not self._read:
+            self._read = True
+            self._vipmap.flush()
+            self._started = self._revision()
+
+    def _push(self, mesh: str, delta: Delta, revision: Revision) -> None:
         state = self._mesh(mesh)
         if state.floor is None:
-            state.floor = before
+            state.floor = state.names_at = self._started
+        # `from` is where the event before left its reader, who may know more by a heartbeat since,
+        # or began with a later snapshot. Nothing of this mesh has changed in between.
+        before = state.ring[-1].revision if state.ring else state.floor
         body = {
             "from": str(before),
             "to": str(revision),
             "put": [self._vipmap.record_json(name, named) for name, named in delta.put.items()],
             "remove": sorted(delta.removed),
         }
-        names_only = _sse("delta", revision, [_encode(body)])
-        full: bytes | None = names_only
-        if delta.services and not state.outbound_subscribers:
-            full = None
-        elif delta.services:
+        names_only = b""
+        if delta.put or delta.removed:
+            names_only = _sse("delta", revision, [_encode({**body, "from": str(state.names_at)})])
+            state.names_at = revision
+        full: bytes | None = None
+        if not delta.services:
+            full = (
+                names_only if state.names_at == before else _sse("delta", revision, [_encode(body)])
+            )
+        elif state.outbound_subscribers:
             put, gone = self._outbounds(delta.services)
             full = _sse(
                 "delta",
                 revision,
                 [_encode({**body, "putOutbounds": put, "removeOutbounds": gone})],
             )
-        if not (delta.put or delta.removed):
-            names_only = b""
         event = Event(revision, full, names_only)
         self.deltas += 1
         state.ring.append(event)
@@ -209,6 +232,7 @@ class Feed:
 
     async def wait_beyond(self, mesh: str, known: Revision, timeout_s: float) -> bool:
         """Until the map of a mesh has changed since a revision; False if it has not in time."""
+        self._begin()
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._changed_since(mesh, known):
@@ -225,6 +249,9 @@ class Feed:
         self, mesh: str, known: Revision | None, *, outbounds: bool, heartbeat_s: float
     ) -> AsyncIterator[Sequence[bytes]]:
         """What a subscriber is to be sent, piece by piece, until the process stops."""
+        self._begin()
+        clock = asyncio.get_running_loop().time
+        beat_s = clock() + heartbeat_s
         state = self._mesh(mesh)
         state.subscribers += 1
         state.outbound_subscribers += outbounds
@@ -246,12 +273,15 @@ class Feed:
                     if place is not None:
                         yield [piece for piece in pieces if piece]
                     continue
-                news = self._news
-                try:
-                    async with asyncio.timeout(heartbeat_s):
-                        await news.wait()
-                except TimeoutError:
+                # By the clock, not by silence: most of what is news to this process is none here.
+                if clock() >= beat_s:
+                    beat_s = clock() + heartbeat_s
                     yield [self._heartbeat(mesh)]
+                    continue
+                news = self._news
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(beat_s):
+                        await news.wait()
         finally:
             state.subscribers -= 1
             state.outbound_subscribers -= outbounds
@@ -286,13 +316,9 @@ class Feed:
             number -= 1
         return state.dropped + number
 
-    def start(self) -> None:
-        """The map is loaded: deltas are counted from here."""
-        self._vipmap.flush()
-        self._last = self._started = self._revision()
-
     async def map_json(self, mesh: str) -> bytes:
         """The whole map as one JSON document."""
+        self._begin()
         _, chunks = await self._snapshot(mesh, outbounds=True)
         return b"".join(_undressed(chunks))
 

@@ -79,7 +79,7 @@ def _executable(path: Path) -> bool:
 
 
 def start_redis_server(
-    binary: Path, *, directory: Path, port: int, log: Path
+    binary: Path, *, directory: Path, port: int, log: Path, process_group: int = 0
 ) -> subprocess.Popen[bytes]:
     """Start a server that keeps its data in `directory` and speaks on 127.0.0.1 only.
 
@@ -107,7 +107,7 @@ def start_redis_server(
             stdout=output,
             stderr=subprocess.STDOUT,
             # Ctrl-C on a terminal is for its owner, which ends the server after its clients.
-            process_group=0,
+            process_group=process_group,
         )
 
 

@@ -1,0 +1,1 @@
+"""`zonemesh demo`: a whole mesh on this machine, shown and checked, and nothing left of it."""

@@ -1,0 +1,157 @@
+"""Runs the demo from its first process to its last: steps, then a mesh to play with, then nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import signal
+import time
+from typing import Any, Protocol
+
+import click
+from rich.console import Console
+
+from zonemesh.cli.demo.mesh import STOP_ORDER, Mesh
+from zonemesh.cli.demo.plain import Lines, say
+from zonemesh.cli.demo.ports import Ports
+from zonemesh.cli.demo.processes import Processes, last_words
+from zonemesh.cli.demo.screen import Screen
+from zonemesh.cli.demo.steps import STEPS, measure
+from zonemesh.cli.demo.story import Mark, Shown, StepFailedError, Story
+from zonemesh.cli.demo.watch import Watch
+from zonemesh.errors import MeshError
+
+TICK_S = 1.0
+"""Between two measured registrations once the steps are over."""
+
+SAMPLES_KEPT = 200
+
+
+class Output(Protocol):
+    def began(self, shown: Shown) -> None: ...
+
+    def ended(self, shown: Shown) -> None: ...
+
+    async def run(self) -> None: ...
+
+
+async def play(ports: Ports, *, check: bool, services: int) -> int:
+    """Run the demo; the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    console = Console()
+    with Processes() as processes:
+        mesh = Mesh(processes, ports)
+        steps = [Shown(step) for step in STEPS if step.key != "load" or services]
+        story = Story(mesh, Watch(mesh), steps, services)
+        live = console.is_terminal and not check
+        output: Output = Screen(story, console) if live else Lines(story)
+        if not live:
+            say(f"zonemesh demo: two globals, two zones and their agents in {mesh.directory}")
+        try:
+            await _until_stopped(story, output, stop, watched=live, check=check)
+            failed = _failed(story)
+            if failed is not None:
+                _explain(story, failed)
+        finally:
+            await processes.stop(STOP_ORDER)
+            await mesh.close()
+    gone = f"Everything is gone: {len(processes)} processes ended, {mesh.directory} removed."
+    click.echo(gone)
+    if check:
+        click.echo(json.dumps(summary(story)))
+        return 0 if summary(story)["ok"] else 1
+    return 0 if failed is None else 1
+
+
+def summary(story: Story) -> dict[str, Any]:
+    """The JSON line of `--check`."""
+    return {
+        "ok": all(shown.mark is Mark.OK for shown in story.steps),
+        "checks": {shown.step.key: shown.mark is Mark.OK for shown in story.steps},
+        "propagation_ms": story.propagation(),
+        "failover_s": None,
+        "services": story.services,
+        **story.figures,
+        "seconds": round(story.elapsed_s, 1),
+        "error": failed.found if (failed := _failed(story)) is not None else None,
+    }
+
+
+async def _until_stopped(
+    story: Story, output: Output, stop: asyncio.Event, *, watched: bool, check: bool
+) -> None:
+    """Until the steps are over (`check`), one has failed, or somebody wants it to end."""
+    background = [asyncio.create_task(run()) for run in (story.watch.run, output.run)]
+    show = asyncio.create_task(_show(story, output, watched=watched, go_on=not check))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([show, stopping, *background], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (show, stopping, *background):
+            task.cancel()
+        results = await asyncio.gather(show, stopping, *background, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+async def _show(story: Story, output: Output, *, watched: bool, go_on: bool) -> None:
+    for shown in story.steps:
+        shown.mark = Mark.RUNNING
+        output.began(shown)
+        if watched:
+            await asyncio.sleep(shown.step.pause_s)
+        started_s = time.monotonic()
+        try:
+            shown.found = await shown.step.run(story)
+            shown.mark = Mark.OK
+        except* MeshError as errors:
+            shown.mark, shown.found = Mark.FAILED, _first(errors)
+        shown.seconds = time.monotonic() - started_s
+        output.ended(shown)
+        if shown.mark is Mark.FAILED:
+            return
+    if go_on:
+        if not watched:
+            say("The mesh runs until Ctrl-C.")
+        await _go_on(story)
+
+
+async def _go_on(story: Story) -> None:
+    """Keep measuring, with a service that comes and goes; whoever plays may break anything."""
+    for number in itertools.count(1):
+        service = f"tick-{number}"
+        with contextlib.suppress(StepFailedError):
+            await measure(story, service)
+        del story.samples_ms[:-SAMPLES_KEPT]
+        await story.mesh.remove(service)
+        await asyncio.sleep(TICK_S)
+
+
+def _first(errors: BaseExceptionGroup[MeshError]) -> str:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+def _failed(story: Story) -> Shown | None:
+    return next((shown for shown in story.steps if shown.mark is Mark.FAILED), None)
+
+
+def _explain(story: Story, failed: Shown) -> None:
+    """What failed, and what the processes concerned said last."""
+    click.echo(f"FAILED: {failed.step.title}: {failed.found}", err=True)
+    ended = story.mesh.processes.failed()
+    about = failed.step.about if ended is None else (ended.name,)
+    for child in story.mesh.processes:
+        if child.name in about:
+            state = "" if child.running else f" (exit code {child.process.returncode})"
+            click.echo(f"--- {child.name}{state}, end of its log:", err=True)
+            for line in last_words(child.log):
+                click.echo(f"    {line}", err=True)
