@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 
@@ -15,6 +16,16 @@ from tests.redis_server import RedisServer, running
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("nightly", deadline=None, print_blob=True, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+# pytest-asyncio 1.5 asks for the main thread's loop between tests. Where there is none it makes one
+# and leaves it open, which some later, innocent test is then blamed for.
+@pytest.fixture(scope="session", autouse=True)
+def _main_loop() -> Iterator[None]:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
 
 
 # Synchronous: an async fixture can then fetch it with `request.getfixturevalue`.
