@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from blockbuster import BlockBuster
 
 from tests.redis_server import RedisServer, free_port, running
 from zonemesh.errors import ConfigError, FateUnknownError, RefusedError, UnavailableError
@@ -518,6 +519,36 @@ async def test_a_cancelled_call_never_leaves_its_reply_to_the_next() -> None:
     assert replies == [b"0", b"1", b"2", b"3", b"4"]
 
 
+async def test_a_call_cancelled_while_it_connects_leaves_no_half_open_connection() -> None:
+    asked, held = asyncio.Event(), asyncio.Event()
+
+    async def slow_password(command: list[bytes]) -> bytes:
+        if command[0] != b"AUTH":
+            return bulk(command[-1])
+        if not held.is_set():
+            asked.set()
+            await held.wait()
+        return b"+OK\r\n"
+
+    async with server(slow_password) as url:
+        store = RedisStore(url.replace("redis://", "redis://:secret@"))
+        first = asyncio.ensure_future(store.commands.call("ECHO", "first"))
+        await asked.wait()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        second = asyncio.ensure_future(store.commands.call("ECHO", "second"))
+        await _others_run()
+        held.set()
+
+        assert await second == b"second"
+        await store.close()
+
+
+async def _others_run() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
 async def test_cancelling_at_any_moment_mixes_no_replies(store: RedisStore) -> None:
     async def echo(i: int) -> bytes:
         reply: bytes = await store.commands.call("ECHO", f"{i}")
@@ -538,6 +569,13 @@ async def test_cancelling_at_any_moment_mixes_no_replies(store: RedisStore) -> N
         ]
 
     assert wrong == []
+
+
+async def test_no_call_blocks_the_event_loop(no_blocking: BlockBuster, store: RedisStore) -> None:
+    await store.check_server()
+    await store.log("global").create(chain_of(1)[0])
+    await store.log("global").read(START, block_s=0.01)
+    await store.log("global").read(Position(1, 0), block_s=0.01)
 
 
 async def test_readers_that_wait_keep_no_append_from_its_turn(store: RedisStore) -> None:
@@ -626,6 +664,11 @@ async def test_a_failover_is_followed_though_the_old_master_still_answers(tmp_pa
         log = store.log("global")
 
         await log.create(chain[0])
+
+        async def replicated() -> bool:
+            return b":1" in replica.command("XLEN {zm}:global:log")
+
+        await until(replicated)
 
         async def begun() -> bool:  # refused until the sentinel knows enough of the replica
             return sentinel.command("SENTINEL FAILOVER mymaster") == b"+OK\r\n"

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from blockbuster import BlockBuster
 
 from zonemesh.errors import ConfigError, RefusedError, UnavailableError
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
@@ -199,6 +200,17 @@ async def test_an_append_that_was_cancelled_wakes_who_waits_for_it(
 
     async with asyncio.timeout(5):
         assert list(await reading) == raws(chain[1:])
+
+
+async def test_no_call_blocks_the_event_loop(no_blocking: BlockBuster, log: SqliteLog) -> None:
+    chain = chain_of(2)
+    await log.create(chain[0])
+    assert await log.acquire(A)
+    await log.append(chain[1])
+    await log.put_snapshot(snapshot_of(chain[1]), [b"chunk"])
+    await log.read(START)
+    await log.holder()
+    await log.close()
 
 
 # ── the lock ──

@@ -224,6 +224,7 @@ class Connections:
             replies = [await _reply(connection) for _ in commands]
         except BaseException:
             # Cancelled or not: what is still to come must never be read as another's reply.
+            # redis-py 8.1 disconnects by itself here; it did not always.
             await connection.disconnect(nowait=True)
             raise
         self._idle.append(connection)

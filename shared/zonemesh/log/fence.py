@@ -11,6 +11,8 @@ from zonemesh.wire import FORMAT, HASH_BYTES, Sealed
 def appends(head: Head | None, sealed: Sealed) -> bool:
     """Whether the entry is to be written; False: it is the head already (a retry).
 
+    The second fence, that a position is above every one that was, is the stream's: XADD has it.
+
     Raises:
         RefusedError: It follows something else.
     """
@@ -20,9 +22,7 @@ def appends(head: Head | None, sealed: Sealed) -> bool:
     if head.incarnation == entry.incarnation:
         if (head.position, head.h) == (entry.position, sealed.h):
             return False
-        follows = (head.position, head.h) == (entry.previous, sealed.previous_h)
-        # In Redis the entry's explicit ID, which must be above the newest, is this second fence.
-        if follows and entry.position > head.position:
+        if (head.position, head.h) == (entry.previous, sealed.previous_h):
             return True
     raise refused(head, sealed)
 
