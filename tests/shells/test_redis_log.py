@@ -275,6 +275,22 @@ async def test_foreign_keys_are_named(store: RedisStore) -> None:
         await store.log("global").read(START)
 
 
+async def test_records_that_are_not_ours_are_an_unavailability(store: RedisStore) -> None:
+    # Cured at the server: not a reason for a plane to end.
+    call = store.commands.call
+    log = store.log("global")
+    await call("HSET", "{zm}:global:head", "incarnation", "x", "position", "nowhere")
+    await call("SET", "{zm}:global:leader", "nobody")
+    await call("XADD", "{zm}:global:snapshots", "1-0", "chunks", "many")
+
+    with pytest.raises(UnavailableError, match="malformed"):
+        await log.head()
+    with pytest.raises(UnavailableError, match="no lease"):
+        await log.holder()
+    with pytest.raises(UnavailableError, match="wrongly"):
+        await log.snapshots()
+
+
 async def test_a_stream_without_a_head_is_no_log_and_is_not_made_again(store: RedisStore) -> None:
     await store.commands.call("XADD", "{zm}:global:log", "5-101", "e", "a deposed writer's")
     log = store.log("global")

@@ -20,7 +20,6 @@ from zonemesh.errors import (
     NotFoundError,
     RefusedError,
     UnavailableError,
-    WireError,
 )
 from zonemesh.log import keys as names
 from zonemesh.log import scripts
@@ -348,7 +347,7 @@ class RedisLog:
             document = json.loads(value)
             return Lease(writer=str(document["writer"]), url=str(document["url"]))
         except (ValueError, TypeError, KeyError) as error:
-            raise WireError(f"{self._keys.leader} holds no lease: {error!r}") from error
+            raise UnavailableError(f"{self._keys.leader} holds no lease: {error!r}") from error
 
     async def close(self) -> None:
         """Nothing: the connections are the store's."""
@@ -441,7 +440,7 @@ def _head(name: str, fields: Sequence[bytes]) -> Head:
             format=int(version),
         )
     except (ValueError, AttributeError, TypeError) as error:
-        raise WireError(f"the head of {name} is malformed: {error!r}") from error
+        raise UnavailableError(f"the head of {name} is malformed: {error!r}") from error
 
 
 def _announced(entry_id: bytes, fields: Sequence[bytes]) -> _Announced:
@@ -455,7 +454,7 @@ def _announced(entry_id: bytes, fields: Sequence[bytes]) -> _Announced:
         )
         return _Announced(info, by_name[b"token"].decode())
     except (ValueError, KeyError) as error:
-        raise WireError(f"snapshot {entry_id!r} is announced wrongly: {error!r}") from error
+        raise UnavailableError(f"snapshot {entry_id!r} is announced wrongly: {error!r}") from error
 
 
 def _facts(info: bytes) -> dict[str, str]:
