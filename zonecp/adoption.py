@@ -7,7 +7,7 @@ it, and what its own stream holds beyond that, becomes its own: resources, bindi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -30,22 +30,28 @@ _RETRY_S = 0.5
 log = structlog.get_logger()
 
 
-async def adopt(store: Store, state: ZoneState, writer: Writer) -> None:
+async def adopt(
+    store: Store, state: ZoneState, writer: Writer, *, claim: Callable[[], Awaitable[None]]
+) -> None:
     """Take over everything that exists of this zone elsewhere; returns once that is done.
 
     Waits for as long as global's Redis does not answer: until then the zone accepts registrations
-    and binds nothing.
+    and binds nothing. `claim` returns once nobody else runs this zone: what is read before that
+    could grow, and what is bound could be bound twice.
     """
-    changes = await _existing_at_last(store, state.zone)
+    changes = await _existing_at_last(store, state.zone, claim)
     parts = _parts(changes)
     for number, part in enumerate(parts, 1):
         await writer.submit(Adopt(part, last=number == len(parts)))
     log.info("zone_adopted", zone=state.zone, records=len(changes))
 
 
-async def _existing_at_last(store: Store, zone: str) -> list[Change]:
+async def _existing_at_last(
+    store: Store, zone: str, claim: Callable[[], Awaitable[None]]
+) -> list[Change]:
     while True:
         try:
+            await claim()
             return await _existing(store, zone)
         except UnavailableError as error:
             log.warning("adoption_waits", zone=zone, error=str(error))

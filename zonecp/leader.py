@@ -84,10 +84,10 @@ class ZonePlane:
             group.create_task(self._beat(writer), name="heartbeat")
             group.create_task(keep(self._snapshotter.run), name="snapshots")
             if self._store is not None and self._downlink is not None:
+                self.uplink = uplink = self._make_uplink(uid)
                 if not self._state.adopted:
-                    await adopt(self._store, self._state, writer)
-                self.uplink = self._make_uplink(uid)
-                group.create_task(keep(self.uplink.run), name="uplink")
+                    await adopt(self._store, self._state, writer, claim=uplink.claim)
+                group.create_task(keep(uplink.run), name="uplink")
                 downlink = self._downlink
                 downlink.look_again()
                 group.create_task(keep(lambda: downlink.run(writer)), name="downlink")

@@ -70,6 +70,8 @@ class Uplink:
         self._describe = describe
         self._log = store.log(up_log(state.zone))
         self._base = START
+        self._silent: Head | None = None
+        """The head of another UID's stream that was watched for long enough."""
         self.copied: Cursor | None = None
         """How far the own log has been copied."""
         self.entries = 0
@@ -89,6 +91,17 @@ class Uplink:
                 await self._copy_on(appender)
             except RefusedError as error:
                 log.warning("uplink_refused", zone=self._state.zone, error=str(error))
+
+    async def claim(self) -> None:
+        """Make sure that nobody else runs this zone, before anything of it is taken over.
+
+        Raises:
+            UnavailableError: The store does not answer.
+            ConfigError: As `run`.
+        """
+        head = await self._log.head()
+        if head is not None and head.owner != self._uid:
+            await self._contend(head)
 
     async def _copy_on(self, appender: Appender) -> None:
         beat_s = self._clock.mono_s() + self._heartbeat_s
@@ -186,7 +199,7 @@ class Uplink:
         head = await self._log.head()
         if head is None:
             return await self._create()
-        if head.owner != self._uid:
+        if head.owner != self._uid and head != self._silent:
             await self._contend(head)
             head = await self._log.head() or head
         newest = await self._newest(head)
@@ -306,6 +319,7 @@ class Uplink:
                         )
                     ]
                 )
+        self._silent = head
         log.warning("zone_taken_over", zone=self._state.zone, uid=self._uid, owner=head.owner)
 
 

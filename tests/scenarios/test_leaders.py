@@ -44,7 +44,7 @@ async def test_a_leader_killed_at_any_step_loses_and_doubles_nothing(
     killed = world.leader
     killed.kill_after(steps)
     await register_in_turn(world, "west")
-    await world.until(lambda: not killed.running)
+    await world.until(lambda: not killed.alive)
 
     taken_s = await world.until(world.has_leader)
     assert taken_s <= 3.0

@@ -71,6 +71,11 @@ def _time() -> float:
         return 0.0
 
 
+def _for_life() -> float:
+    """The clock of a disk's leases: a lock on a file does not expire, its holder does."""
+    return 0.0
+
+
 class Copy(MemoryLog):
     """A copy of another log on a node's disk, with `SqliteLog`'s meaning of `copy` and `clear`."""
 
@@ -208,7 +213,7 @@ class Node:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.disk = MemoryStore(_time)
+        self.disk = MemoryStore(_for_life)
         self.disk_link = self.disk
         self.link = world.store.peer()
         self.process: Process | None = None
@@ -220,10 +225,19 @@ class Node:
         self._task: asyncio.Task[Any] | None = None
 
     @property
-    def running(self) -> bool:
-        """Whether its process is alive and has not ended by itself."""
+    def alive(self) -> bool:
+        """Whether its process was started, not killed, and has not ended by itself."""
         task = self._task
         return self.process is not None and not self.process.dead and not (task and task.done())
+
+    @property
+    def running(self) -> bool:
+        """Alive, and past its composition."""
+        return self.alive and self.composed
+
+    @property
+    def composed(self) -> bool:
+        raise NotImplementedError
 
     @property
     def clock(self) -> Clock:
@@ -232,7 +246,7 @@ class Node:
         )
 
     def start(self) -> None:
-        assert not self.running, f"{self.name} runs already"
+        assert not self.alive, f"{self.name} runs already"
         self.failure = None
         # Links of its own: whatever an earlier process still has on its way cannot use them.
         self.link, self.disk_link = self.world.store.peer(), self.disk.peer()
@@ -278,8 +292,8 @@ class Node:
         self.link.heal()
 
     def lose_disk(self) -> None:
-        assert not self.running
-        self.disk = MemoryStore(_time)
+        assert not self.alive
+        self.disk = MemoryStore(_for_life)
 
     def _died(self) -> None:
         """The kernel gives up what the process held."""
@@ -317,9 +331,6 @@ class Node:
         every = {**components, "stop": graceful}
         await supervise(every, Backoff(), self.world.rng, stop=ended)
 
-    def live_only(self) -> None:
-        assert self.running, f"{self.name} does not run: {self.failure!r}"
-
 
 class GlobalNode(Node):
     """A replica of the global control plane."""
@@ -328,6 +339,10 @@ class GlobalNode(Node):
         super().__init__(world, name)
         self.config = config
         self._replica: Replica | None = None
+
+    @property
+    def composed(self) -> bool:
+        return self._replica is not None
 
     @property
     def replica(self) -> Replica:
@@ -340,15 +355,14 @@ class GlobalNode(Node):
 
     @property
     def leads(self) -> bool:
-        return (
-            self.running
-            and self._replica is not None
-            and self._replica.leadership.writer is not None
-        )
+        return self.running and self.replica.leadership.writer is not None
+
+    def start(self) -> None:
+        self._replica = None
+        super().start()
 
     async def _run(self) -> None:
         disk = Copy(self.disk_link, "global")
-        self._replica = None
         known = await disk.head() is not None
         self._replica = replica = Replica(
             self.config,
@@ -373,6 +387,10 @@ class ZoneNode(Node):
         self._zone: Zone | None = None
 
     @property
+    def composed(self) -> bool:
+        return self._zone is not None
+
+    @property
     def zone(self) -> Zone:
         assert self._zone is not None
         return self._zone
@@ -383,7 +401,7 @@ class ZoneNode(Node):
 
     @property
     def ready(self) -> bool:
-        return self.running and self._zone is not None and self._zone.ready() is None
+        return self.running and self.zone.ready() is None
 
     @property
     def map(self) -> dict[str, Address]:
@@ -403,11 +421,15 @@ class ZoneNode(Node):
             found[Key.parse(key).name] = ipv4_text(binding.address) if live else None  # type: ignore[union-attr, arg-type]
         return found
 
+    def start(self) -> None:
+        self._zone = None
+        super().start()
+
     def agent(self, *, strict: bool = True) -> Agent:
         """A new subscriber of this node's zone, now and after every restart."""
         agent = Agent(self.world, strict=strict)
         self.agents.append(agent)
-        if self.running and self._zone is not None:
+        if self.running:
             self._serve(agent)
         return agent
 
@@ -416,7 +438,6 @@ class ZoneNode(Node):
         self.world.tasks.append(self.process.spawn(agent.follow(self.zone.feed)))
 
     async def _run(self) -> None:
-        self._zone = None
         zone = Zone(
             self.config,
             self.disk_link.log(self.own_log),
