@@ -35,7 +35,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _configured(command: Command) -> Command:
     for flag, (key, about) in reversed(_FLAGS.items()):
-        command = click.option(flag, key, help=f"{about} [{key}]")(command)
+        variable = configuration.env_name(key)
+        command = click.option(flag, variable, help=f"{about} [{key}]")(command)
     return click.option(
         "-c",
         "--config-file",
@@ -85,9 +86,7 @@ def _load(
     file: Path | None, flags: Mapping[str, str | None], environ: Mapping[str, str]
 ) -> tuple[Config, tuple[str, ...]]:
     # A flag is its variable, given closer by: the same conversions, the same faults.
-    given = {
-        configuration.env_name(key): value for key, value in flags.items() if value is not None
-    }
+    given = {variable: value for variable, value in flags.items() if value is not None}
     try:
         document = {} if file is None else configuration.read_file(file)
         return configuration.load(Config, document, {**environ, **given}, ignored=IGNORED)

@@ -38,8 +38,8 @@ RESPONSE_S: Final = 10.0
 """A zone that is behind this agent waits for up to 5 s before it says so."""
 
 RETRY_AFTER_S_MAX: Final = 5.0
-REFUSED_PAUSE_S: Final = 1.0
-"""After a map that was not taken: the zone needs time."""
+_REFUSED: Final = frozenset({"status", "malformed", "older", "drop", "other_mesh"})
+"""Reasons after which a zone that is up would at once do the same again."""
 
 DROP_NAMES_MIN: Final = 20
 """Fewer names may go at once whatever their share."""
@@ -64,6 +64,9 @@ class FeedOptions:
 
     drop_patience_s: float = 60.0
     """A zone that says the same for so long is believed."""
+
+    refused_pause_s: float = 1.0
+    """Before the next stream after one whose content was refused."""
 
 
 @dataclass(slots=True)
@@ -101,13 +104,13 @@ class FeedState:
 class StreamEndError(UnavailableError):
     """Why a stream ended."""
 
-    def __init__(self, reason: str, message: str, *, pause_s: float = 0.0) -> None:
+    def __init__(self, reason: str, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.reason = reason
         """A metric label: unreachable, silent, closed, not_ready, status, malformed, older, gap,
         drop, other_mesh."""
 
-        self.pause_s = pause_s
+        self.retry_after_s = retry_after_s
 
 
 class Feed:
@@ -132,7 +135,8 @@ class Feed:
         except StreamEndError as error:
             self._state.ended[error.reason] += 1
             self._zone = (self._zone + 1) % len(self._options.zones)
-            await asyncio.sleep(error.pause_s)
+            refused = error.reason in _REFUSED
+            await asyncio.sleep(self._options.refused_pause_s if refused else error.retry_after_s)
             raise
         finally:
             self._state.connected = False
@@ -212,7 +216,8 @@ class Follower:
 
     async def _change(self, delta: events.Delta) -> None:
         head = self._state.head
-        if head is None or delta.since != head.revision:
+        # A heartbeat or a snapshot may have told of a later revision than the delta before did.
+        if head is None or is_older(head.revision, delta.since):
             self._resumable = False
             held = "no map" if head is None else head.revision
             raise StreamEndError("gap", f"a delta from {delta.since} came after {held}")
@@ -231,9 +236,7 @@ class Follower:
 
     def _begin(self, offered: events.Head) -> None:
         if offered.mesh != self._options.mesh:
-            raise StreamEndError(
-                "other_mesh", f"a map of mesh {offered.mesh}", pause_s=REFUSED_PAUSE_S
-            )
+            raise StreamEndError("other_mesh", f"a map of mesh {offered.mesh}")
         self._refuse_older(offered.revision)
         self._offered = offered
         self._seen = set()
@@ -277,7 +280,7 @@ class Follower:
             self._dropping_since_s = now_s
         if now_s - self._dropping_since_s < self._options.drop_patience_s:
             message = f"a snapshot lacks {absent} of {len(self._table)} names; they are kept"
-            raise StreamEndError("drop", message, pause_s=REFUSED_PAUSE_S)
+            raise StreamEndError("drop", message)
         self._dropping_since_s = None
 
     def _adopt(self, offered: events.Head) -> None:
@@ -306,7 +309,7 @@ class Follower:
             return
         if is_older(revision, head.revision):
             message = f"revision {revision} is older than {head.revision}"
-            raise StreamEndError("older", message, pause_s=REFUSED_PAUSE_S)
+            raise StreamEndError("older", message)
 
     async def _put(self, records: Sequence[events.Record]) -> None:
         for piece in _slices(records, SLICE):
@@ -355,12 +358,12 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     body = (await response.content.read(500)).decode(errors="replace")
     message = f"{response.url.host}:{response.url.port} answered {response.status}: {body}"
     if response.status != 503:
-        raise StreamEndError("status", message, pause_s=REFUSED_PAUSE_S)
+        raise StreamEndError("status", message)
     try:
         retry_after_s = float(response.headers.get("Retry-After", "0"))
     except ValueError:  # a date: allowed, and not what a zone sends
         retry_after_s = 0.0
-    raise StreamEndError("not_ready", message, pause_s=min(retry_after_s, RETRY_AFTER_S_MAX))
+    raise StreamEndError("not_ready", message, retry_after_s=min(retry_after_s, RETRY_AFTER_S_MAX))
 
 
 async def _lines(content: aiohttp.StreamReader, silence_s: float) -> AsyncGenerator[bytes]:
@@ -403,4 +406,4 @@ def _translated(zone: str) -> Generator[None]:
     except WireError as error:
         # Not for `supervise` to end the process by: the map that is held goes on being served.
         message = f"{zone}: {error}"
-        raise StreamEndError("malformed", message, pause_s=REFUSED_PAUSE_S) from error
+        raise StreamEndError("malformed", message) from error

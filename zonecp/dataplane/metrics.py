@@ -27,7 +27,7 @@ def upstream_seconds(registry: CollectorRegistry) -> Histogram:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AgentCollector(Collector):
     table: Table
     server: Server

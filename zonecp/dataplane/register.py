@@ -130,6 +130,6 @@ def explain(status: int, body: bytes) -> list[str]:
         lines = [f"{fault['field']}: {fault['reason']}" for fault in fields]
     except (ValueError, KeyError, TypeError, AttributeError):
         text = body[:200].decode(errors="replace").strip()
-        return [f"status {status}: {text or HTTPStatus(status).phrase}"]
+        return [f"status {status}: {text}" if text else f"status {status}"]
     summary = f"status {status}: {title}" + (f": {detail}" if detail else "")
     return [summary, *lines]

@@ -283,7 +283,10 @@ def is_entry(key: bytes, entry: bytes) -> bool:
     """Whether a pair that was stored elsewhere has the shape that `answer` relies on."""
     if len(entry) < 2 or len(entry) != 2 + _A_RECORD.size * entry[0] + _AAAA_RECORD.size * entry[1]:
         return False
-    return 1 < len(key) <= 255 and key == key.lower() and key[-1] == 0
+    at, end = 0, len(key) - 1
+    while at < end and 0 < key[at] <= 63:
+        at += 1 + key[at]
+    return 0 < at == end < 255 and key[end] == 0 and key == key.lower()
 
 
 def refusal(packet: bytes, rcode: int) -> bytes:

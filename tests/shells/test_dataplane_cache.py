@@ -1,0 +1,153 @@
+"""The last map on disk: written behind, served before anyone is reached, never believed blindly."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.fake_zone import until
+from zonecp.dataplane import cache as cache_module
+from zonecp.dataplane.cache import FILE_NAME, Cache
+from zonecp.dataplane.events import Head
+from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.resolver import Table, wire_entry, wire_name
+
+HEAD = Head(
+    revision="own.1-2~glob.1-1", mesh="default", zone="west", zone_uid="u", domains=("mesh",)
+)
+
+
+def made(directory: Path, names: int = 3, head: Head | None = HEAD) -> tuple[Cache, FeedState]:
+    state = FeedState(head=head)
+    table = Table(["mesh"])
+    for index in range(names):
+        entry = wire_entry([bytes((241, 0, index >> 8, index & 255))], 60)
+        table.put(wire_name(f"s{index}.mesh"), entry)
+    return Cache(directory, table, state), state
+
+
+def loaded(directory: Path) -> tuple[Cache, Table, FeedState]:
+    state = FeedState()
+    table = Table(["mesh"])
+    cache = Cache(directory, table, state)
+    cache.load()
+    return cache, table, state
+
+
+@pytest.mark.parametrize("names", [0, 3, 5_000])
+async def test_what_was_written_is_loaded(tmp_path: Path, names: int) -> None:
+    writer, _ = made(tmp_path / "new", names)
+
+    await writer.write()
+    cache, table, state = loaded(tmp_path / "new")
+
+    assert writer.writes == 1
+    assert writer.bytes == (tmp_path / "new" / FILE_NAME).stat().st_size
+    assert table.loaded
+    assert len(table) == names
+    assert state.head == HEAD
+    assert (cache.corrupt, cache.failures) == (0, 0)
+
+
+def test_without_a_file_there_is_no_map(tmp_path: Path) -> None:
+    cache, table, state = loaded(tmp_path)
+
+    assert not table.loaded
+    assert state.head is None
+    assert (cache.corrupt, cache.failures) == (0, 0)
+
+
+@pytest.mark.parametrize("at", [0, 5, 14, 30, 60, -1])
+async def test_a_flipped_bit_anywhere_sets_the_file_aside(tmp_path: Path, at: int) -> None:
+    await made(tmp_path)[0].write()
+    path = tmp_path / FILE_NAME
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+    cache, table, _ = loaded(tmp_path)
+
+    assert cache.corrupt == 1
+    assert not table.loaded
+    assert not path.exists()
+    assert path.with_suffix(".corrupt").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 10, 45, 70])
+async def test_a_cut_file_is_set_aside(tmp_path: Path, keep: int) -> None:
+    await made(tmp_path)[0].write()
+    path = tmp_path / FILE_NAME
+    path.write_bytes(path.read_bytes()[:keep])
+
+    cache, table, _ = loaded(tmp_path)
+
+    assert cache.corrupt == 1
+    assert not table.loaded
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [],
+        [cache_module._chunk(["not a head"])],
+        [cache_module._chunk({"revision": "1", "mesh": "m"}), b"\0\0\0\1\xc1"],
+        [cache_module._chunk({"revision": "1", "mesh": "m"}), cache_module._chunk({b"a": b"b"})],
+    ],
+)
+def test_a_sound_file_of_something_else_is_set_aside(tmp_path: Path, chunks: list[bytes]) -> None:
+    cache_module._replace(tmp_path / FILE_NAME, chunks)
+
+    cache, table, _ = loaded(tmp_path)
+
+    assert cache.corrupt == 1
+    assert len(table) == 0
+
+
+def test_a_file_over_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / FILE_NAME).write_bytes(bytes(100))
+    monkeypatch.setattr(cache_module, "FILE_BYTES_MAX", 99)
+
+    assert loaded(tmp_path)[0].corrupt == 1
+
+
+async def test_neither_half_a_map_nor_none_nor_the_same_one_is_written(tmp_path: Path) -> None:
+    nothing, _ = made(tmp_path, head=None)
+    cache, state = made(tmp_path)
+
+    await nothing.write()
+    state.whole = False
+    await cache.write()
+    half = cache.writes
+    state.whole = True
+    await cache.write()
+    await cache.write()
+
+    assert (nothing.writes, half, cache.writes) == (0, 0, 1)
+
+
+async def test_a_disk_that_cannot_be_written_is_counted_and_survived(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache, _ = made(tmp_path / "file")
+
+    await cache.write()
+    cache.load()
+
+    assert (cache.writes, cache.failures) == (0, 2)
+
+
+async def test_changes_are_written_behind_and_the_last_ones_at_the_stop(tmp_path: Path) -> None:
+    cache, state = made(tmp_path)
+    task = asyncio.create_task(cache.run())
+
+    state.changed.set()
+    await until(lambda: cache.writes == 1)
+    state.head = Head(revision="own.1-3~glob.1-1", mesh="default")
+    state.changed.set()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert cache.writes == 2
+    assert loaded(tmp_path)[2].head == state.head
