@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import msgpack
 
 from zonemesh.draft import Draft
-from zonemesh.errors import ConflictError, MeshError, NotFoundError, PoolExhaustedError, WireError
+from zonemesh.errors import (
+    ConflictError,
+    InputError,
+    MeshError,
+    NotFoundError,
+    PoolExhaustedError,
+    WireError,
+)
 from zonemesh.hostnames import default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
 from zonemesh.log.writer import Decision, Now
@@ -24,6 +31,10 @@ from zonemesh.wire import Sealed
 ENTRY_BYTES = 600 << 10
 """What one decision may fill. The last up entry taken in (256 KiB at most, and what is added to it)
 must still fit into the entry of 1 MiB."""
+REJECTED_SHOWN_MAX = 20
+"""Rejected records that one entry describes; all are counted. A zone may send thousands."""
+_ORDER_MAX = 1 << 53
+"""A zone's claim to an order beyond any drawn one is none."""
 DEFAULT_MESH = "default"
 
 
@@ -104,6 +115,11 @@ class Seen:
     """Bindings refused since another zone owns the address."""
     url: str = ""
     version: str = ""
+    deleted: bool = False
+    """Its records are being removed; with the last of them this one goes."""
+
+    def but(self, **changed: Any) -> Self:
+        return replace(self, **changed)
 
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb({name: getattr(self, name) for name in self.__slots__})
@@ -130,6 +146,8 @@ class GlobalState:
             self.registry.add_index(ledger)
         self.unserved: set[str] = set()
         """Zones whose stock of free addresses is to be looked at in the next decision."""
+        self.deleted: set[str] = set()
+        """Deleted zones of which records are left."""
         self.shortages: dict[tuple[str, str], str] = {}
         """(pool, zone) -> why no block could be leased, as of the last try."""
 
@@ -165,6 +183,8 @@ class _Deciding:
         self._decision = Decision()
         self._settings = state.settings
         self._new_zones: set[str] = set()
+        self._leased: dict[int, str] = {}
+        """Blocks given out by this decision: the ledgers learn of them when it is applied."""
         self._handlers: dict[type, Callable[[Any], Any]] = {
             Put: self._put,
             Delete: self._delete,
@@ -177,6 +197,8 @@ class _Deciding:
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
         for item in inputs:
+            if isinstance(item, Replace) and decision.consumed:
+                break  # it compares with the state, which what stands before it is still to change
             try:
                 outcome: Any = self._handlers[type(item)](item)
             except MeshError as error:
@@ -185,6 +207,7 @@ class _Deciding:
             decision.consumed += 1
             if self._draft.bytes >= ENTRY_BYTES or isinstance(item, Replace):
                 break
+        self._forget_zones()
         self._lease()
         decision.changes = self._draft.changes()
         return decision
@@ -207,30 +230,46 @@ class _Deciding:
         return self._written(created=old is None)
 
     def _delete(self, item: Delete) -> Written:
-        if not self._draft.set(item.kind, item.key.packed, None):
+        if self._draft.get(item.kind, item.key.packed) is None:
             raise NotFoundError(f"{item.kind} {item.key.name} does not exist")
         if item.kind == "Zone":
-            self._forget_zone(item.key.name)
+            self._retire(item.key.name)
+        self._draft.set(item.kind, item.key.packed, None)
         return self._written(created=False)
 
     def _written(self, *, created: bool) -> Written:
         term, seq = self._state.registry.position
         return Written(created, Position(term, seq + 1))  # the entry being decided
 
-    def _forget_zone(self, zone: str) -> None:
-        """Remove what an offline zone brought; its blocks are leased again last."""
+    def _retire(self, zone: str) -> None:
+        """Begin to remove what an offline zone brought; its blocks are leased again last."""
         seen = Seen.of(self._draft, zone)
-        if seen is not None and seen.online:
+        if seen is None:
+            return
+        if seen.online:
             raise ConflictError(
                 "unable to delete Zone, Zone CP is still connected, please shut it down first"
             )
-        for kind, table in self._state.of_zone(zone).items():
-            for key in table:
-                self._draft.set(kind, key, None)
-        self._draft.set(SEEN, zone_key(zone), None)
         for key, packed in self._state.registry.table(BLOCK).items():
             if zone_of(key) == zone:
                 self._draft.set(BLOCK, key, Block.unpack(packed)._replace(retired=True).pack())
+        self._draft.set(SEEN, zone_key(zone), seen.but(deleted=True).pack())
+        self._state.deleted.add(zone)
+        self._state.unserved.discard(zone)
+
+    def _forget_zones(self) -> None:
+        """Remove records of deleted zones, as many as fit; a large zone takes several entries."""
+        for zone in sorted(self._state.deleted):
+            for kind, table in self._state.of_zone(zone).items():
+                for key in table:
+                    if self._draft.bytes >= ENTRY_BYTES:
+                        self._decision.more = True
+                        return
+                    self._draft.set(kind, key, None)
+                    if pool_of(kind) is not None:
+                        self._draft.set(VERDICT, key, None)
+            self._draft.set(SEEN, zone_key(zone), None)
+            self._state.deleted.discard(zone)
 
     # Zones
 
@@ -241,7 +280,7 @@ class _Deciding:
             if self._merged(item.zone, Cursor(sealed.entry.incarnation, sealed.entry.position)):
                 continue  # read twice, after the reader was restarted: in effect exactly once
             counts.entries += 1
-            for change in sealed.entry.changes:
+            for change in _by_birth(sealed.entry.changes):
                 self._take(item.zone, change, counts)
         self._heard(item.zone, item.report, counts)
 
@@ -264,7 +303,11 @@ class _Deciding:
         self._meet(item.zone, item.report)
         counts = _Counts()
         before = self._state.of_zone(item.zone)
-        for change in difference(_unordered(before), _unordered(item.tables)):
+        changes = [
+            change if change.payload is None else _of_tables(item.tables, change)
+            for change in difference(_comparable(before), _comparable(item.tables))
+        ]
+        for change in _by_birth(changes):
             if self._draft.bytes >= ENTRY_BYTES:
                 self._heard(item.zone, None, counts)
                 return False
@@ -281,10 +324,12 @@ class _Deciding:
             if pool_of(kind) is not None:
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
-                Record.unpack(payload)
-        except WireError as error:
+                _check(kind, key, payload)
+        except InputError as error:
             counts.rejected += 1
-            self._decision.note.setdefault("rejected", []).append([zone, kind, key, str(error)])
+            shown = self._decision.note.setdefault("rejected", [])
+            if len(shown) < REJECTED_SHOWN_MAX:
+                shown.append([zone, kind[:100], key[:300], str(error)[:300]])
             return
         if self._draft.set(kind, key, payload):
             counts.records += 1
@@ -293,15 +338,12 @@ class _Deciding:
         """A zone's binding with the order that global keeps beside it, its address checked."""
         kind, key, payload = change
         if payload is None:
+            self._draft.set(VERDICT, key, None)
             return None
         pool = kind.removeprefix("vip.")
-        binding = Binding.unpack(payload)
-        present = self._draft.get(kind, key)
-        order = None if present is None else Binding.unpack(present).order
-        if order is None:
-            order = binding.order
-        if order is None:
-            order = self._draft.draw("order")
+        packed = self._draft.get(kind, key)
+        present = None if packed is None else Binding.unpack(packed)
+        binding = self._reckoned(Binding.unpack(payload), present)
         if binding.address is not None and not self._allowed(zone, pool, binding.address):
             counts.conflicts += 1
             verdict = msgpack.packb((pool, binding.address))
@@ -309,35 +351,52 @@ class _Deciding:
             binding = binding._replace(address=None)
         elif self._draft.get(VERDICT, key) is not None:
             self._draft.set(VERDICT, key, None)
-        return binding._replace(order=order).pack()
+        return binding.pack()
+
+    def _reckoned(self, binding: Binding, present: Binding | None) -> Binding:
+        """A zone's binding with the order it has here, and its rest in global's own log time."""
+        order = binding.order if present is None or present.order is None else present.order
+        if order is None or not 0 < order <= _ORDER_MAX:
+            order = self._draft.draw("order")
+        elif present is None or present.order is None:
+            # Known to the zone, and to this global not any more: none is drawn twice.
+            self._draft.skip("order", order)
+        released_ms = binding.released_ms
+        if released_ms is not None:
+            rests = present is not None and present.address == binding.address
+            since_ms = present.released_ms if present is not None and rests else None
+            released_ms = self._now.log_time_ms if since_ms is None else since_ms
+        return binding._replace(order=order, released_ms=released_ms)
 
     def _allowed(self, zone: str, pool: str, address: int) -> bool:
         """Whether a zone may use an address; a block that nobody holds is granted by the use."""
         ledger = self._state.ledgers.get(pool)
         if ledger is None:
             return True
-        owner = ledger.owner(address)
-        if owner is not None:
-            return owner == zone
-        for first, size in self._settings.pool(pool).blocks():
-            if first <= address < first + size:
-                return self._claim(zone, pool, Block(first, size, self._now.wall_ms))
-        return False
+        held = ledger.block_of(address)
+        if held is not None:
+            return self._keeps(zone, *held)
+        place = self._settings.pool(pool).block_at(address)
+        if place is None:
+            return False
+        first, size = place
+        owner = self._leased.get(first)
+        if owner is None:
+            key = Key("", zone, pool, f"claim-{first}").packed
+            self._grant(key, Block(first, size, self._now.wall_ms))
+        return owner in (zone, None)
 
-    def _claim(self, zone: str, pool: str, block: Block) -> bool:
-        for kind_key, packed in self._drafted_blocks():
-            if Block.unpack(packed).first == block.first:
-                return zone_of(kind_key) == zone
-        number = len(self._state.ledgers[pool].blocks(zone)) + len(self._draft.touched(BLOCK))
-        key = Key("", zone, pool, f"claim-{block.first}-{number}").packed
-        self._draft.set(BLOCK, key, block.pack())
+    def _keeps(self, zone: str, key: str, block: Block) -> bool:
+        """Whether a held block is the zone's; a deleted zone that is back has its own again."""
+        if zone_of(key) != zone:
+            return False
+        if block.retired and block.first not in self._leased:
+            self._grant(key, block._replace(retired=False))
         return True
 
-    def _drafted_blocks(self) -> Iterator[tuple[str, bytes]]:
-        for key in self._draft.touched(BLOCK):
-            packed = self._draft.get(BLOCK, key)
-            if packed is not None:
-                yield key, packed
+    def _grant(self, key: str, block: Block) -> None:
+        self._leased[block.first] = zone_of(key)
+        self._draft.set(BLOCK, key, block.pack())
 
     def _meet(self, zone: str, report: Report) -> None:
         """A zone is known from its first entry on."""
@@ -345,8 +404,10 @@ class _Deciding:
         if self._draft.get("Zone", key) is None:
             record = Record(created_ms=self._now.wall_ms, modified_ms=self._now.wall_ms)
             self._draft.set("Zone", key, record.pack())
-        if Seen.of(self._draft, zone) is None:
+        seen = Seen.of(self._draft, zone)
+        if seen is None or seen.deleted:
             self._new_zones.add(zone)
+            self._state.deleted.discard(zone)
             seen = Seen(
                 uid=report.uid,
                 last_ms=self._now.log_time_ms,
@@ -360,11 +421,12 @@ class _Deciding:
         seen = Seen.of(self._draft, zone)
         assert seen is not None
         came_back = not seen.online
-        changed = Seen(
+        changed = seen.but(
             uid=report.uid if report else seen.uid,
             last_ms=self._now.log_time_ms,
             online=True,
             connected_ms=self._now.wall_ms if came_back else seen.connected_ms,
+            disconnected_ms=None,
             updated_ms=report.time_ms if report else seen.updated_ms,
             lag_ms=report.lag_ms if report else seen.lag_ms,
             entries=seen.entries + counts.entries,
@@ -388,7 +450,7 @@ class _Deciding:
         for zone in due:
             for pool, ledger in state.ledgers.items():
                 self._lease_to(zone, pool, ledger)
-        # Bindings of this very entry count only once it is applied.
+        # Bindings of this very entry count only once it is applied, and so do its blocks.
         self._decision.more = self._decision.more or bool(state.unserved)
 
     def _touched_zones(self) -> set[str]:
@@ -407,32 +469,32 @@ class _Deciding:
                 now_ms=self._now.wall_ms,
                 log_time_ms=self._now.log_time_ms,
                 quarantine_ms=self._settings.quarantine_ms,
+                drafted=self._leased,
             )
         except PoolExhaustedError as error:
             self._state.shortages[pool, zone] = str(error)
             return
         self._state.shortages.pop((pool, zone), None)
         for key, block in granted:
-            self._draft.set(BLOCK, key, block.pack())
+            if block is None:
+                self._draft.set(BLOCK, key, None)
+            else:
+                self._grant(key, block)
 
     # Time
 
     def _tick(self, item: Tick) -> None:
         self._decision.note.update(item.note)
         for zone, report in item.moved.items():
-            if Seen.of(self._draft, zone) is None:
-                self._meet(zone, report)
+            self._meet(zone, report)
             self._heard(zone, report, _Counts())
         after_ms = self._settings.offline_after_ms
-        for key, packed in self._state.registry.table(SEEN).items():
-            zone = zone_of(key)
-            seen = Seen.unpack(packed)
-            silent_ms = self._now.log_time_ms - seen.last_ms
-            if zone in item.moved or not seen.online or silent_ms < after_ms:
+        for key in self._state.registry.table(SEEN):
+            seen = Seen.of(self._draft, zone_of(key))  # who was heard in this entry is in the draft
+            if seen is None or not seen.online or self._now.log_time_ms - seen.last_ms < after_ms:
                 continue
-            gone = {name: getattr(seen, name) for name in Seen.__slots__}
-            gone |= {"online": False, "disconnected_ms": self._now.wall_ms}
-            self._draft.set(SEEN, key, Seen(**gone).pack())
+            gone = seen.but(online=False, disconnected_ms=self._now.wall_ms)
+            self._draft.set(SEEN, key, gone.pack())
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())
@@ -442,7 +504,10 @@ class _Deciding:
         if not item.skip_generators:
             for name, spec, labels in default_global_generators():
                 self._default("HostnameGenerator", name, labels, spec)
-        self._state.unserved.update(self._state.zones())
+        for zone in self._state.zones():
+            seen = Seen.of(self._draft, zone)
+            unfinished = seen is not None and seen.deleted
+            (self._state.deleted if unfinished else self._state.unserved).add(zone)
 
     def _default(
         self, kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str, Any]
@@ -462,16 +527,46 @@ class _Counts:
     conflicts: int = 0
 
 
-def _unordered(tables: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, bytes]]:
-    """Records without what global adds (the order), so that equal ones compare equal."""
+def _check(kind: str, key: str, payload: bytes) -> None:
+    """What zones and indexes rely on in a record of a known kind; raises InputError."""
+    record = Record.unpack(payload)
+    if not all(type(value) is str for pair in record.labels.items() for value in pair):
+        raise WireError("labels are not strings")
+    KINDS[kind].validate(record.spec, Key.parse(key).name)
+
+
+def _comparable(tables: Mapping[str, Mapping[str, bytes]]) -> dict[str, Mapping[str, bytes]]:
+    """Records without what is global's own of them, so that equal ones compare equal."""
     return {
-        kind: (
-            dict(table)
-            if pool_of(kind) is None
-            else {
-                key: Binding.unpack(payload)._replace(order=None).pack()
-                for key, payload in table.items()
-            }
-        )
+        kind: table
+        if pool_of(kind) is None
+        else {key: _zones_part(payload) for key, payload in table.items()}
         for kind, table in tables.items()
     }
+
+
+def _zones_part(payload: bytes) -> bytes:
+    try:
+        binding = Binding.unpack(payload)
+    except WireError:
+        return payload  # compared as it is, and rejected alone
+    rests = None if binding.released_ms is None else 0
+    return binding._replace(order=None, released_ms=rests).pack()
+
+
+def _of_tables(tables: Mapping[str, Mapping[str, bytes]], change: Change) -> Change:
+    return change._replace(payload=tables[change.kind][change.key])
+
+
+def _by_birth(changes: Sequence[Change]) -> list[Change]:
+    """Records, bindings as their zone ranks them (merging keeps the order of names), removals."""
+    return sorted(changes, key=_birth)
+
+
+def _birth(change: Change) -> tuple[bool, int]:
+    if change.payload is None or pool_of(change.kind) is None:
+        return change.payload is None, -1
+    try:
+        return False, Binding.unpack(change.payload).birth
+    except WireError:
+        return False, -1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -54,6 +54,10 @@ class Revision(NamedTuple):
             for mine, theirs in zip(self, other, strict=True)
         )
 
+    def within(self, other: Revision) -> bool:
+        """Whether whoever has applied the other has applied all of this."""
+        return self.comparable(other) and not self.ahead_of(other)
+
     def comparable(self, other: Revision) -> bool:
         return all(
             mine.incarnation == theirs.incarnation for mine, theirs in zip(self, other, strict=True)
@@ -90,7 +94,11 @@ class _Mesh:
     dropped: int = 0
     """Events that have left the ring: an event's number is its index plus this."""
     floor: Revision | None = None
-    """The revision before the ring's first event."""
+    """The revision before the first event that can be resumed from; None: before any event."""
+    resumable: int = 0
+    """The number of that event."""
+    last: Revision | None = None
+    """The revision of the last event."""
     names_at: Revision | None = None
     """The revision of the last event that changed a name."""
     snapshots: dict[bool, tuple[Revision, asyncio.Task[Sequence[bytes]]]] = field(
@@ -137,11 +145,11 @@ class Feed:
         """Turn what the map noted into deltas and wake everyone; call after each commit."""
         deltas = self._vipmap.flush()
         revision = self._revision()
-        if not self._read:
-            self._started = revision
-            return
-        for mesh, delta in deltas.items():
-            self._push(mesh, delta, revision)
+        if self._read:
+            for mesh, delta in deltas.items():
+                self._push(mesh, delta, revision)
+        if not (self._read and self._started.comparable(revision)):
+            self._begin_again(revision)
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -156,13 +164,24 @@ class Feed:
             self._vipmap.flush()
             self._started = self._revision()
 
+    def _begin_again(self, revision: Revision) -> None:
+        """Nobody can resume from before this: it is of another incarnation, or nobody has read.
+
+        Those who read right now go on, since what was pushed for them is in their sequence.
+        """
+        self._started = revision
+        for state in self._meshes.values():
+            if state.floor is not None:
+                state.floor, state.resumable = revision, state.dropped + len(state.ring)
+
     def _push(self, mesh: str, delta: Delta, revision: Revision) -> None:
         state = self._mesh(mesh)
         if state.floor is None:
             state.floor = state.names_at = self._started
         # `from` is where the event before left its reader, who may know more by a heartbeat since,
         # or began with a later snapshot. Nothing of this mesh has changed in between.
-        before = state.ring[-1].revision if state.ring else state.floor
+        before = state.last or state.floor
+        state.last = revision
         body = {
             "from": str(before),
             "to": str(revision),
@@ -170,14 +189,14 @@ class Feed:
             "remove": sorted(delta.removed),
         }
         names_only = b""
+        names_before = state.names_at
         if delta.put or delta.removed:
-            names_only = _sse("delta", revision, [_encode({**body, "from": str(state.names_at)})])
+            names_only = _sse("delta", revision, [_encode({**body, "from": str(names_before)})])
             state.names_at = revision
         full: bytes | None = None
         if not delta.services:
-            full = (
-                names_only if state.names_at == before else _sse("delta", revision, [_encode(body)])
-            )
+            same = names_before == before
+            full = names_only if same else _sse("delta", revision, [_encode(body)])
         elif state.outbound_subscribers:
             put, gone = self._outbounds(delta.services)
             full = _sse(
@@ -193,7 +212,8 @@ class Feed:
             old = state.ring.popleft()
             state.ring_bytes -= old.size
             state.dropped += 1
-            state.floor = old.revision
+            if state.dropped > state.resumable:
+                state.floor, state.resumable = old.revision, state.dropped
 
     def _outbounds(self, services: Iterable[ServiceRef]) -> tuple[list[Any], list[str]]:
         """Outbounds to put, and what the ids of those to remove first begin with.
@@ -215,6 +235,11 @@ class Feed:
         self.closing = True
         self._news.set()
 
+    def _check_open(self) -> None:
+        # News never end then: waiting for them again would spin without letting anyone else run.
+        if self.closing:
+            raise UnavailableError("this control plane is stopping")
+
     # Reading
 
     async def wait_for(self, wanted: Revision) -> None:
@@ -226,6 +251,7 @@ class Feed:
         try:
             async with asyncio.timeout(BEHIND_WAIT_S):
                 while wanted.ahead_of(self._revision()):
+                    self._check_open()
                     await self._news.wait()
         except TimeoutError as error:
             raise UnavailableError("this control plane is behind the revision asked for") from error
@@ -236,6 +262,7 @@ class Feed:
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._changed_since(mesh, known):
+                    self._check_open()
                     await self._news.wait()
         except TimeoutError:
             return False
@@ -302,19 +329,16 @@ class Feed:
     def _resume(self, mesh: str, known: Revision) -> int | None:
         """The number of the first event that a revision does not include; None: not covered."""
         state = self._mesh(mesh)
-        now = self._revision()
-        if not known.comparable(now):
+        # What was before the floor, nobody here knows.
+        floor = state.floor or self._started
+        if not known.comparable(self._revision()) or not floor.within(known):
             return None
-        if not state.ring:
-            # Nothing has changed in this process's life; what was before it, nobody here knows.
-            floor = state.floor or self._started
-            return None if floor.ahead_of(known) else self._end(mesh)
-        if state.floor is not None and state.floor.ahead_of(known):
-            return None
-        number = len(state.ring)
-        while number > 0 and state.ring[number - 1].revision.ahead_of(known):
+        number = self._end(mesh)
+        while number > state.resumable and not (
+            state.ring[number - 1 - state.dropped].revision.within(known)
+        ):
             number -= 1
-        return state.dropped + number
+        return number
 
     async def map_json(self, mesh: str) -> bytes:
         """The whole map as one JSON document."""
@@ -327,14 +351,17 @@ class Feed:
         cached = state.snapshots.get(outbounds)
         if cached is None or cached[0] != self._revision():
             revision = self._revision()
-            task = asyncio.ensure_future(self._build(mesh, revision, outbounds=outbounds))
+            # Read now, not when the task first runs: later it would be another revision's.
+            published = dict(self._vipmap.published[mesh])
+            head = self._head(mesh, revision)
+            build = self._build(head, published, revision, outbounds=outbounds)
+            task = asyncio.ensure_future(build)
             cached = state.snapshots[outbounds] = (revision, task)
         # Shielded: one subscriber that goes away must not take it from the others.
         return cached[0], await asyncio.shield(cached[1])
 
-    async def _build(self, mesh: str, revision: Revision, *, outbounds: bool) -> Sequence[bytes]:
-        self.snapshots_built += 1
-        head = {
+    def _head(self, mesh: str, revision: Revision) -> dict[str, Any]:
+        return {
             "revision": str(revision),
             "mesh": mesh,
             "zone": self._vipmap.zone,
@@ -344,7 +371,16 @@ class Feed:
             "lag_s": round(self._lag_s(), 3),
             "hash": self._vipmap.digest(mesh),
         }
-        published = dict(self._vipmap.published[mesh])
+
+    async def _build(
+        self,
+        head: Mapping[str, Any],
+        published: Mapping[str, Named],
+        revision: Revision,
+        *,
+        outbounds: bool,
+    ) -> Sequence[bytes]:
+        self.snapshots_built += 1
         lines = [_encode(head)[:-1] + b',"records":[']
         lines += [line async for line in _chunks(published.items(), self._records)]
         lines.append(b'],"outbounds":[')

@@ -75,6 +75,8 @@ class Begin:
     uid: str
     settings: Settings
     adopted: bool
+    stale: bool = False
+    """What is in the log is older than what was published: adopt before anything else."""
 
 
 Input = Put | Delete | Tick | FromGlobal | Adopt | Begin
@@ -258,15 +260,12 @@ class _Deciding:
     def _adopt(self, item: Adopt) -> None:
         for kind, key, payload in item.changes:
             present = self._draft.get(kind, key)
-            if payload is None:
-                continue
-            if present is None:
-                self._draft.set(kind, key, payload)
-                if kind == DATAPLANE:
-                    self._members.note(key, terms(key, Record.unpack(payload)))
-            elif pool_of(kind) is not None:
-                self._draft.set(kind, key, _merged_binding(present, payload))
-            # else: what was registered here meanwhile is newer than any copy
+            if present is not None and payload is not None:
+                payload = _merged(kind, present, payload)  # noqa: PLW2901
+            self._draft.set(kind, key, payload)
+            if kind == DATAPLANE:
+                record = None if payload is None else Record.unpack(payload)
+                self._members.note(key, [] if record is None else terms(key, record))
         if item.last:
             note = ZoneNote.of(self._draft, self._zone)
             uid = "" if note is None else note.uid
@@ -275,8 +274,9 @@ class _Deciding:
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
-        if ZoneNote.of(self._draft, self._zone) is None:
-            note = ZoneNote(item.uid, item.adopted)
+        note = ZoneNote.of(self._draft, self._zone)
+        if note is None or (note.adopted and item.stale):
+            note = ZoneNote(item.uid, adopted=item.adopted and not item.stale)
             self._draft.set(ZONE_STATE, zone_key(self._zone), note.pack())
         for name, spec, labels in default_zone_generators():
             key = Key("", self._zone, "", name).packed
@@ -438,7 +438,7 @@ class _Deciding:
         except PoolExhaustedError:
             return
         for key, block in granted:
-            self._draft.set(BLOCK, key, block.pack())
+            self._draft.set(BLOCK, key, None if block is None else block.pack())
             self._decision.more = True
 
     def _obey(self, key: str, payload: bytes) -> None:
@@ -452,12 +452,20 @@ class _Deciding:
             self._draft.set(vip_kind(kind), key, binding._replace(address=None).pack())
 
 
-def _merged_binding(present: bytes, payload: bytes) -> bytes:
-    """Global's binding of a key that is live here and waits for an address: it gets it back."""
-    here, there = Binding.unpack(present), Binding.unpack(payload)
-    if here.address is not None or there.address is None:
+def _merged(kind: str, present: bytes, payload: bytes) -> bytes:
+    """Of what is here and what global has of one key, the newer; ties are equal, or global's."""
+    if kind == BLOCK:
+        return payload
+    if pool_of(kind) is None:
+        here, there = Record.unpack(present), Record.unpack(payload)
+        return present if here.modified_ms > there.modified_ms else payload
+    bound, known = Binding.unpack(present), Binding.unpack(payload)
+    if known.address is None:
         return present
-    return there._replace(released_ms=here.released_ms).pack()
+    if bound.address is None and bound.released_ms is None:
+        # Registered again here and waiting: it gets back what it had.
+        return known._replace(released_ms=None).pack()
+    return payload
 
 
 def blocks_of(registry: Registry, zone: str) -> list[tuple[str, Block]]:

@@ -49,6 +49,13 @@ class Draft:
         self.set(COUNTER, key, msgpack.packb(first + count))
         return first
 
+    def skip(self, counter: str, number: int) -> None:
+        """Let a counter go on after a number that was drawn from it before it was lost."""
+        key = f"///{counter}"
+        packed = self.get(COUNTER, key)
+        if number >= (1 if packed is None else msgpack.unpackb(packed)):
+            self.set(COUNTER, key, msgpack.packb(number + 1))
+
     def changes(self) -> list[Change]:
         return [Change(kind, key, payload) for (kind, key), payload in self._changes.items()]
 

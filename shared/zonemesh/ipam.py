@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, Self
 
@@ -108,9 +109,14 @@ class Block(NamedTuple):
     def unpack(cls, payload: bytes) -> Self:
         try:
             first, size, granted_ms, retired, *_ = msgpack.unpackb(payload)
-            return cls(int(first), int(size), int(granted_ms), bool(retired))
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise WireError(f"malformed block: {error!r}") from error
+        for value in (first, size, granted_ms):
+            if type(value) is not int:
+                raise WireError(f"malformed block: {value!r} is not an integer")
+        if type(retired) is not bool or not 0 < size <= BLOCK_ADDRESSES_MAX:
+            raise WireError(f"malformed block: {size} addresses, retired {retired!r}")
+        return cls(first, size, granted_ms, retired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +132,44 @@ class Pool:
         networks = [netaddr.IPNetwork(cidr) for cidr in self.cidrs]
         return [(int(network.first), int(network.size)) for network in networks]
 
-    def blocks(self) -> list[tuple[int, int]]:
+    @property
+    def block_size(self) -> int:
+        """Addresses of the largest block."""
+        return max(_step(size) for _, size in self.ranges)
+
+    def blocks(self) -> Sequence[tuple[int, int]]:
         """(first, size) of every block that can be leased."""
-        result = []
+        return _blocks(self)
+
+    def block_at(self, address: int) -> tuple[int, int] | None:
+        """(first, size) of the block that an address lies in; None if it lies in none."""
         for first, size in self.ranges:
-            step = max(1, min(BLOCK_ADDRESSES_MAX, size // BLOCK_SHARE))
-            for start in range(first, first + size, step):
-                length = min(step, first + size - start)
-                if start <= _LIMITED_BROADCAST < start + length:  # 255.255.255.255 is not ours
-                    length = _LIMITED_BROADCAST - start
-                if length:
-                    result.append((start, length))
-        return result
+            if first <= address < first + size and address != _LIMITED_BROADCAST:
+                start = address - (address - first) % _step(size)
+                return start, _length(start, first, size)
+        return None
+
+
+@lru_cache(maxsize=16)  # 4,096 blocks for each pool, asked for whenever a zone's stock is looked at
+def _blocks(pool: Pool) -> Sequence[tuple[int, int]]:
+    result = []
+    for first, size in pool.ranges:
+        for start in range(first, first + size, _step(size)):
+            length = _length(start, first, size)
+            if length:
+                result.append((start, length))
+    return tuple(result)
+
+
+def _step(range_size: int) -> int:
+    return max(1, min(BLOCK_ADDRESSES_MAX, range_size // BLOCK_SHARE))
+
+
+def _length(start: int, first: int, size: int) -> int:
+    """Addresses of the block of a range that begins at `start`."""
+    length = min(_step(size), first + size - start)
+    # 255.255.255.255 is not ours. It can only be the last.
+    return length - 1 if start + length > _LIMITED_BROADCAST else length
 
 
 def check_pools(pools: Iterable[Pool]) -> list[str]:
@@ -173,6 +205,7 @@ class Ledger:
         self._resting: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._blocks: defaultdict[str, dict[int, Block]] = defaultdict(dict)
         self._owner: dict[int, str] = {}
+        self._record: dict[int, str] = {}
         self._firsts: list[int] = []
         self._fill: defaultdict[int, int] = defaultdict(int)
         self._live: defaultdict[str, int] = defaultdict(int)
@@ -186,7 +219,12 @@ class Ledger:
             if new is not None:
                 self._note(key, Binding.unpack(new))
         elif kind == BLOCK and Key.parse(key).namespace == self.pool:
-            self._block(zone_of(key), old, new)
+            block = None if new is None else Block.unpack(new)
+            former = None if old is None else Block.unpack(old)
+            if former is not None and (block is None or block.first != former.first):
+                self._unlease(key, former.first)
+            if block is not None:
+                self._lease(key, block)
 
     def holder(self, address: int) -> str | None:
         """The key that holds an address, in use or at rest."""
@@ -205,7 +243,7 @@ class Ledger:
         return self._live[zone]
 
     def resting(self, zone: str) -> Mapping[int, int]:
-        """Released addresses and the log time of their release, longest ago first."""
+        """Released addresses and the log time of their release."""
         return self._resting[zone]
 
     def capacity(self, zone: str) -> int:
@@ -228,23 +266,41 @@ class Ledger:
         """First address of every block that is held, and by which zone (retired ones too)."""
         return self._owner
 
-    def retired(self, zone: str) -> list[Block]:
-        return [block for block in self._blocks[zone].values() if block.retired]
+    def block_of(self, address: int) -> tuple[str, Block] | None:
+        """The block that an address lies in, behind the key of its record."""
+        first = self._first_of(address)
+        return None if first is None else self.record_of(first)
 
-    def _block(self, zone: str, old: bytes | None, new: bytes | None) -> None:
-        if old is not None:
-            block = Block.unpack(old)
-            self._blocks[zone].pop(block.first, None)
-            self._owner.pop(block.first, None)
-            self._firsts.remove(block.first)
-        if new is not None:
-            block = Block.unpack(new)
-            self._blocks[zone][block.first] = block
-            self._owner[block.first] = zone
-            insort(self._firsts, block.first)
-            self._fill[block.first] = sum(
-                address in self._key_of for address in range(block.first, block.first + block.size)
-            )
+    def record_of(self, first: int) -> tuple[str, Block] | None:
+        """The key of the record that a block is held by, and the block."""
+        owner = self._owner.get(first)
+        return None if owner is None else (self._record[first], self._blocks[owner][first])
+
+    def records(self, zone: str) -> set[str]:
+        """The keys of a zone's block records."""
+        return {self._record[first] for first in self._blocks[zone]}
+
+    def _lease(self, key: str, block: Block) -> None:
+        """Note who holds a block; a later record of the same block takes it over."""
+        first, zone = block.first, zone_of(key)
+        if first in self._owner:
+            del self._blocks[self._owner[first]][first]
+        else:
+            insort(self._firsts, first)
+        self._blocks[zone][first] = block
+        self._owner[first] = zone
+        self._record[first] = key
+        self._fill[first] = sum(
+            address in self._key_of for address in range(first, first + block.size)
+        )
+
+    def _unlease(self, key: str, first: int) -> None:
+        # Another record may have taken the block over before this removal.
+        if self._record.get(first) != key:
+            return
+        del self._blocks[self._owner[first]][first]
+        del self._owner[first], self._record[first], self._fill[first]
+        self._firsts.remove(first)
 
     def _note(self, key: str, binding: Binding) -> None:
         zone = zone_of(key)
@@ -254,6 +310,9 @@ class Ledger:
             return
         if binding.address not in self._key_of:
             self._count(binding.address, 1)
+        previous = self._key_of.get(binding.address)
+        if previous is not None:
+            self._resting[zone_of(previous)].pop(binding.address, None)
         self._key_of[binding.address] = key
         if binding.released_ms is None:
             self._live[zone] += 1
@@ -267,10 +326,9 @@ class Ledger:
             return
         if binding.released_ms is None:
             self._live[zone] -= 1
-        else:
-            self._resting[zone].pop(binding.address, None)
         # Another key may have taken the address over in the same entry, before this removal.
         if self._key_of.get(binding.address) == key:
+            self._resting[zone].pop(binding.address, None)
             del self._key_of[binding.address]
             self._count(binding.address, -1)
 
@@ -299,7 +357,7 @@ class Allocation:
         self._blocks = ledger.blocks(zone)
         self._taken: set[int] = set()
         self._room = {block.first: block.size - ledger.filled(block) for block in self._blocks}
-        self._rested = iter(list(ledger.resting(zone).items()) if ledger.resting(zone) else ())
+        self._rested: Iterator[tuple[int, int]] | None = None
 
     def choose(self, key: str, former: int | None) -> tuple[int, str | None]:
         """An address for a key that has none, and the key whose resting binding it replaces.
@@ -310,7 +368,7 @@ class Allocation:
         Raises:
             PoolExhaustedError: None of these is left in the zone's blocks.
         """
-        if former is not None and self._ledger.holder(former) == key and former not in self._taken:
+        if former is not None and self._still_its(key, former):
             self._taken.add(former)
             return former, None
         address = self._never_used(key)
@@ -318,6 +376,12 @@ class Allocation:
             self._taken.add(address)
             return address, None
         return self._longest_released(key)
+
+    def _still_its(self, key: str, former: int) -> bool:
+        # Held by nobody is a binding that was adopted in this very entry.
+        if former in self._taken or self._ledger.holder(former) not in (key, None):
+            return False
+        return self._ledger.owner(former) in (self._zone, None)
 
     def _never_used(self, key: str) -> int | None:
         start = stable_hash(self._ledger.pool, key)
@@ -335,8 +399,13 @@ class Allocation:
         return None
 
     def _longest_released(self, key: str) -> tuple[int, str | None]:
+        if self._rested is None:
+            # A ledger made from a snapshot has heard of them in any order.
+            found = self._ledger.resting(self._zone).items()
+            self._rested = iter(sorted(found, key=lambda each: (each[1], each[0])))
         for address, released_ms in self._rested:
             if self._log_time_ms - released_ms < self._quarantine_ms:
+                self._rested = iter(())
                 break
             if address not in self._taken and any(address in block for block in self._blocks):
                 self._taken.add(address)
@@ -357,8 +426,13 @@ def grants(
     now_ms: int,
     log_time_ms: int,
     quarantine_ms: int,
-) -> list[tuple[str, Block]]:
+    drafted: Collection[int] = (),
+) -> list[tuple[str, Block | None]]:
     """The blocks to lease to a zone now, each with the key of its record.
+
+    A block of a deleted zone changes its owner only when no other is left; its former record comes
+    before the new one, as None. `drafted` are the first addresses of blocks given out in the same
+    entry already, which the ledger does not know yet.
 
     A zone is kept at free - waiting >= max(two blocks, a quarter of what it has bound): with
     fewer, a burst that arrives while global is away would have to wait. The n-th block is searched
@@ -368,15 +442,22 @@ def grants(
     Raises:
         PoolExhaustedError: Not a single block of the pool is left, and the zone needs one.
     """
-    places = pool.blocks()
-    leased = ledger.leased()
     free = ledger.free(zone, log_time_ms, quarantine_ms) - len(ledger.waiting[zone])
-    spare = max(2 * max(size for _, size in places), ledger.live(zone) // 4)
-    result: list[tuple[str, Block]] = []
-    taken: set[int] = set()
+    spare = max(2 * pool.block_size, ledger.live(zone) // 4)
+    if free >= spare:
+        return []
+    places = pool.blocks()
+    result: list[tuple[str, Block | None]] = []
+    taken = set(drafted)
+    held = ledger.records(zone)
     number = len(ledger.blocks(zone))
     while free < spare:
-        place = _search_block(places, leased, taken, stable_hash(pool.name, f"{zone}/{number}"))
+        start = stable_hash(pool.name, f"{zone}/{number}")
+        key = Key("", zone, pool.name, str(number)).packed
+        number += 1
+        if key in held:
+            continue  # claimed or retired blocks have shifted the count
+        place = _search_block(places, ledger, taken, start)
         if place is None:
             if free <= 0 and not result:
                 raise PoolExhaustedError(
@@ -386,21 +467,30 @@ def grants(
             break
         first, size = place
         taken.add(first)
-        result.append((Key("", zone, pool.name, str(number)).packed, Block(first, size, now_ms)))
-        number += 1
+        former = ledger.record_of(first)
+        if former is not None:
+            result.append((former[0], None))
+        result.append((key, Block(first, size, now_ms)))
         free += size
     return result
 
 
 def _search_block(
-    places: Sequence[tuple[int, int]], leased: Mapping[int, str], taken: set[int], start: int
+    places: Sequence[tuple[int, int]], ledger: Ledger, taken: set[int], start: int
 ) -> tuple[int, int] | None:
     count = len(places)
+    last_resort = None
     for step in range(count):
         first, size = places[(start + step) % count]
-        if first not in leased and first not in taken:
+        if first in taken:
+            continue
+        record = ledger.record_of(first)
+        if record is None:
             return first, size
-    return None
+        block = record[1]
+        if block.retired and not ledger.filled(block) and last_resort is None:
+            last_resort = first, size
+    return last_resort
 
 
 def stable_hash(space: str, key: str) -> int:

@@ -11,8 +11,10 @@ import msgpack
 
 from zonemesh.errors import InputError, WireError
 
-_SEQ_MAX = (1 << 63) - 1
+SEQ_MAX = (1 << 63) - 1
 """Above any sequence number in use, below what SQLite and Lua hold exactly as integers."""
+_TEXT_MAX = 2 * 19 + 1
+"""Digits of two such numbers and the dash."""
 
 
 class Position(NamedTuple):
@@ -28,7 +30,7 @@ class Position(NamedTuple):
         """What to read after in order to get the entry at this position itself."""
         if self.seq > 0:
             return Position(self.term, self.seq - 1)
-        return Position(self.term - 1, _SEQ_MAX) if self.term > 0 else START
+        return Position(self.term - 1, SEQ_MAX) if self.term > 0 else START
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -41,6 +43,9 @@ class Position(NamedTuple):
         # isdecimal alone would admit other scripts' digits.
         if not (dash and text.isascii() and term.isdecimal() and seq.isdecimal()):
             raise InputError(f"{text!r} is not a position <term>-<seq>")
+        # Nor does int() take any number of digits.
+        if len(text) > _TEXT_MAX or max(int(term), int(seq)) > SEQ_MAX:
+            raise InputError(f"{text[:_TEXT_MAX]!r} is beyond any position")
         return cls(int(term), int(seq))
 
 

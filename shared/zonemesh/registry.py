@@ -11,13 +11,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from zonemesh.errors import WireError
 from zonemesh.model import START, Change, Cursor, Position, zone_of
 from zonemesh.wire import NO_HASH, Sealed
 
 _SUM_BITS = 128
+
+T = TypeVar("T")
 
 
 class Index(Protocol):
@@ -132,15 +134,14 @@ class Registry:
             WireError: `meta` lacks a field or has one of the wrong shape.
         """
         try:
-            self.incarnation = str(meta["incarnation"])
-            self.position = Position(*meta["position"])
-            self.h = bytes(meta["h"])
-            self.log_time_ms = int(meta["log_time_ms"])
-            self.time_ms = int(meta["time_ms"])
+            self.incarnation, self.position = _cursor(meta["incarnation"], meta["position"])
+            self.h = _typed(meta["h"], bytes)
+            self.log_time_ms = _typed(meta["log_time_ms"], int)
+            self.time_ms = _typed(meta["time_ms"], int)
             self.cursors = {
-                log: Cursor(inc, Position(*pos)) for log, (inc, pos) in meta["cursors"].items()
+                _typed(log, str): _cursor(*cursor) for log, cursor in meta["cursors"].items()
             }
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise WireError(f"malformed snapshot: {error!r}") from error
 
     def verify(self, meta: Mapping[str, Any]) -> None:
@@ -150,17 +151,12 @@ class Registry:
 
     def become(self, fresh: Registry) -> None:
         """Turn into another registry of the same filter, telling indexes only what differs."""
-        changes = [
-            (change, self.get(change.kind, change.key))
-            for change in difference(self.tables, fresh.tables)
-        ]
-        self.tables, self.sums = fresh.tables, fresh.sums
+        # One by one: an index that looks at another record finds it as it was told of it last.
+        for change in difference(self.tables, fresh.tables):
+            self.put(*change)
         self.incarnation, self.position, self.h = fresh.incarnation, fresh.position, fresh.h
         self.log_time_ms, self.time_ms = fresh.log_time_ms, fresh.time_ms
         self.cursors = fresh.cursors
-        for (kind, key, payload), old in changes:
-            for index in self._indexes:
-                index.changed(kind, key, old, payload)
 
     def put(self, kind: str, key: str, payload: bytes | None) -> None:
         """Set or remove one record; for snapshots and `apply`, which alone know the order."""
@@ -182,6 +178,17 @@ class Registry:
         self.sums[part] = total % (1 << _SUM_BITS)
         for index in self._indexes:
             index.changed(kind, key, old, payload)
+
+
+def _cursor(incarnation: Any, position: Any) -> Cursor:
+    term, seq = position
+    return Cursor(_typed(incarnation, str), Position(_typed(term, int), _typed(seq, int)))
+
+
+def _typed(value: Any, wanted: type[T]) -> T:
+    if type(value) is not wanted:  # isinstance would take true for 1
+        raise TypeError(f"{value!r} is not of {wanted}")
+    return value
 
 
 def record_hash(kind: str, key: str, payload: bytes) -> int:

@@ -62,5 +62,5 @@ class Settings:
                 offline_after_ms=int(fields["offline_after_ms"]),
                 grace_ms=int(fields["grace_ms"]),
             )
-        except (KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
+        except (AttributeError, KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
             raise WireError(f"malformed settings: {error!r}") from error

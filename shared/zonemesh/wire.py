@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 
 from zonemesh.errors import NewerFormatError, WireError
-from zonemesh.model import Change, Cursor, Position
+from zonemesh.model import SEQ_MAX, Change, Cursor, Position
 
 FORMAT = 1
 ENTRY_BYTES_MAX = 1 << 20
@@ -104,10 +104,12 @@ def decode(data: bytes, previous_h: bytes) -> tuple[Sealed, bool]:
     if len(data) > ENTRY_BYTES_MAX:
         raise WireError(f"entry of {len(data)} bytes; at most {ENTRY_BYTES_MAX}")
     try:
-        version, body, h = msgpack.unpackb(data, use_list=False)
+        # A later format may have any shape: only its number is looked at.
+        version, *rest = msgpack.unpackb(data, use_list=False)
         if type(version) is int and version > FORMAT:
             raise NewerFormatError(f"format {version}; this build reads up to {FORMAT}")
-        if version != FORMAT or type(body) is not bytes or type(h) is not bytes:
+        body, h = rest
+        if _int(version) != FORMAT or type(body) is not bytes or type(h) is not bytes:
             raise WireError(f"format {version!r}; this build reads {FORMAT}")
         entry = _entry(msgpack.unpackb(body, use_list=False))
     except WireError:
@@ -143,7 +145,9 @@ def _change(kind: Any, key: Any, payload: Any) -> Change:
 
 def _position(value: Any) -> Position:
     term, seq = value
-    return Position(_int(term), _int(seq))
+    if not (0 <= _int(term) <= SEQ_MAX and 0 <= _int(seq) <= SEQ_MAX):
+        raise WireError(f"{value!r} is not a position")
+    return Position(term, seq)
 
 
 def _int(value: Any) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,19 +139,23 @@ class Writer:
     async def _commit(self) -> bool:
         registry = self._registry
         now = Now(wall_ms=self._clock.wall_ms(), log_time_ms=registry.log_time_ms)
-        waiting = list(self._queue)
-        decision = self._decide([each.input for each in waiting], now)
-        if not decision.empty:
-            sealed = self._appender.next(
-                src=decision.src, note=decision.note, changes=decision.changes
-            )
-            await self._appender.send(sealed)
-            registry.apply(sealed)
-            self._on_committed([sealed])
-        for _, outcome in zip(range(decision.consumed), decision.outcomes, strict=True):
-            done = self._queue.popleft().done
-            if not done.done():
-                done.set_result(outcome)
+        decision = self._decide([each.input for each in self._queue], now)
+        # Taken out before anything is awaited: `close` may empty the queue meanwhile.
+        taken = [self._queue.popleft() for _ in range(decision.consumed)]
+        try:
+            if not decision.empty:
+                sealed = self._appender.next(
+                    src=decision.src, note=decision.note, changes=decision.changes
+                )
+                await self._appender.send(sealed)
+                registry.apply(sealed)
+                self._on_committed([sealed])
+        except BaseException:
+            _lose(taken)
+            raise
+        for each, outcome in zip(taken, decision.outcomes, strict=True):
+            if not each.done.done():
+                each.done.set_result(outcome)
         # A decision without an entry does not await: without this, a busy queue starves the loop.
         if decision.empty:
             await asyncio.sleep(0)
@@ -174,12 +178,16 @@ class Writer:
     def close(self) -> None:
         """Take no more inputs; those waiting learn that their fate is not known."""
         self._closed = True
-        while self._queue:
-            done = self._queue.popleft().done
-            if not done.done():
-                done.set_exception(
-                    UnavailableError("leadership ended before this write was acknowledged")
-                )
+        _lose(self._queue)
+        self._queue.clear()
+
+
+def _lose(waiting: Iterable[_Waiting]) -> None:
+    for each in waiting:
+        if not each.done.done():
+            each.done.set_exception(
+                UnavailableError("leadership ended before this write was acknowledged")
+            )
 
 
 def cursors_note(cursors: Mapping[str, Cursor]) -> dict[str, list[Any]]:
