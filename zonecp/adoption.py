@@ -15,13 +15,13 @@ from zonecp.state import Adopt, ZoneState
 from zonecp.uplink import up_log
 from zonemesh.errors import LogFaultError, UnavailableError, WireError
 from zonemesh.ipam import BLOCK, Binding, pool_of
-from zonemesh.log import follower
-from zonemesh.log.port import Raw, Store
+from zonemesh.log import follower, snapshot
+from zonemesh.log.port import Head, Log, Raw, Store
 from zonemesh.log.writer import Writer
-from zonemesh.model import START, Change, Cursor, zone_of
-from zonemesh.registry import Registry
-from zonemesh.replica import NOWHERE, Place, follows
-from zonemesh.travel import accepted_from_zone
+from zonemesh.model import Change, Cursor, Record, zone_of
+from zonemesh.registry import Registry, difference
+from zonemesh.replica import Place, follows
+from zonemesh.travel import accepted_from_zone, goes_up
 from zonemesh.wire import NO_HASH, decode
 
 _PART_BYTES = 120 << 10
@@ -31,15 +31,23 @@ log = structlog.get_logger()
 
 
 async def adopt(
-    store: Store, state: ZoneState, writer: Writer, *, claim: Callable[[], Awaitable[None]]
+    store: Store,
+    state: ZoneState,
+    writer: Writer,
+    *,
+    claim: Callable[[], Awaitable[None]],
+    stale: bool = False,
 ) -> None:
     """Take over everything that exists of this zone elsewhere; returns once that is done.
 
     Waits for as long as global's Redis does not answer: until then the zone accepts registrations
     and binds nothing. `claim` returns once nobody else runs this zone: what is read before that
-    could grow, and what is bound could be bound twice.
+    could grow, and what is bound could be bound twice. `stale`: the zone's own log is an old one;
+    what was deleted since is deleted again.
     """
-    changes = await _existing_at_last(store, state.zone, claim)
+    changes, published_ms = await _existing_at_last(store, state.zone, claim)
+    if stale:
+        changes += _deleted_since(state.registry, changes, published_ms, state.zone)
     parts = _parts(changes)
     for number, part in enumerate(parts, 1):
         await writer.submit(Adopt(part, last=number == len(parts)))
@@ -48,7 +56,7 @@ async def adopt(
 
 async def _existing_at_last(
     store: Store, zone: str, claim: Callable[[], Awaitable[None]]
-) -> list[Change]:
+) -> tuple[list[Change], int]:
     while True:
         try:
             await claim()
@@ -58,7 +66,28 @@ async def _existing_at_last(
             await asyncio.sleep(_RETRY_S)
 
 
-async def _existing(store: Store, zone: str) -> list[Change]:
+def _deleted_since(
+    own: Registry, existing: Sequence[Change], published_ms: int, zone: str
+) -> list[Change]:
+    """Removals of what an old log still has and the zone had deleted before it was set back.
+
+    What was written here after the last publication is new, whatever global knows.
+    """
+    known = {(change.kind, change.key) for change in existing}
+    return [
+        Change(kind, key, None)
+        for kind, table in own.tables.items()
+        for key, payload in table.items()
+        if goes_up(kind, key, zone)
+        and pool_of(kind) is None
+        and (kind, key) not in known
+        and Record.unpack(payload).modified_ms <= published_ms
+    ]
+
+
+async def _existing(store: Store, zone: str) -> tuple[list[Change], int]:
+    """Every record of the zone, and the wall time up to which the zone had published."""
+
     def of_zone(kind: str, key: str) -> bool:
         return zone_of(key) == zone and (kind == BLOCK or accepted_from_zone(kind))
 
@@ -70,25 +99,30 @@ async def _existing(store: Store, zone: str) -> list[Change]:
         if loaded is None:
             raise UnavailableError("global's log has neither its beginning nor a snapshot")
         known = loaded
-    await _apply_stream(store, zone, known)
-    return [
+    published_ms = await _apply_stream(store, zone, known)
+    changes = [
         Change(kind, key, _rested(kind, payload))
         for kind, table in known.tables.items()
         for key, payload in table.items()
     ]
+    return changes, published_ms
 
 
-async def _apply_stream(store: Store, zone: str, known: Registry) -> None:
-    """What the zone had published and global has not merged yet."""
+async def _apply_stream(store: Store, zone: str, known: Registry) -> int:
+    """Add what the zone had published and global has not merged yet; the newest entry's time."""
     stream = store.log(up_log(zone))
     cursor: Cursor | None = known.cursors.get(up_log(zone))
     head = await stream.head()
     if head is None:
-        return
-    if cursor is None or cursor.incarnation != head.incarnation:
-        after, place = START, NOWHERE
-    else:
+        return 0
+    begun = await _load_snapshot(stream, head, cursor, known)
+    if begun is not None:
+        after, place = begun.position, begun
+    elif cursor is not None and cursor.incarnation == head.incarnation:
         after, place = cursor.position.before(), None
+    else:
+        # A stream begins with a snapshot; without it, what global merged is what there is.
+        return head.time_ms
     while raws := await stream.read(after):
         after = raws[-1].position
         try:
@@ -96,7 +130,28 @@ async def _apply_stream(store: Store, zone: str, known: Registry) -> None:
         except (LogFaultError, WireError) as error:
             # Nothing beyond can be trusted; what global merged is what there is.
             log.warning("adoption_stream_unusable", zone=zone, error=str(error))
-            return
+            break
+    return head.time_ms
+
+
+async def _load_snapshot(
+    stream: Log, head: Head, cursor: Cursor | None, known: Registry
+) -> Place | None:
+    """Take up a snapshot of the stream that global has not come to; None if there is none."""
+    for info in await stream.snapshots():
+        if info.incarnation != head.incarnation:
+            continue
+        merged = cursor is not None and cursor.incarnation == info.incarnation
+        if merged and cursor is not None and cursor.position >= info.position:
+            return None
+        _, rows = await snapshot.decode_in_thread(await stream.load_snapshot(info))
+        fresh: dict[str, dict[str, bytes]] = {BLOCK: dict(known.table(BLOCK))}
+        for kind, key, payload in rows:
+            fresh.setdefault(kind, {})[key] = payload
+        for change in difference(known.tables, fresh):
+            known.put(*change)
+        return Place(info.incarnation, info.position, info.h)
+    return None
 
 
 def _apply_raws(raws: Sequence[Raw], place: Place | None, known: Registry) -> Place | None:

@@ -175,7 +175,7 @@ class Zone:
             self.feed.publish()
         await self.follower.run()
 
-    def _uplink(self, uid: str) -> Uplink:
+    def _uplink(self, uid: str, adopted_anew: bool) -> Uplink:  # noqa: FBT001 -- a callback
         assert self._store is not None
         return Uplink(
             self._store,
@@ -187,6 +187,7 @@ class Zone:
             writer=self.writer_id,
             clock=self.clock,
             heartbeat_s=self._heartbeat_s,
+            adopted_anew=adopted_anew,
             describe=lambda: {
                 "url": self.url,
                 "version": __version__,

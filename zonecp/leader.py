@@ -13,7 +13,7 @@ from zonecp.adoption import adopt
 from zonecp.downlink import Downlink
 from zonecp.state import Begin, Tick, ZoneState
 from zonecp.uplink import Uplink
-from zonemesh.errors import UnavailableError
+from zonemesh.errors import RefusedError, StaleLogError, UnavailableError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
@@ -42,10 +42,12 @@ class ZonePlane:
         heartbeat_s: float,
         store: Store | None,
         downlink: Downlink | None,
-        uplink: Callable[[str], Uplink],
+        uplink: Callable[[str, bool], Uplink],
         on_committed: Callable[[Sequence[Sealed]], None],
     ) -> None:
-        """`store` and `downlink` are None for a zone without a global; `uplink` takes the UID."""
+        """`store` and `downlink` are None for a zone without a global; `uplink` takes the UID and
+        whether the zone has adopted anew what its own log lacked.
+        """
         self._state = state
         self._snapshotter = snapshotter
         self._clock = clock
@@ -56,6 +58,8 @@ class ZonePlane:
         self._make_uplink = uplink
         self._on_committed = on_committed
         self.uplink: Uplink | None = None
+        self._stale = False
+        self._stale_term = 0
 
     async def found(self, appender: Appender) -> None:
         sealed = await appender.create(secrets.token_hex(8), term=1)
@@ -63,9 +67,10 @@ class ZonePlane:
         self._apply(sealed)
 
     async def open(self, appender: Appender) -> None:
+        self._stale_term = max(self._stale_term, appender.place.position.term)
         if appender.place.position == Position(1, 0) and self._state.registry.h == appender.place.h:
             return
-        self._apply(await appender.open(appender.place.position.term + 1))
+        self._apply(await appender.open(self._stale_term + 1))
 
     def writer(self, appender: Appender) -> Writer:
         return Writer(
@@ -79,18 +84,31 @@ class ZonePlane:
     async def lead(self, writer: Writer) -> None:
         note = self._state.note
         uid = secrets.token_hex(8) if note is None else note.uid
-        await writer.submit(Begin(uid, self._settings, adopted=self._store is None))
+        alone = self._store is None
+        await writer.submit(Begin(uid, self._settings, adopted=alone, stale=self._stale))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(writer), name="heartbeat")
             group.create_task(keep(self._snapshotter.run), name="snapshots")
             if self._store is not None and self._downlink is not None:
-                self.uplink = uplink = self._make_uplink(uid)
+                self.uplink = uplink = self._make_uplink(uid, self._stale)
                 if not self._state.adopted:
-                    await adopt(self._store, self._state, writer, claim=uplink.claim)
-                group.create_task(keep(uplink.run), name="uplink")
+                    await adopt(
+                        self._store, self._state, writer, claim=uplink.claim, stale=self._stale
+                    )
+                group.create_task(self._copy_up(uplink), name="uplink")
                 downlink = self._downlink
                 downlink.look_again()
                 group.create_task(keep(lambda: downlink.run(writer)), name="downlink")
+
+    async def _copy_up(self, uplink: Uplink) -> None:
+        """Copy up until the own log proves older than the stream: then lead anew and adopt."""
+        try:
+            await keep(uplink.run)
+        except StaleLogError as error:
+            log.warning("own_log_stale", zone=self._state.zone, error=str(error))
+            self._stale = True
+            self._stale_term = max(self._stale_term, await uplink.published_term())
+            raise RefusedError(f"the own log is stale: {error}") from error
 
     async def _beat(self, writer: Writer) -> None:
         while True:

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from zonecp.state import GLOBAL_LOG, ZoneState
-from zonemesh.errors import ConfigError, RefusedError, UnavailableError
+from zonemesh.errors import ConfigError, RefusedError, StaleLogError, UnavailableError
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
@@ -56,8 +56,12 @@ class Uplink:
         clock: Clock,
         heartbeat_s: float,
         describe: Callable[[], dict[str, Any]],
+        adopted_anew: bool = False,
     ) -> None:
-        """`describe` gives what heartbeats say about this control plane (url, version, lag)."""
+        """`describe` gives what heartbeats say about this control plane (url, version, lag).
+
+        `adopted_anew`: the own log was older than the stream, and has taken over what it lacked.
+        """
         self._store = store
         self._state = state
         self._own = own
@@ -68,6 +72,7 @@ class Uplink:
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._describe = describe
+        self._adopted_anew = adopted_anew
         self._log = store.log(up_log(state.zone))
         self._base = START
         self._silent: Head | None = None
@@ -84,6 +89,7 @@ class Uplink:
         Raises:
             UnavailableError: The store does not answer; run again, nothing is lost.
             ConfigError: Another control plane claims this zone and is alive.
+            StaleLogError: The own log lacks what this zone has published: an old backup.
         """
         while True:
             appender = await self._open()
@@ -91,6 +97,13 @@ class Uplink:
                 await self._copy_on(appender)
             except RefusedError as error:
                 log.warning("uplink_refused", zone=self._state.zone, error=str(error))
+
+    async def published_term(self) -> int:
+        """The highest term of the own log that the stream knows of."""
+        head = await self._log.head()
+        newest = None if head is None else await self._newest(head)
+        src = None if newest is None else newest.src.get(self._own.name)
+        return 0 if src is None else src.position.term
 
     async def claim(self) -> None:
         """Make sure that nobody else runs this zone, before anything of it is taken over.
@@ -272,8 +285,12 @@ class Uplink:
         registry = self._state.registry
         if src is None or src.incarnation != registry.incarnation:
             return None
-        if src.position > registry.position:
-            return None
+        if await self._stale(src):
+            if self._adopted_anew:
+                return None
+            raise StaleLogError(
+                f"own log ends at {registry.position}, and {src.position} has been published"
+            )
         base = newest.position if newest.note.get("full") else newest.note.get("base")
         if base is None or not await self._has_snapshot(newest, Position(*base)):
             return None
@@ -285,6 +302,15 @@ class Uplink:
             return None
         sealed, _ = decode(first[0].data, NO_HASH)
         return src if sealed.entry.previous == src.position else None
+
+    async def _stale(self, src: Cursor) -> bool:
+        """Whether the own log does not lead through a place that was published from it."""
+        if src.position > self._state.registry.position:
+            return True
+        for raw in await self._own.read(src.position, count=1):
+            sealed, _ = decode(raw.data, NO_HASH)
+            return sealed.entry.previous < src.position
+        return False
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""

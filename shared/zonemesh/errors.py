@@ -18,7 +18,8 @@ MeshError
     ├── GapError             an entry is missing before this one
     ├── ForkError            same positions, other history
     ├── RolledBackError      the log's head is behind what was read
-    └── StoreLostError       the log is missing, or is another incarnation
+    ├── StoreLostError       the log is missing, or is another incarnation
+    └── StaleLogError        a zone's own log is older than what the zone has published
 
 Only `UnavailableError` is ever retried, by `runtime.supervise` (an append's bytes by its writer).
 What is not in this tree is a bug, and ends the process.
@@ -126,3 +127,7 @@ class RolledBackError(LogFaultError):
 
 class StoreLostError(LogFaultError):
     code = "store_lost"
+
+
+class StaleLogError(LogFaultError):
+    code = "stale_log"

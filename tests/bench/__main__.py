@@ -11,7 +11,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ async def _dns(quick: bool) -> Result:
         return await dnsload.measure(mesh, 1_000 if quick else 10_000, seconds=2 if quick else 6)
 
 
-_STAGES: dict[str, Callable[[bool], Awaitable[Result]]] = {
+_STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "propagation": _propagation,
     "one_by_one": _one_by_one,
     "bulk": _bulk,

@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.bench import load
 from tests.bench.wire import Connection, Questions, put, question
-from tests.bench.world import BenchMesh
-from zonemesh.cli.demo.mesh import dataplane, name_in
+from tests.bench.world import PLANES, BenchMesh
+from zonemesh.cli.demo.mesh import AGENTS, dataplane, name_in
 
 _ASK_EVERY_S = 0.0002
 _GIVE_UP_S = 10.0
@@ -29,6 +29,8 @@ async def measure(
     for _ in range(_CONNECTIONS):
         idle.put_nowait(await Connection.open(mesh.urls["west"]))
     taken_s: list[float] = []
+    everyone = (*PLANES, *AGENTS, "redis")
+    cpu_s = {name: mesh.cpu_s(name) for name in everyone}
     try:
         async with asyncio.TaskGroup() as group:
             begin_s = time.perf_counter()
@@ -42,7 +44,15 @@ async def measure(
         questions.close()
         while not idle.empty():
             idle.get_nowait().close()
-    return {"zone": zone, "rate": rate, "loaded": loaded, **summary(taken_s)}
+    changes = _WARM_UP + samples
+    return {
+        "rate": rate,
+        "loaded": loaded,
+        **summary(taken_s),
+        "cpu_us_per_change": {
+            name: round(1e6 * (mesh.cpu_s(name) - cpu_s[name]) / changes) for name in everyone
+        },
+    }
 
 
 async def _sample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from zonemesh.cli.demo.mesh import MESH
 
@@ -29,8 +29,8 @@ class Questions(asyncio.DatagramProtocol):
         return protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         number, flags, _, answers, _, _ = _HEADER.unpack_from(data)
@@ -42,7 +42,7 @@ class Questions(asyncio.DatagramProtocol):
     async def ask(self, question: bytes, *, timeout_s: float = 1.0) -> bytes | None:
         assert self._transport is not None
         self._next = number = (self._next + 1) & 0xFFFF
-        waiting = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
         self._transport.sendto(_HEADER.pack(number, 0x0100, 1, 0, 0, 0) + question)
         try:
