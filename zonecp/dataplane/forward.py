@@ -13,6 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
@@ -95,17 +96,20 @@ class Servers:
     ) -> None:
         self._resolv_conf = resolv_conf
         self._own = own
-        self._fixed = bool(configured)
+        self._configured = tuple(configured)
         self._mtime_ns: int | None = None
         self._check_s = 0.0
         self._servers: tuple[Address, ...] = ()
-        if configured:
-            self._take(configured)
 
     def current(self, now_s: float) -> tuple[Address, ...]:
-        if not self._fixed and now_s >= self._check_s:
-            self._check_s = now_s + RESOLV_CONF_CHECK_S
-            self._read()
+        if now_s >= self._check_s:
+            # Not before the first question: `own` needs a server that listens.
+            if self._configured:
+                self._check_s = inf
+                self._take(self._configured)
+            else:
+                self._check_s = now_s + RESOLV_CONF_CHECK_S
+                self._read()
         return self._servers
 
     def _read(self) -> None:

@@ -1,0 +1,158 @@
+"""Register in west, resolve in east: what a user of a healthy mesh sees."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import dns.rcode
+import pytest
+
+from tests.e2e.mesh import (
+    PLANES,
+    ZONES,
+    Mesh,
+    at_home,
+    elsewhere,
+    eventually,
+    ipv6_of,
+)
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_a_registration_in_west_resolves_in_east(calm_mesh: Mesh) -> None:
+    assert calm_mesh.register("west", "redis") == 201
+
+    address = calm_mesh.resolves("east", elsewhere("redis"), timeout_s=3)
+    answer = calm_mesh.query("east", elsewhere("redis"))
+    assert answer is not None
+    assert answer.rcode() == dns.rcode.NOERROR
+    assert address.startswith("241.")
+    assert [records.ttl for records in answer.answer] == [60]
+    assert calm_mesh.resolve("east", elsewhere("redis"), "AAAA") == [ipv6_of(address)]
+    assert calm_mesh.resolve("east", elsewhere("REDIS").upper()) == [address]
+
+
+def test_a_known_name_has_no_other_records_but_exists(calm_mesh: Mesh) -> None:
+    calm_mesh.registered("mail")
+
+    answer = calm_mesh.query("east", elsewhere("mail"), "MX")
+
+    assert answer is not None
+    assert answer.rcode() == dns.rcode.NOERROR
+    assert answer.answer == []
+
+
+def test_everyone_holds_the_same_addresses(calm_mesh: Mesh) -> None:
+    addresses = calm_mesh.registered("one", "two", "three")
+
+    def held(name: str) -> list[str]:
+        vips = calm_mesh.vips(name)
+        return [vips.get(f"west/{service}", ("",))[0] for service in addresses]
+
+    for plane in PLANES:
+        eventually(lambda plane=plane: held(plane) == [*addresses.values()], 5, calm_mesh, plane)
+    for service, address in addresses.items():
+        assert calm_mesh.resolves("west", at_home(service)) == address
+        assert calm_mesh.resolve("west", at_home(service), "AAAA") == [ipv6_of(address)]
+
+
+def test_the_maps_of_both_zones_name_address_and_endpoint(calm_mesh: Mesh) -> None:
+    address = calm_mesh.registered("mapped")["mapped"]
+
+    def outbound(zone: str) -> list[Any]:
+        seen = calm_mesh.get(zone, "/meshes/default/_vips")
+        return [
+            (found["vips"], [each["address"] for each in found["endpoints"]])
+            for found in seen["outbounds"]
+            if found["name"] == "mapped" or "_mapped_" in found["id"]
+        ]
+
+    expected = [([address, ipv6_of(address)], ["10.0.0.1"])]
+    for zone in ZONES:
+        eventually(lambda zone=zone: outbound(zone) == expected, 5, calm_mesh, zone)
+
+
+def test_the_name_of_the_last_dataplane_goes_after_its_grace_and_its_address_comes_back(
+    calm_mesh: Mesh,
+) -> None:
+    address = calm_mesh.registered("gone")["gone"]
+
+    removed_s = time.monotonic()
+    assert calm_mesh.remove("west", "gone") == 200
+    eventually(lambda: not calm_mesh.resolve("east", elsewhere("gone")), 10, calm_mesh, "west")
+    assert time.monotonic() - removed_s >= 1.0, "within its grace period"
+    eventually(lambda: not calm_mesh.resolve("west", at_home("gone")), 3, calm_mesh, "west")
+
+    assert calm_mesh.registered("other", "gone")["gone"] == address
+
+
+def test_a_name_stays_while_another_dataplane_carries_it(calm_mesh: Mesh) -> None:
+    path = "/meshes/default/dataplanes/pair-2"
+    body = {
+        "type": "Dataplane",
+        "mesh": "default",
+        "name": "pair-2",
+        "networking": {
+            "address": "10.0.0.2",
+            "inbound": [{"port": 8080, "tags": {"kuma.io/service": "pair"}}],
+        },
+    }
+    address = calm_mesh.registered("pair")["pair"]
+    assert calm_mesh.call("west", "PUT", path, body)[0] == 201
+
+    assert calm_mesh.remove("west", "pair") == 200
+
+    def endpoints() -> list[str]:
+        seen = calm_mesh.get("east", "/meshes/default/_vips")
+        return [
+            each["address"]
+            for found in seen["outbounds"]
+            if "_pair_" in found["id"]
+            for each in found["endpoints"]
+        ]
+
+    eventually(lambda: endpoints() == ["10.0.0.2"], 5, calm_mesh, "east")
+    assert calm_mesh.resolve("east", elsewhere("pair")) == [address]
+
+
+def test_two_services_that_want_one_name_have_the_same_winner_in_both_zones(
+    calm_mesh: Mesh,
+) -> None:
+    generator = {
+        "type": "HostnameGenerator",
+        "name": "anywhere",
+        "spec": {
+            "template": "{{ .DisplayName }}.anywhere.mesh.local",
+            "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": "twin"}}},
+        },
+    }
+    leader = calm_mesh.leader()
+    assert leader is not None
+    assert calm_mesh.call(leader, "PUT", "/hostnamegenerators/anywhere", generator)[0] == 201
+    assert calm_mesh.register("west", "twin") == 201
+    in_west = calm_mesh.resolves("east", elsewhere("twin"))
+    assert calm_mesh.register("east", "twin") == 201
+    in_east = calm_mesh.resolves("west", elsewhere("twin", "east"))
+
+    found = {zone: calm_mesh.resolves(zone, "twin.anywhere.mesh.local") for zone in ZONES}
+    assert found["west"] == found["east"]
+    assert found["west"] == in_west != in_east, "the one that was merged first"
+
+    def said(zone: str) -> list[str]:
+        listed = calm_mesh.get(zone, "/meshes/default/meshservices?size=1000")
+        return [
+            condition["message"]
+            for item in listed["items"]
+            if item["labels"]["kuma.io/display-name"] == "twin"
+            and item["labels"]["kuma.io/zone"] == "east"
+            for generated in item["status"]["hostnameGenerators"]
+            for condition in generated["conditions"]
+            if condition["reason"] == "Collision"
+        ]
+
+    for zone in ZONES:
+        [message] = eventually(lambda zone=zone: said(zone), 5, calm_mesh, zone)
+        assert "twin" in message
+        assert "west" in message
