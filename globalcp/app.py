@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgpack
 import structlog
 
 from globalcp import metrics as global_metrics
@@ -30,11 +31,13 @@ from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
 from zonemesh.runtime.plane import check_redis, freeze_as_it_grows, lock, make_data_dir, run_until
 from zonemesh.runtime.supervise import Component
-from zonemesh.wire import Sealed
+from zonemesh.wire import FORMAT, Sealed
 
 GLOBAL_LOG = "global"
 LAG_MAX_S = 5.0
 """A standby further behind than this is not ready: it would answer with the past."""
+PRESENT_EVERY_S = 1.0
+"""A replica that has said nothing for 5 s is gone (`Store.present`)."""
 
 log = structlog.get_logger()
 
@@ -53,6 +56,9 @@ class Replica:
         knows_mesh: bool,
     ) -> None:
         self.clock = clock
+        self._store = store
+        self._url = url
+        self._writer_id = secrets.token_hex(8)
         self.state = GlobalState()
         registry = self.state.registry
         members = Members()
@@ -95,7 +101,7 @@ class Replica:
             registry,
             self.follower,
             self.plane,
-            lease=Lease(writer=secrets.token_hex(8), url=url),
+            lease=Lease(writer=self._writer_id, url=url),
             clock=clock,
         )
         self.backend = GlobalBackend(self.state, members, self.follower, lambda: self.leadership)
@@ -119,7 +125,23 @@ class Replica:
         return None
 
     def components(self) -> Mapping[str, Component]:
-        return {"copy": self.copy.run, "leadership": self.leadership.run}
+        return {
+            "copy": self.copy.run,
+            "leadership": self.leadership.run,
+            "presence": self._say_present,
+        }
+
+    async def _say_present(self) -> None:
+        """Let others see that this replica lives, what it has applied and which formats it reads."""
+        while True:
+            registry = self.state.registry
+            about = {
+                "url": self._url,
+                "applied": [registry.incarnation, list(registry.position), registry.h],
+                "formats": [FORMAT],
+            }
+            await self._store.present(GLOBAL_LOG, self._writer_id, msgpack.packb(about))
+            await asyncio.sleep(PRESENT_EVERY_S)
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
         self._knows_mesh = True

@@ -15,6 +15,7 @@ from zonemesh.errors import (
     MeshError,
     NotFoundError,
     PoolExhaustedError,
+    TooLargeError,
     WireError,
 )
 from zonemesh.hostnames import default_global_generators
@@ -35,6 +36,8 @@ REJECTED_SHOWN_MAX = 20
 """Rejected records that one entry describes; all are counted. A zone may send thousands."""
 _ORDER_MAX = 1 << 53
 """A zone's claim to an order beyond any drawn one is none."""
+RECORD_BYTES_MAX = 256 << 10
+"""What a record written here may take: it comes on top of `ENTRY_BYTES`, as an up entry does."""
 DEFAULT_MESH = "default"
 
 
@@ -226,7 +229,12 @@ class _Deciding:
             labels=item.labels,
             spec=item.spec,
         )
-        self._draft.set(item.kind, key, record.pack())
+        payload = record.pack()
+        if len(payload) > RECORD_BYTES_MAX:
+            raise TooLargeError(
+                f"{item.kind} {item.key.name}: {len(payload)} bytes; at most {RECORD_BYTES_MAX}"
+            )
+        self._draft.set(item.kind, key, payload)
         return self._written(created=old is None)
 
     def _delete(self, item: Delete) -> Written:
