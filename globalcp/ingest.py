@@ -114,12 +114,23 @@ class Ingest:
         stream.report = Report(cursor or head.cursor, head.owner, head.time_ms)
         if cursor is None:
             return
+        place = await self._merged_place(zone, stream)
+        if place is None:
+            fault = GapError(f"{cursor} is not in the stream any more")
+            self._sync(zone, stream, fault, group)
+        else:
+            stream.place = place
+
+    async def _merged_place(self, zone: str, stream: _Stream) -> Place | None:
+        """The place of the last entry that is merged; None if the stream does not hold it."""
+        cursor = self._state.registry.cursors.get(up_log(zone))
+        if cursor is None:
+            return None
         for raw in await stream.log.read(cursor.position.before(), count=1):
             sealed, _ = decode(raw.data, NOWHERE.h)
             if (sealed.entry.incarnation, raw.position) == cursor:
-                stream.place = Place(*cursor, sealed.h)
-                return
-        self._sync(zone, stream, GapError(f"{cursor} is not in the stream any more"), group)
+                return Place(*cursor, sealed.h)
+        return None
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
         after = {
@@ -229,9 +240,13 @@ class Ingest:
     async def _full_sync(
         self, zone: str, stream: _Stream, fault: LogFaultError | WireError
     ) -> None:
-        beyond = fault.position if isinstance(fault, _FullSyncError) else None
         try:
-            info, head = await self._snapshot(zone, stream, beyond)
+            found = await self._way_on(zone, stream, fault)
+            if isinstance(found, Place):
+                stream.place = found
+                log.info("zone_reread", zone=zone, position=str(found.position))
+                return
+            info, head = found
             tables = await self._load(zone, stream, info)
             report = Report(Cursor(info.incarnation, info.position), head.owner, head.time_ms)
             while not await self._writer.submit(Replace(zone, tables, report)):
@@ -245,13 +260,22 @@ class Ingest:
         finally:
             stream.syncing = None
 
-    async def _snapshot(
-        self, zone: str, stream: _Stream, beyond: Position | None
-    ) -> tuple[SnapshotInfo, Head]:
-        """The newest snapshot that leads out of the fault, waiting for the zone to publish it."""
-        cursor = self._state.registry.cursors.get(up_log(zone))
+    async def _way_on(
+        self, zone: str, stream: _Stream, fault: LogFaultError | WireError
+    ) -> Place | tuple[SnapshotInfo, Head]:
+        """What leads out of the fault, waiting until there is something.
+
+        That is what is merged, if the stream still (or again) continues it: then only entries
+        without news were lost, and reading goes on there. Else the newest snapshot beyond it.
+        """
+        beyond = fault.position if isinstance(fault, _FullSyncError) else None
         while True:
             head = await stream.log.head()
+            if beyond is None and head is not None:
+                place = await self._merged_place(zone, stream)
+                if place is not None and await self._continues(stream, place, head):
+                    return place
+            cursor = self._state.registry.cursors.get(up_log(zone))
             for info in await stream.log.snapshots() if head is not None else ():
                 if head is None or info.incarnation != head.incarnation:
                     continue
@@ -261,6 +285,16 @@ class Ingest:
                     continue
                 return info, head
             await asyncio.sleep(_SYNC_RETRY_S)
+
+    async def _continues(self, stream: _Stream, place: Place, head: Head) -> bool:
+        """Whether the next entry of a stream, if there is one, follows a place."""
+        for raw in await stream.log.read(place.position, count=1):
+            try:
+                sealed, chained = decode(raw.data, place.h)
+            except WireError:
+                return False
+            return chained and sealed.entry.previous == place.position
+        return head.position == place.position
 
     async def _load(
         self, zone: str, stream: _Stream, info: SnapshotInfo

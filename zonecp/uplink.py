@@ -14,7 +14,13 @@ from typing import Any
 import structlog
 
 from zonecp.state import GLOBAL_LOG, ZoneState
-from zonemesh.errors import ConfigError, RefusedError, StaleLogError, UnavailableError
+from zonemesh.errors import (
+    ConfigError,
+    RefusedError,
+    StaleLogError,
+    UnavailableError,
+    WireError,
+)
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
@@ -32,6 +38,8 @@ _CHANGES_BYTES = 180 << 10
 _CLAIM_WATCH_S = 10.0
 """How long another UID's stream is watched for signs of life before its zone is taken over."""
 _CLAIM_LOOK_S = 0.5
+_WAITED_BEATS = 3
+"""Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
 log = structlog.get_logger()
 
@@ -75,6 +83,11 @@ class Uplink:
         self._adopted_anew = adopted_anew
         self._log = store.log(up_log(state.zone))
         self._base = START
+        self._followed: Cursor | None = None
+        """Where global stood at the last heartbeat."""
+        self._waited = 0
+        """Heartbeats in a row for which it has stood there, with more to read."""
+        self._begin_anew = False
         self._silent: Head | None = None
         """The head of another UID's stream that was watched for long enough."""
         self.copied: Cursor | None = None
@@ -132,7 +145,7 @@ class Uplink:
                 self._count(sealed)
                 if note:
                     beat_s = now_s + self._heartbeat_s
-                    self._check_followed(appender.place)
+                    await self._check_followed(appender.place)
             if not entries:
                 await self._tail.wait(max(0.0, beat_s - self._clock.mono_s()))
 
@@ -193,9 +206,42 @@ class Uplink:
         self.entries += 1
         self.bytes += len(sealed.data)
 
-    def _check_followed(self, place: Place) -> None:
+    async def _check_followed(self, place: Place) -> None:
+        """Look, with each heartbeat, whether global can read what it has not read yet.
+
+        Raises:
+            RefusedError: It cannot; the stream must be opened again.
+        """
         if self._overtaken(place.incarnation, place.position):
             raise RefusedError("this stream has lost entries that global has read")
+        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        waits = cursor is not None and cursor == self._followed and cursor.position < place.position
+        self._followed = cursor
+        self._waited = self._waited + 1 if waits else 0
+        # Not at once: the copy of global's log may be what is behind.
+        if cursor is not None and self._waited >= _WAITED_BEATS:
+            self._waited = 0
+            if not await self._readable_from(cursor, place):
+                self._begin_anew = True
+                raise RefusedError(f"global cannot read on from {cursor}")
+
+    async def _readable_from(self, cursor: Cursor, place: Place) -> bool:
+        """Whether the stream goes on where global stands, or from a snapshot beyond that."""
+        infos = [i for i in await self._log.snapshots() if i.incarnation == place.incarnation]
+        starts = [info.position for info in infos]
+        if cursor.incarnation == place.incarnation:
+            starts = [cursor.position, *(each for each in starts if each > cursor.position)]
+        for start in starts:
+            if start == place.position:
+                return True
+            for raw in await self._log.read(start, count=1):
+                try:
+                    sealed, _ = decode(raw.data, NO_HASH)
+                except WireError:
+                    continue
+                if sealed.entry.previous == start:
+                    return True
+        return False
 
     def _overtaken(self, incarnation: str, end: Position) -> bool:
         """Whether global has read more of this stream than there is: its store went back in time.
@@ -227,6 +273,7 @@ class Uplink:
             bytes_max=UP_ENTRY_BYTES_MAX,
         )
         intact = newest is not None and not self._overtaken(head.incarnation, head.position)
+        intact = intact and not self._begin_anew
         resume = await self._resumable(newest) if newest is not None and intact else None
         if resume is None:
             await self._publish(lambda src, note: self._opened(appender, term, src, note))
@@ -270,6 +317,7 @@ class Uplink:
             for kind, table in frozen.tables.items()
         }
         await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))
+        self._begin_anew = False
         self.full_syncs += 1
         log.info("uplink_snapshot_published", zone=zone, position=str(sealed.entry.position))
 

@@ -8,17 +8,20 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from zonemesh.errors import NotFoundError, RefusedError
+from zonemesh.errors import NotFoundError, RefusedError, WireError
 from zonemesh.log import snapshot
 from zonemesh.log.port import Log, SnapshotInfo
-from zonemesh.model import Cursor, Position
+from zonemesh.model import START, Cursor, Position
 from zonemesh.registry import Frozen, Registry
-from zonemesh.wire import Sealed
+from zonemesh.wire import NO_HASH, Sealed, decode
 
 ENTRIES_BETWEEN = 20_000
 """Heartbeats alone reach this in some hours; a reader resumes by delta for as long at least."""
 BYTES_BETWEEN = 48 << 20
 """A log is kept to between one and two times this, plus two snapshots."""
+
+_LOOK_EVERY_S = 5.0
+"""How soon a log is readable again that somebody else trimmed, or whose snapshots were lost."""
 
 log = structlog.get_logger()
 
@@ -80,10 +83,28 @@ class Snapshotter:
     async def run(self) -> None:
         """Take snapshots when due, for ever; RefusedError once deposed."""
         while True:
-            await self._due.wait()
+            try:
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._due.wait()
+            except TimeoutError:
+                if await self._readable():
+                    continue
+                log.warning("log_unreadable", log=self._log.name)
             self._due.clear()
             self._entries = self._bytes = 0
             await self.take()
+
+    async def _readable(self) -> bool:
+        """Whether a reader that knows nothing gets from the newest snapshot into the log."""
+        infos = await self._log.snapshots()
+        after = infos[0].position if infos else START
+        for raw in await self._log.read(after, count=1):
+            try:
+                sealed, _ = decode(raw.data, NO_HASH)
+            except WireError:
+                return False
+            return sealed.entry.previous == after
+        return bool(infos)
 
     async def take(self) -> None:
         frozen = self._registry.freeze()
