@@ -14,6 +14,7 @@ from zonemesh.members import (
     DATAPLANE,
     SERVICE_TAG,
     WORKLOAD_LABEL,
+    DraftMembers,
     healthy,
     inbounds,
     place,
@@ -26,19 +27,23 @@ from zonemesh.model import Record
 from zonemesh.names import is_dns_label
 
 
-def groups(key: str, record: Record) -> dict[str, str]:
-    """The services that a Dataplane is grouped into: MeshService key -> term of its members.
+def groups(key: str, record: Record) -> list[str]:
+    """The keys of the services that a Dataplane is grouped into.
 
     Names that are not DNS labels make no MeshService, as in Kuma.
     """
-    where = place(key)
-    tags = list(service_tags(record))
-    if tags:
-        found = {tag: tag_term(where, tag) for tag in tags}
-    else:
-        workload = record.labels.get(WORKLOAD_LABEL)
-        found = {workload: workload_term(where, workload)} if workload and inbounds(record) else {}
-    return {f"{where}/{name}": term for name, term in found.items() if is_dns_label(name)}
+    names = list(service_tags(record))
+    workload = record.labels.get(WORKLOAD_LABEL)
+    if not names and workload and inbounds(record):
+        names = [workload]
+    return [f"{place(key)}/{name}" for name in names if is_dns_label(name)]
+
+
+def members_of(service: str, members: DraftMembers) -> list[str]:
+    """The Dataplanes that may be grouped into a service: some by tag, some by workload."""
+    where, name = place(service), service.rpartition("/")[2]
+    found = {*members.of(tag_term(where, name)), *members.of(workload_term(where, name))}
+    return sorted(found)
 
 
 def spec_for(
@@ -79,15 +84,22 @@ def state_for(draft: Draft, record: Record, candidates: Sequence[str]) -> str:
 
 
 def _ports(service: str, record: Record) -> list[dict[str, Any]]:
+    """A service's ports: numbers and names once each, as in those that users write."""
+    by_tag = any(service_tags(record))
     ports: list[dict[str, Any]] = []
+    taken: set[int | str] = set()
     for inbound in inbounds(record):
         tags = inbound.get("tags") or {}
-        if tags.get(SERVICE_TAG, service) != service:
+        if by_tag and tags.get(SERVICE_TAG) != service:
             continue
         port = inbound["port"]
+        name = inbound.get("name") or str(port)
+        if port in taken or name in taken:
+            continue  # one number at several addresses
+        taken.update((port, name))
         ports.append(
             {
-                "name": inbound.get("name") or str(port),
+                "name": name,
                 "port": port,
                 "targetPort": port,
                 "appProtocol": inbound.get("protocol") or tags.get("kuma.io/protocol") or "tcp",

@@ -15,7 +15,7 @@ import msgpack
 
 from zonecp import generator
 from zonemesh.draft import Draft
-from zonemesh.errors import MeshError, NotFoundError, PoolExhaustedError
+from zonemesh.errors import MeshError, NotFoundError, PoolExhaustedError, TooLargeError
 from zonemesh.hostnames import default_zone_generators
 from zonemesh.ipam import BLOCK, Allocation, Binding, Block, Ledger, grants, pool_of, vip_kind
 from zonemesh.log.writer import Decision, Now
@@ -28,6 +28,7 @@ from zonemesh.members import (
     Members,
     UserServices,
     generated,
+    inbounds,
     place,
     selector_term,
     terms,
@@ -39,8 +40,15 @@ from zonemesh.rest.backend import Delete, Put, Written
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
 from zonemesh.travel import GRACE, VERDICT, ZONE_STATE
 
-ENTRY_BYTES = 160 << 10
+RECORD_BYTES_MAX = 64 << 10
+"""What one record may take, with the services that follow from it."""
+ENTRY_BYTES = 96 << 10
+"""When it is filled so far, a decision takes no further input."""
+ENTRY_BYTES_MAX = 200 << 10
 """What one decision may fill: it must fit, with the envelope, into one up entry of 256 KiB."""
+SERVICE_BYTES = 600
+"""What a generated service without ports takes: itself, its binding, a note of its grace period."""
+PORT_BYTES = 64
 GLOBAL_LOG = "global"
 
 
@@ -109,6 +117,8 @@ class ZoneState:
         self.members = Members()
         self.user_services = UserServices()
         self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
+        self.overdue: set[str] = set()
+        """Users' services whose state did not fit into the last entry."""
         indexes: list[Index] = [self.members, self.user_services, *self.ledgers.values()]
         for index in indexes:
             self.registry.add_index(index)
@@ -147,7 +157,9 @@ class _Deciding:
         self._now = now
         self._draft = Draft(state.registry)
         self._members = DraftMembers(state.members)
-        self._regroup: dict[str, str] = {}
+        self._regroup: set[str] = set()
+        self._follow_bytes = 0
+        self._ticked = False
         self._places: set[str] = set()
         self._restate: set[str] = set()
         self._allocations: dict[str, Allocation] = {}
@@ -165,18 +177,21 @@ class _Deciding:
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
         for item in inputs:
+            if isinstance(item, Adopt) and decision.consumed:
+                break  # large by itself
             try:
                 outcome: Any = self._handlers[type(item)](item)
             except MeshError as error:
                 outcome = error
             decision.outcomes.append(outcome)
             decision.consumed += 1
-            if self._draft.bytes + len(self._regroup) * 600 >= ENTRY_BYTES:
+            if self._draft.bytes + self._follow_bytes >= ENTRY_BYTES:
                 break
-        for service, term in sorted(self._regroup.items()):
-            self._regenerate(service, term)
-        for key in self._services_to_restate():
-            self._update_state(key)
+        if self._ticked or not inputs:
+            self._expire_due()
+        for service in sorted(self._regroup):
+            self._regenerate(service)
+        self._restate_services()
         for pool in self._state.ledgers:
             self._bind_waiting(pool)
         decision.changes = self._draft.changes()
@@ -204,6 +219,7 @@ class _Deciding:
             labels=item.labels,
             spec=item.spec,
         )
+        _check_size(item.kind, key, record)
         self._store(item.kind, key, old, record)
         return self._written(created=old is None)
 
@@ -223,29 +239,46 @@ class _Deciding:
         self._draft.set(kind, key, None if new is None else new.pack())
         if kind == DATAPLANE:
             self._members.note(key, [] if new is None else terms(key, new))
-            for record in (old, new):
-                if record is not None:
-                    self._regroup.update(generator.groups(key, record))
-            self._places.add(place(key))
+            self._follow_dataplane(key, old, new)
         elif kind == MESH_SERVICE:
             self._draft.set(GRACE, key, None)
-            if new is not None:
-                self._restate.add(key)
+            self._follow_service(key, gone=new is None)
         if kind in self._state.ledgers:
             if new is None:
                 self._release(kind, key)
             else:
                 self._bind(kind, key)
 
+    def _follow_dataplane(self, key: str, *versions: Record | None) -> None:
+        for record in versions:
+            if record is not None:
+                self._regroup.update(generator.groups(key, record))
+                self._follow_bytes += _follow_bytes(key, record)
+        self._places.add(place(key))
+
+    def _follow_service(self, key: str, *, gone: bool) -> None:
+        if not gone:
+            self._restate.add(key)
+        elif generator.members_of(key, self._members):
+            self._regroup.add(key)  # Dataplanes still name it
+            self._follow_bytes += SERVICE_BYTES
+
     def _tick(self, item: Tick) -> None:
         self._decision.note = dict(item.note)
-        for key, packed in sorted(self._state.registry.table(GRACE).items()):
+        self._ticked = True
+
+    def _expire_due(self) -> None:
+        """Remove generated services whose last Dataplane went long enough ago."""
+        for key, packed in self._state.registry.table(GRACE).items():
             started_ms = msgpack.unpackb(packed)
-            if self._now.log_time_ms - started_ms >= self._settings.grace_ms:
-                self._expire(key)
-            if self._draft.bytes >= ENTRY_BYTES // 2:
+            if self._now.log_time_ms - started_ms < self._settings.grace_ms:
+                continue
+            if key in self._regroup or self._draft.get(GRACE, key) != packed:
+                continue  # this very entry brings it back, or is a user's taking it over
+            if self._draft.bytes + self._follow_bytes >= ENTRY_BYTES:
                 self._decision.more = True
                 return
+            self._expire(key)
 
     def _from_global(self, item: FromGlobal) -> None:
         for kind, key, payload in item.changes:
@@ -274,6 +307,8 @@ class _Deciding:
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
+        # The last leader may not have come to them.
+        self._state.overdue.update(self._state.user_services)
         note = ZoneNote.of(self._draft, self._zone)
         if note is None or (note.adopted and item.stale):
             note = ZoneNote(item.uid, adopted=item.adopted and not item.stale)
@@ -291,13 +326,13 @@ class _Deciding:
 
     # What follows from inputs
 
-    def _regenerate(self, key: str, term: str) -> None:
+    def _regenerate(self, key: str) -> None:
         packed = self._draft.get(MESH_SERVICE, key)
         old = None if packed is None else Record.unpack(packed)
         if old is not None and not generated(old):
             return  # a user's; `_update_state` keeps its state
         members = []
-        for dataplane in self._members.of(term):
+        for dataplane in generator.members_of(key, self._members):
             found = self._draft.get(DATAPLANE, dataplane)
             if found is not None:
                 members.append((dataplane, Record.unpack(found)))
@@ -328,11 +363,18 @@ class _Deciding:
         if self._draft.set(MESH_SERVICE, key, None):
             self._release(MESH_SERVICE, key)
 
-    def _services_to_restate(self) -> list[str]:
-        found = set(self._restate)
+    def _restate_services(self) -> None:
+        """Bring the state of users' services up to date; those that do not fit follow at once."""
+        due = self._state.overdue | self._restate
         for where in self._places:
-            found.update(self._state.user_services.within(where))
-        return sorted(found)
+            due.update(self._state.user_services.within(where))
+        self._state.overdue = set()
+        for key in sorted(due):
+            if self._draft.bytes >= ENTRY_BYTES_MAX and key not in self._restate:
+                self._state.overdue.add(key)
+            else:
+                self._update_state(key)
+        self._decision.more = self._decision.more or bool(self._state.overdue)
 
     def _update_state(self, key: str) -> None:
         packed = self._draft.get(MESH_SERVICE, key)
@@ -371,8 +413,9 @@ class _Deciding:
 
     def _choose(self, kind: str, key: str, former: int | None) -> int | None:
         if not self._state.adopted:
-            # Until it knows what was bound before, whatever it chose could be another's.
-            return None
+            # Until it knows what was bound before, whatever it chose could be another's. What it
+            # knows of the key itself stays.
+            return former
         allocation = self._allocations.get(kind)
         if allocation is None:
             allocation = self._allocations[kind] = Allocation(
@@ -395,29 +438,30 @@ class _Deciding:
             return
         binding = Binding.unpack(packed)
         if binding.address is None:
-            # Its order is kept as well: registered again, it ranks as before.
             self._draft.set(vip_kind(kind), key, None)
         elif binding.released_ms is None:
+            # Its order is kept as well: registered again, it ranks as before.
             released = binding._replace(released_ms=self._now.log_time_ms)
             self._draft.set(vip_kind(kind), key, released.pack())
 
     def _bind_waiting(self, kind: str) -> None:
         state = self._state
         ledger = state.ledgers[kind]
-        if not state.adopted or not (waiting := ledger.waiting[self._zone]):
+        waiting = ledger.waiting[self._zone]
+        if not state.adopted:
             return
-        if not state.federated:
+        if not state.federated and (waiting or self._ticked):
             self._lease_own(kind, ledger)
+        if not waiting:
+            return
         free = ledger.free(self._zone, self._now.log_time_ms, self._settings.quarantine_ms)
         for key in list(waiting)[: max(0, free)]:
-            if self._draft.bytes >= ENTRY_BYTES:
+            if self._draft.bytes >= ENTRY_BYTES_MAX:
                 self._decision.more = True
                 return
             packed = self._draft.get(vip_kind(kind), key)
-            if packed is None:
-                continue
-            binding = Binding.unpack(packed)
-            if binding.address is not None or binding.released_ms is not None:
+            binding = None if packed is None else Binding.unpack(packed)
+            if binding is None or binding.address is not None:
                 continue
             address = self._choose(kind, key, None)
             if address is None:
@@ -448,8 +492,15 @@ class _Deciding:
         if packed is None:
             return
         binding = Binding.unpack(packed)
-        if binding.address == address:
-            self._draft.set(vip_kind(kind), key, binding._replace(address=None).pack())
+        if binding.address != address:
+            return
+        rests = binding.released_ms is not None
+        waits = None if rests else binding._replace(address=None).pack()
+        self._draft.set(vip_kind(kind), key, waits)
+        held = self._state.ledgers[kind].block_of(address)
+        if held is not None:
+            # The whole block is the other's, whatever this log says: choose from it no more.
+            self._draft.set(BLOCK, held[0], None)
 
 
 def _merged(kind: str, present: bytes, payload: bytes) -> bytes:
@@ -466,6 +517,25 @@ def _merged(kind: str, present: bytes, payload: bytes) -> bytes:
         # Registered again here and waiting: it gets back what it had.
         return known._replace(released_ms=None).pack()
     return payload
+
+
+def _follow_bytes(key: str, dataplane: Record) -> int:
+    """What the services generated from a Dataplane may add to an entry."""
+    ports = len(inbounds(dataplane))
+    return SERVICE_BYTES * len(generator.groups(key, dataplane)) + PORT_BYTES * ports
+
+
+def _check_size(kind: str, key: str, record: Record) -> None:
+    """Raises TooLargeError: no entry could hold a record and what follows from it."""
+    size = len(record.pack())
+    if kind == DATAPLANE:
+        size += _follow_bytes(key, record)
+    if size > RECORD_BYTES_MAX and not generated(record):
+        name = key.rpartition("/")[2]
+        raise TooLargeError(
+            f"{kind} {name} takes {size} bytes with the services that follow from it;"
+            f" at most {RECORD_BYTES_MAX}"
+        )
 
 
 def blocks_of(registry: Registry, zone: str) -> list[tuple[str, Block]]:

@@ -195,3 +195,7 @@ class UserServices:
 
     def within(self, where: str) -> Sequence[str]:
         return list(self._keys.get(where, ()))
+
+    def __iter__(self) -> Iterator[str]:
+        for keys in self._keys.values():
+            yield from keys

@@ -7,6 +7,7 @@ into one delta per mesh.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from zonemesh import labels
+from zonemesh.errors import InputError
 from zonemesh.hostnames import Claims, Generator, Outcome, ServiceFacts, parse_generator
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, pool_of, vip_kind
 from zonemesh.members import (
@@ -255,8 +257,8 @@ class VipMap:
             names.update(claims.hostnames_of(facts))
         elif before.facts == facts and not names:
             return
-        if facts is None:
-            deltas[mesh].services.add(ref)
+        if facts is None or (before.address is not None and self.address(ref) is None):
+            deltas[mesh].services.add(ref)  # (those that have an address are added after this)
         self._publish(mesh, names, claims, deltas[mesh])
 
     def _publish(self, mesh: str, names: Iterable[str], claims: Claims, delta: Delta) -> None:
@@ -284,13 +286,10 @@ class VipMap:
 
     def _regenerate(self, deltas: Mapping[str, Delta]) -> None:
         self._generators_changed = False
-        self._generators = [
-            parse_generator(Key.parse(key), Record.unpack(packed), self.zone)
-            for side in (self._own, self._copy)
-            for key, packed in side.table(GENERATOR_KIND).items()
-        ]
+        self._generators = list(self._readable_generators())
         by_mesh: defaultdict[str, list[ServiceRef]] = defaultdict(list)
-        for ref in self.services():
+        # Those that were noted and are gone are still among the claims.
+        for ref in dict.fromkeys((*self.services(), *self._noted)):
             by_mesh[ref.key.partition("/")[0]].append(ref)
         for mesh, claims in self._claims.items():
             refs = by_mesh[mesh]
@@ -304,6 +303,13 @@ class VipMap:
 
             names = claims.set_generators(self._generators, facts_of)
             self._publish(mesh, names, claims, deltas[mesh])
+
+    def _readable_generators(self) -> Iterator[Generator]:
+        for side in (self._own, self._copy):
+            for key, packed in side.table(GENERATOR_KIND).items():
+                # One that a newer build stored names nothing here, and stops nothing.
+                with contextlib.suppress(InputError):
+                    yield parse_generator(Key.parse(key), Record.unpack(packed), self.zone)
 
     def _claims_of(self, key: str) -> Claims:
         mesh = key.partition("/")[0]
