@@ -132,7 +132,7 @@ class Replica:
         }
 
     async def _say_present(self) -> None:
-        """Let others see that this replica lives, what it has applied and which formats it reads."""
+        """Let others see that this replica lives, what it has applied, which formats it reads."""
         while True:
             registry = self.state.registry
             about = {
