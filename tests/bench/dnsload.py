@@ -27,16 +27,20 @@ _SETTLE_S = 20.0
 
 
 async def measure(mesh: BenchMesh, names: int, *, seconds: int) -> dict[str, Any]:
-    """Saturation, then latency at half of it while the map changes; then the peers' saturation."""
+    """Saturation, then latency at half of it while the map changes; then the peers' saturation.
+
+    The agent has one core for itself; its zone, dnsperf and whoever makes the changes the other.
+    """
     if shutil.which("dnsperf") is None:
         raise SystemExit("dnsperf is missing: make bench-tools")
-    await load.bulk(mesh, names, prefix="dns")
+    await load.bulk(mesh, names, prefix="dns", zone="west")
     queries = mesh.directory / "queries"
-    services = [name_in("east", f"dns-{number}") for number in range(names)]
+    services = [name_in("west", f"dns-{number}") for number in range(names)]
     queries.write_text("".join(f"{name} A\n" for name in services))
-    agent = mesh.processes["east-agent"].process.pid
+    agent = mesh.processes["west-agent"].process.pid
     os.sched_setaffinity(agent, {SERVER_CORE})
-    port = mesh.ports.east_dns
+    os.sched_setaffinity(mesh.processes["west"].process.pid, {CLIENT_CORE})
+    port = mesh.ports.west_dns
     saturated = await _best(queries, port, seconds)
     changing = await _under_changes(mesh, queries, port, seconds, saturated / 2)
     os.sched_setaffinity(agent, set(range(os.cpu_count() or 1)))

@@ -19,9 +19,9 @@ _GIVE_UP_S = 600.0
 _ASKED_AT_ONCE = 200
 
 
-async def bulk(mesh: BenchMesh, count: int, *, prefix: str = "svc") -> float:
-    """Load services through `POST /_bulk`; seconds until all resolve in east."""
-    before = await mesh.names("east")
+async def bulk(mesh: BenchMesh, count: int, *, prefix: str = "svc", zone: str = "east") -> float:
+    """Load services through west's `POST /_bulk`; seconds until all resolve in a zone."""
+    before = await mesh.names(zone)
     start_s = time.perf_counter()
     timeout = aiohttp.ClientTimeout(total=_GIVE_UP_S)
     url = f"{mesh.urls['west']}/_bulk"
@@ -31,9 +31,9 @@ async def bulk(mesh: BenchMesh, count: int, *, prefix: str = "svc") -> float:
             refused += b'"status":201' not in answer and b'"status":200' not in answer
     if refused:
         raise RuntimeError(f"{refused} of {count} documents were refused")
-    await _until_names(mesh, before + count)
+    await _until_names(mesh, zone, before + count)
     taken_s = time.perf_counter() - start_s
-    await _all_answered(mesh, [f"{prefix}-{number}" for number in range(count)])
+    await _all_answered(mesh, zone, [f"{prefix}-{number}" for number in range(count)])
     return taken_s
 
 
@@ -49,25 +49,25 @@ def _address(number: int) -> str:
     return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
-async def _until_names(mesh: BenchMesh, count: int) -> None:
+async def _until_names(mesh: BenchMesh, zone: str, count: int) -> None:
     deadline_s = time.perf_counter() + _GIVE_UP_S
-    while await mesh.names("east") < count:
+    while await mesh.names(zone) < count:
         if time.perf_counter() > deadline_s:
-            raise RuntimeError(f"east does not reach {count} names")
+            raise RuntimeError(f"{zone} does not reach {count} names")
         await asyncio.sleep(_LOOK_S)
 
 
-async def _all_answered(mesh: BenchMesh, services: list[str]) -> None:
+async def _all_answered(mesh: BenchMesh, zone: str, services: list[str]) -> None:
     """Ask for every single name."""
-    questions = await mesh.questions("east")
+    questions = await mesh.questions(zone)
     try:
         for start in range(0, len(services), _ASKED_AT_ONCE):
             part = services[start : start + _ASKED_AT_ONCE]
-            asked = [question(name_in("east", service)) for service in part]
+            asked = [question(name_in(zone, service)) for service in part]
             answers = await asyncio.gather(*map(questions.ask, asked))
             for service, answer in zip(part, answers, strict=True):
                 if answer is None:
-                    raise RuntimeError(f"{service} does not resolve in east")
+                    raise RuntimeError(f"{service} does not resolve in {zone}")
     finally:
         questions.close()
 
@@ -89,9 +89,9 @@ async def one_by_one(mesh: BenchMesh, count: int, connections: int) -> dict[str,
         for number in range(connections):
             group.create_task(work(number))
     written_s = time.perf_counter() - start_s
-    await _until_names(mesh, before + count)
+    await _until_names(mesh, "east", before + count)
     taken_s = time.perf_counter() - start_s
-    await _all_answered(mesh, [f"single-{n}" for n in range(count)])
+    await _all_answered(mesh, "east", [f"single-{n}" for n in range(count)])
     for connection in opened:
         connection.close()
     return {

@@ -56,6 +56,21 @@ class BenchMesh(Mesh):
         for name in (*PLANES, "west-agent", "east-agent"):
             await self.until_ready(name)
 
+    async def start_alone(self) -> None:
+        """West without a global, and its agent: what a measurement of one agent needs."""
+        port = int(self.urls["west"].rpartition(":")[2])
+        config = {
+            "multizone": {"zone": {"name": "west"}},
+            "dataDir": str(self.directory / "west"),
+            "apiServer": {"http": {"port": port}},
+            "diagnostics": {"port": self._diagnostics["west"]},
+        }
+        path = self._write("west.yaml", config)
+        self.processes.start("west", "zonecp", "run", "--config", str(path))
+        self.start_agent("west", self.ports.west_dns, None)
+        for name in ("west", "west-agent"):
+            await self.until_ready(name)
+
     async def until_ready(self, name: str) -> None:
         deadline_s = time.monotonic() + READY_S
         while (why := await self.not_ready(name)) is not None:
@@ -96,12 +111,12 @@ class BenchMesh(Mesh):
 
 
 @contextlib.asynccontextmanager
-async def running() -> AsyncGenerator[BenchMesh]:
-    """A mesh that is ready, on free ports; gone afterwards."""
+async def running(*, alone: bool = False) -> AsyncGenerator[BenchMesh]:
+    """A mesh (or one zone alone) that is ready, on free ports; gone afterwards."""
     with Processes() as processes:
         mesh = BenchMesh(processes, Ports.auto())
         try:
-            await mesh.start()
+            await (mesh.start_alone() if alone else mesh.start())
             yield mesh
         finally:
             await processes.stop(STOP_ORDER)
