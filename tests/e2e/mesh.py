@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -174,7 +175,7 @@ class Mesh:
 
     def wait_ready(self, *names: str) -> None:
         for name in names:
-            eventually(lambda name=name: self.not_ready(name) is None, START_S, self, name)
+            eventually(partial(self.is_ready, name), START_S, self, name)
 
     def close(self) -> None:
         for process in self.processes.values():
@@ -223,6 +224,9 @@ class Mesh:
             return "it does not answer"
         return "; ".join(why for why in body["checks"].values() if why != "ok") or None
 
+    def is_ready(self, name: str) -> bool:
+        return self.not_ready(name) is None
+
     def metric(self, name: str, metric: str) -> dict[str, float]:
         """A metric's values by what is between its braces."""
         _, text = request(self._diagnostics[name], "GET", "/metrics")
@@ -242,6 +246,14 @@ class Mesh:
             for item in listed["items"]
             if (labels := item["labels"])
         }
+
+    def holds(self, name: str, addresses: Mapping[str, str]) -> bool:
+        """Whether a control plane has these services of west at these addresses."""
+        vips = self.vips(name)
+        return all(
+            vips.get(f"west/{service}") == (address, ipv6_of(address))
+            for service, address in addresses.items()
+        )
 
     def resolve(self, zone: str, name: str, kind: str = "A") -> list[str]:
         """What a zone's agent answers; [] for no such name, no such record, or no answer."""
@@ -358,7 +370,9 @@ def request(port: int, method: str, path: str, body: Any = None) -> tuple[int, A
     return response.status, json.loads(text) if as_json and text else text
 
 
-def dataplane(service: str, address: str = "10.0.0.1", *, name: str | None = None) -> dict[str, Any]:
+def dataplane(
+    service: str, address: str = "10.0.0.1", *, name: str | None = None
+) -> dict[str, Any]:
     return {
         "type": "Dataplane",
         "mesh": "default",

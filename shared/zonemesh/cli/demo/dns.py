@@ -48,7 +48,8 @@ class Resolver(asyncio.DatagramProtocol):
         """One question, one packet: nothing is repeated, so a lost answer is seen as such."""
         assert self._transport is not None
         query = dns.message.make_query(name, kind, id=next(self._ids))
-        answered = self._waiting[query.id] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[query.id] = answered
         try:
             self._transport.sendto(query.to_wire())
             async with asyncio.timeout(timeout_s):
@@ -66,7 +67,7 @@ class Resolver(asyncio.DatagramProtocol):
         # uvloop's is no subclass of it.
         self._transport = cast(asyncio.DatagramTransport, transport)
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 -- asyncio's
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         try:
             message = dns.message.from_wire(data)
         except dns.exception.DNSException:

@@ -12,7 +12,7 @@ import aiohttp
 import yaml
 
 from zonemesh.cli.demo.dns import Answer, Resolver
-from zonemesh.cli.demo.ports import HOST, Ports
+from zonemesh.cli.demo.ports import HOST, NOBODY, Ports
 from zonemesh.cli.demo.processes import Processes
 
 MESH = "default"
@@ -83,22 +83,24 @@ class Mesh:
         path = self._write(f"{name}.yaml", config)
         self.processes.start(name, script, "run", "--config-file", str(path))
 
-    def start_agent(self, zone: str, dns_port: int, dataplane: Mapping[str, Any] | None) -> None:
+    def start_agent(self, zone: str, dns_port: int, registers: Mapping[str, Any] | None) -> None:
         """An agent that registers a Dataplane, or only serves names where there is none."""
         name = f"{zone}-agent"
-        arguments = {
-            "--cp-address": self.urls[zone],
-            "--mesh": MESH,
-            "--data-dir": str(self.directory / name),
-            "--dns-port": str(dns_port),
-            "--diagnostics-port": str(self._diagnostics[name]),
+        config: Document = {
+            "controlPlane": {"url": self.urls[zone]},
+            "dataplane": {"mesh": MESH, "readinessPort": self._diagnostics[name]},
+            # Nobody listens there: what is not in the mesh is refused, and nothing leaves this
+            # machine. Without it the demo would trouble the system's resolvers.
+            "dns": {"proxyPort": dns_port, "upstreams": [f"{HOST}:{NOBODY}"]},
+            "dataDir": str(self.directory / name),
         }
-        if dataplane is None:
-            arguments["--name"] = f"{zone}-client-1"
+        if registers is None:
+            config["dataplane"]["name"] = f"{zone}-client-1"
         else:
-            arguments["--dataplane-file"] = str(self._write(f"{name}.yaml", dataplane))
-        flags = [text for flag in arguments.items() for text in flag]
-        self.processes.start(name, "zonedp", "run", *flags)
+            path = self._write(f"{registers['name']}.yaml", registers)
+            config["dataplaneRuntime"] = {"resourcePath": str(path)}
+        path = self._write(f"{name}.yaml", config)
+        self.processes.start(name, "zonedp", "run", "--config-file", str(path))
 
     @property
     def directory(self) -> Path:
@@ -141,7 +143,10 @@ class Mesh:
         return None
 
     async def vips(self, plane: str) -> dict[str, tuple[str, ...]]:
-        """Every service's addresses as a control plane holds them, by zone and display name."""
+        """Services' addresses as a control plane holds them, by zone and display name.
+
+        The first thousand: what is loaded beyond is compared by sample.
+        """
         listed = await self.get(plane, f"/meshes/{MESH}/meshservices?size=1000") or {"items": []}
         return {
             f"{labels.get('kuma.io/zone', '')}/{labels['kuma.io/display-name']}": tuple(

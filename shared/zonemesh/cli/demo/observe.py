@@ -64,11 +64,15 @@ class Observer:
             return self._silent(name, where)
         own = state["own"]["records"].get("MeshService", 0)
         other = state["global"]["records"].get("MeshService", 0)
-        detail = f"{own:,} services" if own or not other else f"{other:,} services of west"
+        detail = (
+            _count(own, "service") if own or not other else f"{_count(other, 'service')} of west"
+        )
         if leading is None:
             return Sight(name, "on its own", "yellow", where, detail)
         online = leading["zones"].get(name, {}).get("online", False)
-        return Sight(name, *(("online", "green") if online else ("joining", "yellow")), where, detail)
+        return Sight(
+            name, *(("online", "green") if online else ("joining", "yellow")), where, detail
+        )
 
     async def _agent(self, name: str) -> Sight:
         ports = self._story.mesh.ports
@@ -85,7 +89,7 @@ class Observer:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return self._silent(name, where)
         names = round(float(found[1])) if found else 0
-        return Sight(name, "answers", "green", where, f"{names:,} names")
+        return Sight(name, "answers", "green", where, _count(names, "name"))
 
     def _silent(self, name: str, where: str) -> Sight:
         child = next((c for c in self._story.mesh.processes if c.name == name), None)
@@ -94,3 +98,7 @@ class Observer:
         if child.running:
             return Sight(name, "starting", "yellow", where)
         return Sight(name, "killed" if child.killed else "ended", "bold red", where)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Runs the demo from its first process to its last: steps, then a mesh to play with, then nothing."""
+"""Runs the demo: its steps, then a mesh to play with, and in the end nothing is left."""
 
 from __future__ import annotations
 

@@ -11,8 +11,11 @@ from typing import Self
 from zonemesh.errors import ConfigError
 
 HOST = "127.0.0.1"
+NOBODY = 9
+"""Where nobody listens, or discards what comes (RFC 863)."""
+
 AUTO_RANGE = (20_000, 32_000)
-"""Below what Linux gives to outgoing connections: those cannot take a port between check and use."""
+"""Below what Linux gives to outgoing connections, which could take a port before it is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +46,12 @@ class Ports:
         for name in _NAMES:
             port = getattr(self, name)
             if not is_free(port):
-                raise ConfigError(
-                    [
-                        f"port {port} ({_ABOUT[name]}) is in use: stop what holds it"
-                        f" (`ss -tulnp | grep :{port}` names it), or use other ports:"
-                        ' make demo ARGS="--ports auto"'
-                    ]
+                fault = (
+                    f"port {port} ({_ABOUT[name]}) is in use: stop what holds it"
+                    f" (`ss -tulnp | grep :{port}` names it), or use other ports:"
+                    ' make demo ARGS="--ports auto"'
                 )
+                raise ConfigError([fault])
 
 
 _NAMES = tuple(field.name for field in fields(Ports))

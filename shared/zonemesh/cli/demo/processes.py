@@ -137,7 +137,8 @@ class Processes:
             for child in children:
                 if child.running:
                     child.process.send_signal(signal.SIGTERM)
-            while any(child.running for child in children) and time.monotonic() < deadline_s:
+            # Asked, not waited for: a process that hangs must not cost a thread.
+            while any(child.running for child in children) and time.monotonic() < deadline_s:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_S)
 
     def _add(self, name: str, process: subprocess.Popen[bytes], log: Path) -> Child:

@@ -1,4 +1,4 @@
-"""What the demo knows while it runs: the steps' states and results, for screens and for the JSON."""
+"""What the demo knows while it runs: states and results, for screens and the JSON line."""
 
 from __future__ import annotations
 
@@ -108,7 +108,10 @@ class Story:
         return {"n": len(found), "p50": round(median(found), 1), "max": round(max(found), 1)}
 
 
-async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, failure: str) -> float:
+Condition = Callable[[], Awaitable[bool]]
+
+
+async def until(condition: Condition, timeout_s: float, failure: str) -> float:
     """Look until it is so; answers after how many seconds.
 
     Raises:
