@@ -324,7 +324,7 @@ def test_a_removed_name_is_forwarded() -> None:
     assert made.remove(wire_name(REDIS))
     assert not made.remove(wire_name(REDIS))
     assert made.answer(QUERY, UDP_BYTES_MAX) is FORWARD
-    assert len(made) == len(made.keys()) == len(made.copy()) == 4
+    assert len(made) == len(made.keys()) == 4
 
 
 @pytest.mark.parametrize("name", ["", ".", "a..b", ".a", "a" * 64, "ä.mesh", "a." * 127 + "ab"])

@@ -51,6 +51,36 @@ async def test_what_was_written_is_loaded(tmp_path: Path, names: int) -> None:
     assert (cache.corrupt, cache.failures) == (0, 0)
 
 
+async def test_what_changes_while_it_is_written_is_written_too(tmp_path: Path) -> None:
+    cache, state = made(tmp_path, 5_000)
+    table, new = cache._table, wire_entry([bytes((241, 9, 9, 9))], 60)
+    write = asyncio.create_task(cache.write())
+    await asyncio.sleep(0)
+
+    table.remove(wire_name("s0.mesh"))
+    table.put(wire_name("s1.mesh"), new)
+    table.put(wire_name("late.mesh"), new)
+    state.head = Head(revision="own.1-3~glob.1-1", mesh="default")
+    await write
+    _, found, found_state = loaded(tmp_path)
+
+    assert found._entries == table._entries
+    assert found_state.head == state.head
+    assert table.touched is None
+
+
+async def test_a_map_that_is_replaced_while_it_is_written_is_written_later(tmp_path: Path) -> None:
+    cache, state = made(tmp_path, 5_000)
+    write = asyncio.create_task(cache.write())
+    await asyncio.sleep(0)
+
+    state.whole = False
+    await write
+
+    assert cache.writes == 0
+    assert state.changed.is_set()
+
+
 def test_without_a_file_there_is_no_map(tmp_path: Path) -> None:
     cache, table, state = loaded(tmp_path)
 

@@ -197,8 +197,7 @@ async def test_batches_of_queries_at_once_get_their_own_answers() -> None:
     for index in range(120):
         table.put(wire_name(f"s{index}.mesh"), wire_entry([bytes((241, 0, 0, index))], 60))
     async with serving() as server:
-        for key, entry in table.copy().items():
-            server._table.put(key, entry)
+        server._table._entries.update(table._entries)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(5)
             client.connect((LOOPBACK, server.port))

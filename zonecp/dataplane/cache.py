@@ -2,7 +2,8 @@
 
     file   = magic, BLAKE2b-256 of the rest, chunks
     chunk  = length (4 octets), msgpack
-    chunks = the head as a map, then the table's keys and entries, at most 1,024 in a map
+    chunks = the head as a map, then keys and entries, at most 1,024 in a map; of a key that is
+             there twice the last one counts, and nil is a name that is gone
 
 Written to a temporary file, synced, renamed: a crash leaves the former map or the new one.
 """
@@ -15,7 +16,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,12 +96,16 @@ class Cache:
             await self.write()
 
     async def write(self) -> None:
-        """Write the map as it is now, unless it is on disk, or half a map."""
+        """Write the map, unless it is on disk already, or half a map."""
         head = self._state.head
         if head is None or not self._state.whole or head.revision == self._written:
             return
         started_s = time.monotonic()
-        chunks = await _encode(head, self._table.copy())
+        encoded = await self._encode()
+        if encoded is None:
+            self._state.changed.set()  # try again
+            return
+        revision, chunks = encoded
         try:
             self.bytes = await asyncio.to_thread(_replace, self._path, chunks)
         except OSError as error:
@@ -109,8 +113,32 @@ class Cache:
             log.warning("cache_write_failed", path=str(self._path), error=str(error))
         else:
             self.writes += 1
-            self._written = head.revision
+            self._written = revision
         self.write_s = time.monotonic() - started_s
+
+    async def _encode(self) -> tuple[str, list[bytes]] | None:
+        """The map as it is at the end: what changes meanwhile is encoded once more.
+
+        Here and not in the thread, since a thread that computes takes the interpreter from the
+        loop for 5 ms at a time, while one that hashes and writes hardly needs it.
+
+        Returns:
+            The revision and the chunks; None if too much changes.
+        """
+        touched = self._table.touched = set()
+        try:
+            chunks = []
+            keys = self._table.keys()
+            for at in range(0, len(keys), CHUNK_NAMES):
+                chunks.append(_chunk(self._table.pick(keys[at : at + CHUNK_NAMES])))
+                await asyncio.sleep(0)
+        finally:
+            self._table.touched = None
+        head = self._state.head
+        if head is None or not self._state.whole or len(touched) > CHUNK_NAMES:
+            return None
+        first, last = msgspec.to_builtins(head), self._table.pick(touched)
+        return head.revision, [_chunk(first), *chunks, _chunk(last)]
 
     def _set_aside(self, error: WireError) -> None:
         self.corrupt += 1
@@ -120,29 +148,20 @@ class Cache:
         log.error("cache_corrupt", path=str(self._path), moved_to=str(aside), error=str(error))
 
 
-async def _encode(head: Head, entries: dict[bytes, bytes]) -> list[bytes]:
-    # Here and not in the thread: a thread that computes takes the interpreter from the loop for
-    # 5 ms at a time, while one that only writes and hashes needs it not at all.
-    chunks = [_chunk(msgspec.to_builtins(head))]
-    items = iter(entries.items())
-    while piece := dict(islice(items, CHUNK_NAMES)):
-        chunks.append(_chunk(piece))
-        await asyncio.sleep(0)
-    return chunks
-
-
 def _chunk(value: Any) -> bytes:
     packed: bytes = msgpack.packb(value, use_bin_type=True)
     return len(packed).to_bytes(4, "big") + packed
 
 
 def _replace(path: Path, chunks: list[bytes]) -> int:
-    body = b"".join(chunks)
     path.parent.mkdir(parents=True, exist_ok=True)
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    for chunk in chunks:
+        digest.update(chunk)
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        file.write(MAGIC + blake2b(body, digest_size=DIGEST_BYTES).digest())
-        file.write(body)
+        file.write(MAGIC + digest.digest())
+        file.writelines(chunks)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -151,7 +170,7 @@ def _replace(path: Path, chunks: list[bytes]) -> int:
         os.fsync(directory)  # else the rename may be lost with the power
     finally:
         os.close(directory)
-    return len(MAGIC) + DIGEST_BYTES + len(body)
+    return len(MAGIC) + DIGEST_BYTES + sum(map(len, chunks))
 
 
 def _read(path: Path) -> bytes:
@@ -177,7 +196,8 @@ def _decode(data: bytes) -> tuple[Head, dict[bytes, bytes]]:
     try:
         first, *rest = (msgpack.unpackb(chunk) for chunk in _chunks(body))
         head = msgspec.convert(first, Head)
-        entries = {key: entry for chunk in rest for key, entry in chunk.items()}
+        found = {key: entry for chunk in rest for key, entry in chunk.items()}
+        entries = {key: entry for key, entry in found.items() if entry is not None}
     except Exception as error:  # unpackb and convert raise a dozen types; all mean the same here
         raise WireError(f"malformed: {error!r}") from error
     if not all(is_entry(key, entry) for key, entry in entries.items()):
