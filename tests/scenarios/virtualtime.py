@@ -29,7 +29,7 @@ class Process:
         self.steps = 0
         """Callbacks run so far: the places between which a process can die."""
         self.dead = False
-        self._frozen = False
+        self.frozen = False
         self._held: deque[asyncio.Handle] = deque()
         self._fatal_step: int | None = None
         self._on_death: Callable[[], None] = lambda: None
@@ -42,11 +42,11 @@ class Process:
 
     def freeze(self) -> None:
         """SIGSTOP: clocks go on, nothing is run."""
-        self._frozen = True
+        self.frozen = True
 
     def thaw(self) -> None:
         """SIGCONT: everything that came due meanwhile runs now, in order."""
-        self._frozen = False
+        self.frozen = False
         held, self._held = self._held, deque()
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
@@ -67,7 +67,7 @@ class Process:
 
     def takes(self, handle: asyncio.Handle) -> bool:
         """Whether a callback is to be run now; else it is kept until `thaw`."""
-        if self._frozen:
+        if self.frozen:
             self._held.append(handle)
             return False
         self.steps += 1

@@ -231,6 +231,10 @@ class Node:
         return self.process is not None and not self.process.dead and not (task and task.done())
 
     @property
+    def frozen(self) -> bool:
+        return self.process is not None and self.process.frozen
+
+    @property
     def running(self) -> bool:
         """Alive, and past its composition."""
         return self.alive and self.composed
@@ -264,7 +268,7 @@ class Node:
         assert self._task is not None
         await asyncio.wait({self._task}, timeout=15.0)
         assert self._task.done(), f"{self.name} does not stop"
-        self._died()
+        self._exited()
 
     def kill(self) -> None:
         assert self.process is not None
@@ -295,6 +299,11 @@ class Node:
         assert not self.alive
         self.disk = MemoryStore(_for_life)
 
+    def _exited(self) -> None:
+        assert self.process is not None
+        self.process.die()
+        self._died()
+
     def _died(self) -> None:
         """The kernel gives up what the process held."""
         self.disk.delete_key(self.own_log, "leader")
@@ -312,7 +321,7 @@ class Node:
             self.failure = _innermost(error)
             if not isinstance(self.failure, self.expected_failure or ()):
                 self.world.fail(f"{self.name} ended by {error!r}", error)
-            self._died()
+            self._exited()
 
     async def _run(self) -> None:
         raise NotImplementedError
