@@ -150,6 +150,9 @@ class Feed:
                 self._push(mesh, delta, revision)
         if not (self._read and self._started.comparable(revision)):
             self._begin_again(revision)
+        for state in self._meshes.values():
+            # Of another revision by now, and as large as the map: whoever reads it holds it.
+            state.snapshots.clear()
         news, self._news = self._news, asyncio.Event()
         news.set()
 

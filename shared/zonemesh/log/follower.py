@@ -27,8 +27,8 @@ _READ_BLOCK_S = 0.5
 """Bounds how late a stop is noticed; news wakes the read at once."""
 _HEAD_EVERY_S = 1.0
 """How often an idle reader compares its place with the head: loss is noticed within this."""
-_SLICE_CHANGES = 400
-"""Changes applied between two turns of the event loop, about 5 ms."""
+_SLICE_CHANGES = 250
+"""Changes applied between two turns of the event loop, about 10 ms with what follows from them."""
 _SLICE_ROWS = 2_000
 _HALTED_RETRY_S = 10.0
 

@@ -52,7 +52,7 @@ def encode(meta: Mapping[str, Any], rows: Iterable[Row]) -> list[bytes]:
     return chunks.all(meta)
 
 
-async def encode_in_thread(meta: Mapping[str, Any], rows: Sequence[Row]) -> list[bytes]:
+async def encode_in_thread(meta: Mapping[str, Any], rows: Iterable[Row]) -> list[bytes]:
     """As `encode`, without holding the event loop.
 
     Packing holds the GIL wherever it runs, so it stays here, in slices of a millisecond; zstd and

@@ -32,7 +32,7 @@ async def write(target: Log, frozen: Frozen) -> SnapshotInfo:
     Raises:
         RefusedError: The log has gone another way: its writer is deposed.
     """
-    chunks = await snapshot.encode_in_thread(frozen.meta, list(frozen.rows()))
+    chunks = await snapshot.encode_in_thread(frozen.meta, frozen.rows())
     info = SnapshotInfo(
         incarnation=frozen.meta["incarnation"],
         position=Position(*frozen.meta["position"]),

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from zonemesh.errors import MeshError, UnavailableError
@@ -20,6 +21,8 @@ from zonemesh.model import Change, Cursor
 from zonemesh.registry import Registry
 from zonemesh.wire import Sealed
 
+_INPUTS_MAX = 2_000
+"""More never fit into one entry; a long queue is not copied for each."""
 QUEUE_MAX = 20_000
 """Inputs that may wait. At 20,000 a client would wait over a second: better told at once."""
 
@@ -139,7 +142,8 @@ class Writer:
     async def _commit(self) -> bool:
         registry = self._registry
         now = Now(wall_ms=self._clock.wall_ms(), log_time_ms=registry.log_time_ms)
-        decision = self._decide([each.input for each in self._queue], now)
+        inputs = [each.input for each in islice(self._queue, _INPUTS_MAX)]
+        decision = self._decide(inputs, now)
         # Taken out before anything is awaited: `close` may empty the queue meanwhile.
         taken = [self._queue.popleft() for _ in range(decision.consumed)]
         try:
