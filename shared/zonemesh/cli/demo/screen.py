@@ -160,8 +160,10 @@ class Screen:
 
 def _step_lines(shown: Shown) -> list[Text]:
     title = shown.step.title
-    lines = [Text(f"  {title}", "dim")]
+    lines: list[Text]
     match shown.mark:
+        case Mark.TO_COME:
+            lines = [Text(f"  {title}", "dim")]
         case Mark.RUNNING:
             frame = _SPINNER[int(time.monotonic() / EVERY_S) % len(_SPINNER)]
             lines = [Text.assemble((f"{frame} ", "bold yellow"), (title, "bold"))]

@@ -1,0 +1,81 @@
+"""Global's Redis dies: zones work on, and catch up when it is back."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from tests.e2e.mesh import AGENTS, PLANES, ZONES, Mesh, at_home, elsewhere, eventually, watching
+
+
+@pytest.mark.timeout(90)
+def test_zones_register_and_answer_while_redis_is_down_and_agree_when_it_is_back(
+    mesh: Mesh,
+) -> None:
+    mesh.start()
+    mesh.start(*AGENTS)
+    old = mesh.registered("old")
+
+    with watching(
+        mesh, {("east", elsewhere("old")): old["old"], ("west", at_home("old")): old["old"]}
+    ):
+        mesh.kill_redis()
+        assert mesh.register("west", "new") == 201
+        assert mesh.register("east", "other") == 201
+        new = mesh.resolves("west", at_home("new"), timeout_s=2)
+        other = mesh.resolves("east", at_home("other"), timeout_s=2)
+        for zone in ZONES:
+            eventually(lambda zone=zone: mesh.state(zone)["lag_s"] > 2, 8, mesh, zone)  # type: ignore[misc]
+
+        mesh.start_redis()
+        assert mesh.resolves("east", elsewhere("new"), timeout_s=15) == new
+        assert mesh.resolves("west", elsewhere("other", "east"), timeout_s=15) == other
+
+    for plane in PLANES:
+        eventually(partial(mesh.holds, plane, {**old, "new": new}), 8, mesh, plane)
+    for zone in ZONES:
+        assert mesh.state(zone)["lag_s"] < 2
+
+
+@pytest.mark.timeout(60)
+def test_what_waits_for_redis_says_so_and_goes_on_when_it_appears(mesh: Mesh) -> None:
+    for name in PLANES:
+        mesh[name].start()
+
+    for name in PLANES:
+        why = eventually(
+            partial(_waiting, mesh, name),
+            20,
+            mesh,
+            name,
+        )
+        print(name, why)
+        assert "global" in why or "Redis" in why
+
+    mesh.start_redis()
+    mesh.wait_ready(*PLANES)
+    mesh.start(*AGENTS)
+    mesh.registered("late")
+
+
+def _waiting(mesh: Mesh, name: str) -> str:
+    """What a process that runs says that it waits for."""
+    assert mesh[name].running
+    why = mesh.not_ready(name)
+    return "" if why in (None, "it does not answer") else str(why)
+
+
+@pytest.mark.timeout(60)
+def test_a_zone_that_starts_while_redis_is_down_accepts_registrations(mesh: Mesh) -> None:
+    mesh["west"].start()
+    eventually(lambda: mesh.register("west", "early") in (200, 201), 20, mesh, "west")
+
+    mesh.start_redis()
+    for name in ("g1", "g2", "east"):
+        mesh[name].start()
+    mesh.wait_ready(*PLANES)
+    mesh.start(*AGENTS)
+
+    address = mesh.resolves("east", elsewhere("early"), timeout_s=8)
+    assert mesh.resolves("west", at_home("early")) == address
