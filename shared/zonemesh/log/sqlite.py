@@ -300,7 +300,8 @@ class SqliteLog:
         else:
             (name,) = connection.execute("SELECT name FROM log").fetchone()
             if name != self._name:
-                raise ConfigError([f"{self._path}: holds the log {name}, not {self._name}"])
+                fault = f"{self._path}: holds the log {name}, not {self._name}"
+                raise ConfigError([f"{fault}; every control plane needs a dataDir of its own"])
         connection.execute("COMMIT")
 
     def _close_writer(self) -> None:
