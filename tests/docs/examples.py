@@ -7,11 +7,12 @@ from pathlib import Path
 import msgpack
 
 from zonemesh.ipam import Binding, parse_ipv4
-from zonemesh.model import START, Change, Cursor, Position
-from zonemesh.wire import NO_HASH, Entry, decode, seal
+from zonemesh.model import Change, Cursor, Position
+from zonemesh.wire import Entry, decode, seal
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 MARK = "<!-- example: entry -->"
+PREVIOUS_H = bytes.fromhex("0102030405060708")
 
 
 def entry() -> str:
@@ -19,25 +20,25 @@ def entry() -> str:
     payload = Binding(parse_ipv4("241.16.32.5"), None, None, 7).pack()
     made = Entry(
         incarnation="5f1e",
-        position=Position(1, 0),
-        previous=START,
+        position=Position(1, 1),
+        previous=Position(1, 0),
         writer="a1b2",
         time_ms=1_790_000_000_000,
-        mono_delta_ms=0,
-        log_time_ms=0,
+        mono_delta_ms=3,
+        log_time_ms=3,
         src={"zone:west:own": Cursor("77aa", Position(1, 3))},
         note={"base": [1, 0]},
         changes=[Change("vip.MeshService", "default/west//redis", payload)],
     )
-    sealed = seal(made, NO_HASH)
-    read, chained = decode(sealed.data, NO_HASH)
+    sealed = seal(made, PREVIOUS_H)
+    read, chained = decode(sealed.data, PREVIOUS_H)
     assert chained
     assert (read.h, read.entry.changes) == (sealed.h, made.changes)
     _, body, h = msgpack.unpackb(sealed.data)
     return "\n".join(
         (
             f"entry   {len(sealed.data)} octets: [1, body, h]",
-            f"h       {h.hex()}",
+            f"h       {h.hex()} = BLAKE2b-8({PREVIOUS_H.hex()} + body)",
             "body    " + "\n        ".join(map(repr, msgpack.unpackb(body))),
             f"payload {payload.hex()}  {msgpack.unpackb(payload)}",
             "",
