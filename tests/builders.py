@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp.test_utils import TestClient, TestServer
 
 from zonemesh.errors import MeshError
-from zonemesh.model import Key, Position, Record
+from zonemesh.log.writer import Decision, Now
+from zonemesh.model import Change, Cursor, Key, Position, Record
+from zonemesh.registry import Registry
+from zonemesh.replica import Place, follows
 from zonemesh.resources import catalogue
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Delete, Found, Put, Written
 from zonemesh.rest.routes import make_app
+from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Sealed, decode, seal
 
 NOW_MS = 1_790_000_000_000
 """2026-09-21T14:13:20Z."""
@@ -149,3 +153,131 @@ def with_mesh(backend: FakeBackend, mesh: str = "default") -> FakeBackend:
     zone = "" if backend.federated else backend.zone
     backend.add("Mesh", Key("", zone, "", mesh), {})
     return backend
+
+
+class Chain:
+    """A log in a list, and the registry that it is applied to."""
+
+    def __init__(self, registry: Registry | None = None, *, incarnation: str = "one") -> None:
+        self.registry = Registry() if registry is None else registry
+        self.incarnation = incarnation
+        self.entries: list[Sealed] = []
+
+    def commit(
+        self,
+        *changes: Change,
+        src: Mapping[str, Cursor] | None = None,
+        note: Mapping[str, Any] | None = None,
+        after_ms: int = 0,
+        bytes_max: int = ENTRY_BYTES_MAX,
+    ) -> Sealed:
+        """Append and apply an entry, `after_ms` of log time after the one before."""
+        registry = self.registry
+        term, seq = registry.position
+        entry = Entry(
+            incarnation=self.incarnation,
+            position=Position(term, seq + 1) if registry.incarnation else Position(1, 0),
+            previous=registry.position,
+            writer="writer",
+            time_ms=NOW_MS + registry.log_time_ms + after_ms,
+            mono_delta_ms=after_ms,
+            log_time_ms=registry.log_time_ms + after_ms,
+            src=src or {},
+            note=note or {},
+            changes=changes,
+        )
+        sealed = seal(entry, registry.h, bytes_max=bytes_max)
+        registry.apply(sealed)
+        self.entries.append(sealed)
+        return sealed
+
+
+def replayed(entries: Sequence[Sealed], into: Registry | None = None) -> Registry:
+    """What a reader has after these bytes: decoded, checked and applied."""
+    registry = Registry() if into is None else into
+    for each in entries:
+        place = Place(registry.incarnation, registry.position, registry.h)
+        sealed, chained = decode(each.data, place.h)
+        if follows(place, sealed, chained=chained):
+            registry.apply(sealed)
+    return registry
+
+
+class Decides(Protocol):
+    registry: Registry
+
+    def decide(self, inputs: Sequence[Any], now: Now) -> Decision: ...
+
+
+class Leader:
+    """What `log.writer` does, at once and without a store: decide, append, apply."""
+
+    def __init__(self, state: Decides, *, bytes_max: int = ENTRY_BYTES_MAX) -> None:
+        self.state = state
+        self.chain = Chain(state.registry)
+        self.bytes_max = bytes_max
+        self.wait(0)
+
+    def step(self, *inputs: Any) -> Decision:
+        """One decision and its entry, if there is one."""
+        registry = self.state.registry
+        now = Now(wall_ms=NOW_MS + registry.log_time_ms, log_time_ms=registry.log_time_ms)
+        decision = self.state.decide(inputs, now)
+        assert len({(each.kind, each.key) for each in decision.changes}) == len(decision.changes)
+        if not decision.empty:
+            self.chain.commit(
+                *decision.changes,
+                src=decision.src,
+                note=decision.note,
+                bytes_max=self.bytes_max,
+            )
+        return decision
+
+    def submit(self, *inputs: Any) -> list[Any]:
+        """The outcomes, once everything that follows from the inputs is decided as well."""
+        waiting, outcomes, more = list(inputs), [], False
+        while waiting or more:
+            decision = self.step(*waiting)
+            outcomes += decision.outcomes
+            del waiting[: decision.consumed]
+            more = decision.more
+        return outcomes
+
+    def wait(self, ms: int) -> None:
+        """Log time passes."""
+        self.chain.commit(after_ms=ms)
+
+
+def put_dataplane(
+    name: str,
+    *services: str,
+    workload: str | None = None,
+    port: int = 80,
+    ready: bool = True,
+    zone: str = "west",
+) -> Put:
+    """A Dataplane with an inbound for each service that it names by tag, or one without tags."""
+    state = "Ready" if ready else "NotReady"
+    inbound: list[dict[str, Any]] = [
+        {"port": port + number, "state": state, "tags": {"kuma.io/service": service}}
+        for number, service in enumerate(services)
+    ] or [{"port": port, "state": state}]
+    return Put(
+        "Dataplane",
+        Key("default", zone, "", name),
+        {} if workload is None else {"kuma.io/workload": workload},
+        {"networking": {"address": "10.0.0.1", "inbound": inbound}},
+    )
+
+
+def put_service(name: str, *, zone: str = "west", **tags: str) -> Put:
+    """A MeshService as a user writes it; it selects by the tags given, else by its own name."""
+    return Put(
+        "MeshService",
+        Key("default", zone, "", name),
+        {},
+        {
+            "selector": {"dataplaneTags": tags or {"kuma.io/service": name}},
+            "ports": [{"port": 80, "targetPort": 80, "appProtocol": "tcp"}],
+        },
+    )
