@@ -29,7 +29,14 @@ from zonemesh.members import Members
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
-from zonemesh.runtime.plane import check_redis, freeze_as_it_grows, lock, make_data_dir, run_until
+from zonemesh.runtime.plane import (
+    because,
+    check_redis,
+    freeze_as_it_grows,
+    lock,
+    make_data_dir,
+    run_until,
+)
 from zonemesh.runtime.supervise import Component
 from zonemesh.wire import FORMAT, Sealed
 
@@ -203,7 +210,9 @@ async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asynci
             version=__version__,
             read_only=config.api_server.read_only,
         )
-        diagnostics = http.make_diagnostics(registry, ready={"log": replica.ready})
+        diagnostics = http.make_diagnostics(
+            registry, ready={"log": lambda: because(replica.ready(), store)}
+        )
         async with (
             http.serving(
                 diagnostics,

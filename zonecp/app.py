@@ -35,7 +35,14 @@ from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
-from zonemesh.runtime.plane import check_redis, freeze_as_it_grows, lock, make_data_dir, run_until
+from zonemesh.runtime.plane import (
+    because,
+    check_redis,
+    freeze_as_it_grows,
+    lock,
+    make_data_dir,
+    run_until,
+)
 from zonemesh.runtime.supervise import Component
 from zonemesh.travel import kept_by
 from zonemesh.vipmap import VipMap
@@ -133,10 +140,12 @@ class Zone:
             return "the zone waits for global's copy of what was registered and bound here"
         if not self._copy_loaded:
             return "global's log has not been read yet, and there is no copy of it on disk"
+        if self.feed.catching_up:
+            return "the map of names is being made"
         return None
 
     def components(self) -> Mapping[str, Component]:
-        found: dict[str, Component] = {"leadership": self.leadership.run}
+        found: dict[str, Component] = {"feed": self.feed.run, "leadership": self.leadership.run}
         if self.keeper is not None:
             found["copy"] = self.keeper.run
         if self.follower is not None:
@@ -172,7 +181,7 @@ class Zone:
             if await self.follower.catch_up() is None:
                 raise UnavailableError("global's log does not exist yet: no globalcp has led")
             self._copy_loaded = True
-            self.feed.publish()
+            self._publish()
         await self.follower.run()
 
     def _uplink(self, uid: str, adopted_anew: bool) -> Uplink:  # noqa: FBT001 -- a callback
@@ -195,23 +204,31 @@ class Zone:
             },
         )
 
+    def _publish(self) -> None:
+        # While logs are loaded nobody may read, and every step would be made over again by the next.
+        if self._map_complete():
+            self.feed.publish()
+
+    def _map_complete(self) -> bool:
+        return self.state.adopted and self._copy_loaded and self.state.registry.incarnation != ""
+
     def _own_applied(self, entries: Sequence[Sealed]) -> None:
         self.entries += len(entries)
         self.bytes += sum(len(sealed.data) for sealed in entries)
         for sealed in entries:
             self.tail.push(sealed)
-        self.feed.publish()
+        self._publish()
         self.backend.applied()
 
     def _copy_applied(self, entries: Sequence[Sealed]) -> None:
         if self.keeper is not None:
             self.keeper.applied(entries)
-        self.feed.publish()
+        self._publish()
 
     def _copy_replaced(self) -> None:
         if self.keeper is not None:
             self.keeper.replaced()
-        self.feed.publish()
+        self._publish()
 
 
 async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
@@ -261,7 +278,9 @@ async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.
             origin_required=not config.multizone.zone.disable_origin_label_validation,
         )
         add_feed(app, zone.feed, mesh_exists=zone.backend.mesh_exists)
-        diagnostics = http.make_diagnostics(registry, ready={"map": zone.ready})
+        diagnostics = http.make_diagnostics(
+            registry, ready={"map": lambda: because(zone.ready(), store)}
+        )
         async with (
             http.serving(
                 diagnostics,

@@ -87,7 +87,7 @@ def test_the_check_passes_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_asked_to_end_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with _demo(tmp_path, "--ports", "auto") as process:
         _read_until(process, "resolves in east")

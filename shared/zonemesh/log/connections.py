@@ -149,6 +149,8 @@ class Connections:
         """Where a cluster's redirection or the sentinels say that all our keys are."""
         self._ask_master_s = 0.0
         self._closed = False
+        self.fault: str | None = None
+        """Why the newest exchange failed; None if it did not."""
 
     async def call(self, *command: str | bytes | int, extra_s: float = 0.0) -> Reply:
         """Send one command.
@@ -205,12 +207,15 @@ class Connections:
                 replies = await self._exchange_now(commands)
                 if any(isinstance(reply, MovedError) for reply in replies):  # none was done
                     replies = await self._exchange_now(commands)
+                self.fault = _fault_of(replies)
                 return replies
         except DataError:
             raise  # not a string, bytes or int: our own mistake
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await self._forget()  # most likely the idle ones lead to the same dead end
-            raise unavailable(error) from error
+            found = unavailable(error)
+            self.fault = str(found)
+            raise found from error
 
     async def _exchange_now(self, commands: Sequence[Command]) -> list[Reply]:
         if isinstance(self._pool, SentinelConnectionPool):
@@ -294,6 +299,13 @@ async def _reply(connection: AbstractConnection) -> Reply:
 def _is_readonly(error: ResponseError) -> bool:
     # Before 7.0 a script's error is wrapped: "ERR Error running script …: -READONLY You can't …".
     return isinstance(error, ReadOnlyError) or "-READONLY" in str(error)
+
+
+def _fault_of(replies: Sequence[Reply]) -> str | None:
+    for reply in replies:
+        if isinstance(reply, ResponseError) and not isinstance(reply, NoScriptError):
+            return str(unavailable(reply))
+    return None
 
 
 def unavailable(error: Exception) -> UnavailableError:

@@ -105,6 +105,11 @@ class RedisStore:
     def log(self, name: str) -> RedisLog:
         return RedisLog(self, name)
 
+    @property
+    def fault(self) -> str | None:
+        """Why the newest command failed, for whoever asks what a plane waits for."""
+        return self.commands.fault
+
     async def check_server(self) -> ServerReport:
         """Learn what the server is.
 

@@ -54,6 +54,13 @@ async def check_redis(store: RedisStore) -> None:
         log.warning("redis_may_evict", policy=report.maxmemory_policy, remedy="noeviction")
 
 
+def because(why: str | None, store: RedisStore | None) -> str | None:
+    """Why a plane is not ready, with what Redis has to do with it."""
+    if why is None or store is None or store.fault is None:
+        return why
+    return f"{why} ({store.fault})"
+
+
 async def lock(disk: SqliteLog, data_dir: Path, writer: str) -> None:
     """One process per data directory.
 
