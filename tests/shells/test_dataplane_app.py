@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -20,9 +19,21 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from tests.fake_zone import FakeZone, delta, fake_zone, heartbeat, record, revision, snapshot, until
+from tests.fake_zone import (
+    FakeZone,
+    delta,
+    fake_zone,
+    free_port,
+    heartbeat,
+    record,
+    revision,
+    snapshot,
+    until,
+)
 from zonecp.dataplane.cache import FILE_NAME
 from zonecp.dataplane.cli import cli
+
+pytestmark = pytest.mark.timeout(60)  # processes start slowly on a busy machine
 
 LOOPBACK = "127.0.0.1"
 NAME = "redis.svc.mesh.local"
@@ -33,7 +44,7 @@ class Agent:
     """A `zonedp run` and its ports."""
 
     def __init__(self, directory: Path, zone_url: str) -> None:
-        dns_port, diagnostics_port = random.SystemRandom().sample(range(20_000, 32_000), 2)
+        dns_port, diagnostics_port = free_port(), free_port()
         self.dns_port = dns_port
         self.diagnostics = f"http://{LOOPBACK}:{diagnostics_port}"
         (directory / "dp.yaml").write_text(DATAPLANE)
@@ -78,7 +89,7 @@ class Agent:
             return response.status, await response.text()
 
     async def ready(self, status: int) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     found, body = await self.get("/ready")
@@ -111,7 +122,7 @@ async def test_an_agent_registers_follows_answers_and_leaves(
         await stream.send(
             delta(revision(1), revision(2), [record(NAME, 2)]), heartbeat(revision(2))
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await agent.ask() != ["241.0.0.2"]:  # noqa: ASYNC110 -- another process
                 await asyncio.sleep(0.01)
         _, metrics = await agent.get("/metrics")

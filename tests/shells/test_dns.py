@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +15,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from tests.fake_zone import until
+from tests.fake_zone import free_port, until
 from zonecp.dataplane import dns as dns_module
 from zonecp.dataplane import forward as forward_module
 from zonecp.dataplane import mmsg
@@ -78,20 +77,6 @@ class Upstream(asyncio.DatagramProtocol):
         if reply is not None:
             writer.write(len(reply).to_bytes(2, "big") + reply)
         writer.close()
-
-
-def free_port() -> int:
-    """One for UDP and TCP, below those that the kernel gives to clients."""
-    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            suppress(OSError),
-        ):
-            udp.bind((LOOPBACK, port))
-            tcp.bind((LOOPBACK, port))
-            return port
-    raise AssertionError("no free port")
 
 
 @asynccontextmanager
