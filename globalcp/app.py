@@ -138,6 +138,13 @@ class Replica:
             "presence": self._say_present,
         }
 
+    async def load_copy(self) -> None:
+        """Take up the log where the copy on disk ends: the rest is read from the store.
+
+        Also what is left if the store's log was trimmed beyond its snapshots.
+        """
+        await self.copy.load()
+
     async def _say_present(self) -> None:
         """Let others see that this replica lives, what it has applied, which formats it reads."""
         while True:
@@ -194,6 +201,7 @@ async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asynci
         address = config.api_server.http
         url = address.advertised_url or f"http://{address.address}:{address.port}"
         replica = Replica(config, store, disk, clock=clock, url=url, knows_mesh=known)
+        await replica.load_copy()
         global_metrics.register(
             registry,
             state=replica.state,

@@ -21,7 +21,6 @@ from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__
 from zonemesh.errors import UnavailableError
-from zonemesh.log import follower as following
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
@@ -74,7 +73,6 @@ class Zone:
         self.tail = Tail()
         self._own = own
         self._store = store
-        self._disk = disk
         self._copy_loaded = store is None
         self._heartbeat_s = config.heartbeat
         self.entries = 0
@@ -154,15 +152,8 @@ class Zone:
 
     async def load_copy(self) -> None:
         """Take up global's log where the copy on disk ends, before anything is reached."""
-        if self._disk is None or (head := await self._disk.head()) is None:
-            return
-        fresh = await following.load(self._disk, self.copy, head)
-        if fresh is None:
-            log.warning("copy_unusable", path=self._disk.name)
-            return
-        self.copy.become(fresh)
-        self._copy_loaded = True
-        log.info("copy_loaded", position=str(self.copy.position), records=len(self.copy))
+        if self.keeper is not None and await self.keeper.load():
+            self._copy_loaded = True
 
     def _follow_global(self, store: Store | None) -> Follower | None:
         if store is None:

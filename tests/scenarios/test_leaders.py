@@ -105,10 +105,7 @@ async def test_a_frozen_leader_that_wakes_with_an_entry_in_hand_is_refused(
     await world.start()
     old = world.leader
     writing = asyncio.create_task(old.replica.backend.write([mesh("late")]))
-    assert old.process is not None
-    target = old.process.steps + steps
-    while old.process.steps < target:
-        await asyncio.sleep(0.0001)
+    await old.run_steps(steps)
     old.freeze()
     await world.until(lambda: any(each.leads for each in world.replicas if each is not old), 3.0)
     (new,) = [each for each in world.replicas if each is not old]
@@ -138,10 +135,7 @@ async def test_of_two_candidates_for_one_term_one_wins_and_the_other_knows(
     world.leader.kill()
     candidates = [each for each in world.replicas if each.running]
     slow = await first_with_lease(world, candidates)
-    assert slow.process is not None
-    target = slow.process.steps + steps
-    while slow.process.steps < target:
-        await asyncio.sleep(0.0001)
+    await slow.run_steps(steps)
     slow.freeze()
     world.store.delete_key("global", "leader")
     (quick,) = [each for each in candidates if each is not slow]

@@ -9,8 +9,9 @@ import pytest
 
 from globalcp.config import GlobalConfig
 from globalcp.state import Seen
-from tests.scenarios.world import Agent, World, ZoneNode, up
+from tests.scenarios.world import Agent, World, ZoneNode
 from zonemesh.log.appender import Appender
+from zonemesh.log.keys import up
 from zonemesh.runtime.sections import SnapshotConfig
 
 FOUND_S = 2.0
@@ -119,7 +120,7 @@ async def test_a_fork_is_found_out(make_world: Callable[..., World]) -> None:
 
     await world.until(lambda: resyncs(east) == {"fork": 1}, FOUND_S)
     third.thaw()
-    await world.until(lambda: world.digests_agree(), 10.0)
+    await world.until(world.digests_agree, 10.0)
     assert agent.removed == []
     assert world["east"].map == world.expected("east")
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from globalcp.config import GlobalConfig
-from tests.scenarios.world import GlobalNode, World, up
+from tests.scenarios.world import GlobalNode, World
+from zonemesh.log.keys import up
 from zonemesh.runtime.sections import SnapshotConfig
 
 
@@ -84,7 +85,7 @@ async def test_a_zone_restarts_from_its_own_snapshot_and_globals(
     west.kill()
     if lost == "copy":
         for part in ("log", "head", "snapshots", "chunks"):
-            west.disk.delete_key("global", part)  # type: ignore[arg-type]
+            west.disk.delete_key("global", part)
     if lost == "disk":
         west.lose_disk()
     await world["east"].register("meanwhile")

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from globalcp.state import Seen
-from tests.scenarios.world import World, up
+from tests.scenarios.world import World
 from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.log.keys import up
 
 
 async def test_a_zone_cut_off_binds_and_serves_and_east_gets_the_same_addresses_later(

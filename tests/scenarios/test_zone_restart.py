@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.scenarios.world import World, up
+from tests.scenarios.world import World
 from zonemesh.errors import UnavailableError
+from zonemesh.log.keys import up
 from zonemesh.log.memory import Effect
 
 SERVICES = [f"svc-{number}" for number in range(4)]

@@ -99,6 +99,11 @@ class _NoSelector:
 class VirtualLoop(asyncio.BaseEventLoop):
     """asyncio without files, sockets, threads or real time."""
 
+    # asyncio's own, which its type stubs leave out.
+    _ready: deque[Any]
+    _scheduled: list[Any]
+    _stopping: bool
+
     def __init__(self) -> None:
         super().__init__()
         self._now = START_S

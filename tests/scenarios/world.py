@@ -29,11 +29,11 @@ from zonecp.app import Zone
 from zonecp.config import MultizoneConfig, ZoneConfig, ZoneNameConfig
 from zonecp.config import RedisConfig as ZoneRedis
 from zonecp.feed import Feed, Revision
-from zonemesh.errors import ConfigError, MeshError, UnavailableError
+from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, ipv4_text, pool_of, vip_kind
 from zonemesh.log import fence
 from zonemesh.log.clock import Clock
-from zonemesh.log.keys import own, up
+from zonemesh.log.keys import own
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.memory import MemoryLog, MemoryStore, _Stream
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
@@ -279,6 +279,13 @@ class Node:
         assert self.process is not None
         self.process.die_after(steps, self._died)
 
+    async def run_steps(self, steps: int) -> None:
+        """Until the process has run so many more callbacks."""
+        assert self.process is not None
+        target = self.process.steps + steps
+        while self.process.steps < target:  # noqa: ASYNC110 - counted by the loop itself
+            await asyncio.sleep(0.0001)
+
     def freeze(self) -> None:
         assert self.process is not None
         self.process.freeze()
@@ -326,9 +333,7 @@ class Node:
     async def _run(self) -> None:
         raise NotImplementedError
 
-    async def _supervise(
-        self, components: Mapping[str, Component], leadership: Leadership
-    ) -> None:
+    async def _supervise(self, components: Mapping[str, Component], leadership: Leadership) -> None:
         """`runtime.plane.run_until`, its jitter from the world's seed."""
         ended = asyncio.Event()
 
@@ -373,7 +378,7 @@ class GlobalNode(Node):
     async def _run(self) -> None:
         disk = Copy(self.disk_link, "global")
         known = await disk.head() is not None
-        self._replica = replica = Replica(
+        replica = Replica(
             self.config,
             self.link,
             disk,
@@ -382,6 +387,8 @@ class GlobalNode(Node):
             knows_mesh=known,
         )
         replica.state.registry.add_index(self.world.auditor)
+        await replica.load_copy()
+        self._replica = replica
         await self._supervise(replica.components(), replica.leadership)
         await replica.copy.flush()
 
@@ -622,9 +629,7 @@ class World:
             and all(node.ready for node in zones.values())
             and all(None not in node.services.values() for node in zones.values())
             and all(node.map == self.expected(zone) for zone, node in zones.items())
-            and all(
-                agent.names == node.map for node in zones.values() for agent in node.agents
-            )
+            and all(agent.names == node.map for node in zones.values() for agent in node.agents)
         )
 
     def digests_agree(self) -> bool:
@@ -694,15 +699,3 @@ def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-__all__ = [
-    "Agent",
-    "ConfigError",
-    "GlobalNode",
-    "Node",
-    "World",
-    "ZoneNode",
-    "own",
-    "up",
-]

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from zonemesh.errors import UnavailableError
-from zonemesh.log import snapshotter
+from zonemesh.log import follower, snapshotter
 from zonemesh.log.port import Head, Log, Raw
 from zonemesh.registry import Registry
 from zonemesh.wire import Sealed
@@ -42,6 +42,24 @@ class CopyKeeper:
         self._since_snapshot = 0
         self._restart = False
         self._news = asyncio.Event()
+
+    async def load(self) -> bool:
+        """Bring the registry to where the copy ends; False if there is no usable one.
+
+        To be called before anything else changes the registry.
+        """
+        head = await self._log.head()
+        if head is None:
+            return False
+        fresh = await follower.load(self._log, self._registry, head)
+        if fresh is None:
+            # Entries written behind what is there would never lead anywhere.
+            log.warning("copy_unusable", log=self._log.name, position=str(head.position))
+            await self._log.clear()
+            return False
+        self._registry.become(fresh)
+        log.info("copy_loaded", log=self._log.name, position=str(head.position), records=len(fresh))
+        return True
 
     def applied(self, entries: Sequence[Sealed]) -> None:
         self._pending.extend(entries)
