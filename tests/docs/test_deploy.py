@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -120,12 +121,12 @@ def test_the_sample_redis_configuration_starts_a_durable_server(tmp_path: Path) 
 # Alerts
 
 GROUPS = yaml.safe_load((DEPLOY / "monitoring" / "alerts.yaml").read_text())["groups"]
-RULES = [rule for group in GROUPS for rule in group["rules"]]
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 PROMQL = {"max", "min", "by", "or", "increase", "vector"}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_alerts_name_metrics_and_runbooks_that_exist(rule: dict[str, str]) -> None:
+def test_alerts_name_metrics_and_runbooks_that_exist(rule: dict[str, Any]) -> None:
     expression = re.sub(r"\{[^}]*\}|\[[^]]*\]|by \([^)]*\)", "", rule["expr"])
     names = set(re.findall(r"[a-z_]{2,}", expression)) - PROMQL
     document, _, anchor = rule["annotations"]["runbook"].partition("#")
