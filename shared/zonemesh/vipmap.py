@@ -98,6 +98,8 @@ class VipMap:
         self.sides = (_Side(self, own, members, user_services), _Side(self, copy, None, None))
         own.add_index(self.sides[0])
         copy.add_index(self.sides[1])
+        # What was held before there was a map is new to it, in whatever order it was told.
+        self._noted = dict.fromkeys(self.services(), _Before(None, None))
 
     def digest(self, mesh: str) -> str:
         """Hash of a mesh's names and addresses: equal maps, equal digests, in any order."""
