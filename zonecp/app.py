@@ -138,7 +138,7 @@ class Zone:
             return "the zone waits for global's copy of what was registered and bound here"
         if not self._copy_loaded:
             return "global's log has not been read yet, and there is no copy of it on disk"
-        if self.feed.catching_up:
+        if not self.feed.begun:
             return "the map of names is being made"
         return None
 
@@ -196,12 +196,12 @@ class Zone:
         )
 
     def _publish(self) -> None:
-        # While logs are loaded nobody may read, and every step would be made over again by the next.
+        # While logs are loaded nobody may read, and each step would be made over again by the next.
         if self._map_complete():
             self.feed.publish()
 
     def _map_complete(self) -> bool:
-        return self.state.adopted and self._copy_loaded and self.state.registry.incarnation != ""
+        return self.leadership.terms_led > 0 and self.state.adopted and self._copy_loaded
 
     def _own_applied(self, entries: Sequence[Sealed]) -> None:
         self.entries += len(entries)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,6 +24,10 @@ RING_BYTES_MAX = 8 << 20
 """Per mesh: some 30,000 changes. Whoever was away for longer gets a snapshot."""
 CHUNK_RECORDS = 256
 """Records on one line of a snapshot: a client can parse line by line without stalling."""
+PART_SERVICES = 1_000
+"""Services brought up to date in one turn of the event loop, about 50 ms."""
+DELTA_NAMES_MAX = 4_000
+"""A change of more names than this is sent as a snapshot, which is made and read in parts."""
 BEHIND_WAIT_S = 5.0
 """How long a subscriber whose revision is ahead of this control plane waits for it to catch up."""
 DOMAINS = ("mesh.local", "mesh")
@@ -107,6 +111,14 @@ class _Mesh:
     subscribers: int = 0
     outbound_subscribers: int = 0
 
+    def restart(self, revision: Revision) -> None:
+        """Let everyone begin again with a snapshot at a revision: a delta would be as large."""
+        self.dropped += len(self.ring) + 1
+        self.ring.clear()
+        self.ring_bytes = 0
+        self.floor = self.last = self.names_at = revision
+        self.resumable = self.dropped
+
 
 class Feed:
     """Publishes a zone's map. Everything here is per process and rebuilt after a restart."""
@@ -130,6 +142,10 @@ class Feed:
         self._ring_bytes_max = ring_bytes_max
         self._meshes: dict[str, _Mesh] = {}
         self._news = asyncio.Event()
+        self._much = asyncio.Event()
+        self._published_at = revision()
+        self.begun = False
+        """Whether a map has been made at all: before that, nobody may be answered."""
         self.closing = False
         self._read = False
         self._started = revision()
@@ -141,10 +157,39 @@ class Feed:
     def subscribers(self) -> int:
         return sum(mesh.subscribers for mesh in self._meshes.values())
 
+    @property
+    def catching_up(self) -> bool:
+        """Whether the map is being brought up to date with so much that it is done in parts."""
+        return self._much.is_set()
+
     def publish(self) -> None:
-        """Turn what the map noted into deltas and wake everyone; call after each commit."""
-        deltas = self._vipmap.flush()
-        revision = self._revision()
+        """Turn what the map noted into deltas and wake everyone; call after each commit.
+
+        A log that is loaded or resynchronised changes too much for one turn of the event loop: that
+        is left to `run`, and readers stay at the revision before it until it is done.
+        """
+        if self._vipmap.pending > PART_SERVICES:
+            self._much.set()
+        if not self.catching_up:
+            self._publish(self._vipmap.flush())
+
+    async def run(self) -> None:
+        """Publish what is too much for `publish`, for ever."""
+        while True:
+            await self._much.wait()
+            deltas: defaultdict[str, Delta] = defaultdict(Delta)
+            while self._vipmap.flush_part(deltas, PART_SERVICES):  # noqa: ASYNC110 -- a turn
+                await asyncio.sleep(0)
+            self._much.clear()
+            self._publish(deltas)
+
+    def _now(self) -> Revision:
+        """What the map holds all of."""
+        return self._published_at if self.catching_up else self._revision()
+
+    def _publish(self, deltas: Mapping[str, Delta]) -> None:
+        self.begun = True
+        revision = self._published_at = self._revision()
         if self._read:
             for mesh, delta in deltas.items():
                 self._push(mesh, delta, revision)
@@ -179,6 +224,9 @@ class Feed:
 
     def _push(self, mesh: str, delta: Delta, revision: Revision) -> None:
         state = self._mesh(mesh)
+        if len(delta.put) + len(delta.removed) > DELTA_NAMES_MAX:
+            state.restart(revision)
+            return
         if state.floor is None:
             state.floor = state.names_at = self._started
         # `from` is where the event before left its reader, who may know more by a heartbeat since,
@@ -253,7 +301,7 @@ class Feed:
         """
         try:
             async with asyncio.timeout(BEHIND_WAIT_S):
-                while wanted.ahead_of(self._revision()):
+                while wanted.ahead_of(self._now()):
                     self._check_open()
                     await self._news.wait()
         except TimeoutError as error:
@@ -317,7 +365,7 @@ class Feed:
             state.outbound_subscribers -= outbounds
 
     def _heartbeat(self, mesh: str) -> bytes:
-        revision = self._revision()
+        revision = self._now()
         body = {
             "revision": str(revision),
             "lag_s": round(self._lag_s(), 3),
@@ -334,7 +382,7 @@ class Feed:
         state = self._mesh(mesh)
         # What was before the floor, nobody here knows.
         floor = state.floor or self._started
-        if not known.comparable(self._revision()) or not floor.within(known):
+        if not known.comparable(self._now()) or not floor.within(known):
             return None
         number = self._end(mesh)
         while number > state.resumable and not (
@@ -352,8 +400,8 @@ class Feed:
     async def _snapshot(self, mesh: str, *, outbounds: bool) -> tuple[Revision, Sequence[bytes]]:
         state = self._mesh(mesh)
         cached = state.snapshots.get(outbounds)
-        if cached is None or cached[0] != self._revision():
-            revision = self._revision()
+        if cached is None or cached[0] != self._now():
+            revision = self._now()
             # Read now, not when the task first runs: later it would be another revision's.
             published = dict(self._vipmap.published[mesh])
             head = self._head(mesh, revision)

@@ -123,6 +123,11 @@ class Registry:
             meta=meta, tables={kind: table.copy() for kind, table in self.tables.items() if table}
         )
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was ever taken in."""
+        return self.incarnation == "" and not any(self.tables.values())
+
     def empty(self) -> Registry:
         """A registry that keeps what this one keeps, holding nothing and without indexes."""
         return Registry(keeps=self._keeps)
@@ -151,6 +156,8 @@ class Registry:
 
     def become(self, fresh: Registry) -> None:
         """Turn into another registry of the same filter, telling indexes only what differs."""
+        if fresh is self:
+            return
         # One by one: an index that looks at another record finds it as it was told of it last.
         for change in difference(self.tables, fresh.tables):
             self.put(*change)

@@ -105,21 +105,32 @@ class VipMap:
         """Hash of a mesh's names and addresses: equal maps, equal digests, in any order."""
         return f"{self._sums[mesh]:016x}"
 
+    @property
+    def pending(self) -> int:
+        """Services whose changes are noted and not in the map yet."""
+        return len(self._noted)
+
     def flush(self) -> dict[str, Delta]:
         """Bring the map up to date with everything noted; answer what changed, by mesh."""
         deltas: defaultdict[str, Delta] = defaultdict(Delta)
+        self.flush_part(deltas, len(self._noted))
+        return {mesh: delta for mesh, delta in deltas.items() if delta}
+
+    def flush_part(self, deltas: defaultdict[str, Delta], limit: int) -> bool:
+        """Take in so many of the services noted, adding to `deltas`; True if some are left."""
         if self._generators_changed:
             self._regenerate(deltas)
-        while self._noted:
-            ref = next(iter(self._noted))
-            # Popped before it is put: until then `_facts` answers what the claims still hold.
-            before = self._noted.pop(ref)
+        for _ in range(min(limit, len(self._noted))):
+            # Popped before it is put: until then `_held` answers what the claims still hold.
+            ref, before = self._noted.popitem()
             self._update(ref, before, deltas)
+        if self._noted:
+            return True
         for ref in self._moved:
             if self.address(ref) is not None:
                 deltas[Key.parse(ref.key).mesh].services.add(ref)
         self._moved.clear()
-        return {mesh: delta for mesh, delta in deltas.items() if delta}
+        return False
 
     def address(self, ref: ServiceRef) -> int | None:
         """A service's VIP; None while it has none."""

@@ -196,13 +196,15 @@ class Follower:
 async def load(target: Log, like: Registry, head: Head) -> Registry | None:
     """The state at (or beyond) `head`, from the newest usable snapshot or the log's beginning.
 
-    Nothing of `like` but its filter is used, so that a failure leaves no half-loaded state.
+    Answers `like` itself, loaded, if it was blank: a process that starts does everything once.
+    Otherwise nothing of it but its filter is used, so that a failure leaves no half-loaded state.
     None: the log's beginning is trimmed and no snapshot bridges it.
     """
+    blank = like.blank
     for info in [*await target.snapshots(), None]:
         if info is not None and info.incarnation != head.incarnation:
             continue
-        fresh = like.empty()
+        fresh = like if blank else like.empty()
         try:
             if info is not None:
                 await _load_snapshot(target, info, fresh)
@@ -214,6 +216,8 @@ async def load(target: Log, like: Registry, head: Head) -> Registry | None:
         except (LogFaultError, WireError, NotFoundError) as fault:
             name = "beginning" if info is None else f"snapshot {info.position}"
             log.info("snapshot_unusable", log=target.name, source=name, error=str(fault))
+            if blank:
+                like.become(like.empty())
             continue
         return fresh
     return None
