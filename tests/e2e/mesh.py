@@ -41,6 +41,9 @@ START_S = 20.0
 PATIENCE_S = 10.0
 """Where a test does not state a bound of its own."""
 
+SILENCE_S = 2.0
+"""After which an agent gives up on a feed; the shortest that may be configured."""
+
 STOP_S = 8.0
 POLL_S = 0.02
 
@@ -148,7 +151,10 @@ class Mesh:
     def _add_agent(self, zone: str) -> None:
         name = f"{zone}-agent"
         config = {
-            "controlPlane": {"url": f"http://{HOST}:{self.ports[zone]}"},
+            "controlPlane": {
+                "url": f"http://{HOST}:{self.ports[zone]}",
+                "silence": f"{SILENCE_S:g}s",
+            },
             "dataplane": {"name": f"{zone}-client", "readinessPort": self._diagnostics[name]},
             # Nobody listens there: tests ask nothing of the outside world.
             "dns": {"proxyPort": self.dns[zone], "upstreams": [f"{HOST}:9"]},

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.mesh import (
     PLANES,
+    SILENCE_S,
     ZONES,
     Mesh,
     at_home,
@@ -152,3 +153,15 @@ def test_two_services_that_want_one_name_have_the_same_winner_in_both_zones(
         [message] = eventually(partial(said, zone), 5, calm_mesh, zone)
         assert "twin" in message
         assert "west" in message
+
+
+def test_an_idle_feed_is_kept_open_by_its_heartbeats(calm_mesh: Mesh) -> None:
+    """An agent that heard nothing for `silence_s` would open the feed anew."""
+    calm_mesh.registered("quiet")
+    ended = calm_mesh.metric("east-agent", "zonedp_feed_ended_total")
+    until_s = time.monotonic() + 2 * SILENCE_S
+
+    eventually(lambda: time.monotonic() > until_s, 3 * SILENCE_S)
+
+    assert calm_mesh.metric("east-agent", "zonedp_feed_ended_total") == ended
+    assert calm_mesh.metric("east-agent", "zonedp_map_age_seconds")[""] < SILENCE_S
