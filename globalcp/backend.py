@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from globalcp.state import GlobalState, Seen, up_log
@@ -18,6 +17,7 @@ from zonemesh.members import Members, selector_term, selects
 from zonemesh.model import Key, Position, Record
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Delete, Found, NotLeaderError, Put, Written
+from zonemesh.rest.document import rfc3339
 
 WRITE_TIMEOUT_S = 10.0
 _MESH = "Mesh"
@@ -185,7 +185,3 @@ def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
             "bindingConflicts": seen.conflicts,
         },
     }
-
-
-def rfc3339(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
