@@ -49,6 +49,10 @@ ENTRY_BYTES_MAX = 200 << 10
 SERVICE_BYTES = 600
 """What a generated service without ports takes: itself, its binding, a note of its grace period."""
 PORT_BYTES = 64
+RESTATED_MAX = 2_000
+"""Services that one decision looks at again, some 50 ms."""
+BIRTH = "birth"
+"""Counter of the bindings made here."""
 GLOBAL_LOG = "global"
 
 
@@ -118,7 +122,7 @@ class ZoneState:
         self.user_services = UserServices()
         self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
         self.overdue: set[str] = set()
-        """Users' services whose state did not fit into the last entry."""
+        """Services whose state is to be looked at again."""
         indexes: list[Index] = [self.members, self.user_services, *self.ledgers.values()]
         for index in indexes:
             self.registry.add_index(index)
@@ -159,7 +163,8 @@ class _Deciding:
         self._members = DraftMembers(state.members)
         self._regroup: set[str] = set()
         self._follow_bytes = 0
-        self._ticked = False
+        self._looks_around = False
+        """Whether what only time or the last entry changed is looked at."""
         self._places: set[str] = set()
         self._restate: set[str] = set()
         self._allocations: dict[str, Allocation] = {}
@@ -176,6 +181,7 @@ class _Deciding:
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
+        self._looks_around = not inputs  # there is more of something
         for item in inputs:
             if isinstance(item, Adopt) and decision.consumed:
                 break  # large by itself
@@ -187,7 +193,7 @@ class _Deciding:
             decision.consumed += 1
             if self._draft.bytes + self._follow_bytes >= ENTRY_BYTES:
                 break
-        if self._ticked or not inputs:
+        if self._looks_around:
             self._expire_due()
         for service in sorted(self._regroup):
             self._regenerate(service)
@@ -265,7 +271,7 @@ class _Deciding:
 
     def _tick(self, item: Tick) -> None:
         self._decision.note = dict(item.note)
-        self._ticked = True
+        self._looks_around = True
 
     def _expire_due(self) -> None:
         """Remove generated services whose last Dataplane went long enough ago."""
@@ -299,20 +305,32 @@ class _Deciding:
             if kind == DATAPLANE:
                 record = None if payload is None else Record.unpack(payload)
                 self._members.note(key, [] if record is None else terms(key, record))
+            elif pool_of(kind) is not None and payload is not None:
+                self._draft.skip(BIRTH, Binding.unpack(payload).birth)
         if item.last:
             note = ZoneNote.of(self._draft, self._zone)
             uid = "" if note is None else note.uid
             self._draft.set(ZONE_STATE, zone_key(self._zone), ZoneNote(uid, adopted=True).pack())
+            self._put_default_generators()
+            # Services and Dataplanes come in any order, some from before and some from elsewhere.
+            self._state.overdue.update(self._state.registry.table(MESH_SERVICE))
+            self._state.overdue.update(self._draft.touched(MESH_SERVICE))
             self._decision.more = True
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
         # The last leader may not have come to them.
         self._state.overdue.update(self._state.user_services)
+        self._decision.more = True
         note = ZoneNote.of(self._draft, self._zone)
         if note is None or (note.adopted and item.stale):
             note = ZoneNote(item.uid, adopted=item.adopted and not item.stale)
             self._draft.set(ZONE_STATE, zone_key(self._zone), note.pack())
+        if note.adopted:
+            self._put_default_generators()
+
+    def _put_default_generators(self) -> None:
+        """Those that nobody knows of yet: a zone that lost its log gets back what they became."""
         for name, spec, labels in default_zone_generators():
             key = Key("", self._zone, "", name).packed
             if self._draft.get("HostnameGenerator", key) is None:
@@ -364,16 +382,18 @@ class _Deciding:
             self._release(MESH_SERVICE, key)
 
     def _restate_services(self) -> None:
-        """Bring the state of users' services up to date; those that do not fit follow at once."""
-        due = self._state.overdue | self._restate
+        """Bring the state of services up to date; those that do not fit follow at once."""
+        due = set(self._restate)
         for where in self._places:
             due.update(self._state.user_services.within(where))
-        self._state.overdue = set()
-        for key in sorted(due):
-            if self._draft.bytes >= ENTRY_BYTES_MAX and key not in self._restate:
-                self._state.overdue.add(key)
-            else:
+        overdue = self._state.overdue - due
+        for number, key in enumerate([*sorted(due), *sorted(overdue)]):
+            fits = self._draft.bytes < ENTRY_BYTES_MAX and number < RESTATED_MAX
+            if fits or key in self._restate:
                 self._update_state(key)
+                self._state.overdue.discard(key)
+            else:
+                self._state.overdue.add(key)
         self._decision.more = self._decision.more or bool(self._state.overdue)
 
     def _update_state(self, key: str) -> None:
@@ -382,6 +402,8 @@ class _Deciding:
             return
         record = Record.unpack(packed)
         if generated(record):
+            if key in self._state.overdue and self._draft.get(GRACE, key) is None:
+                self._regenerate(key)
             return
         state = generator.state_for(self._draft, record, self._candidates(key, record))
         if record.spec.get("state") != state:
@@ -406,8 +428,10 @@ class _Deciding:
         if binding is not None and (binding.live or binding.released_ms is None):
             return
         if binding is None:
-            binding = Binding(None, None, None, self._draft.draw("birth"))
+            binding = Binding(None, None, None, self._draft.draw(BIRTH))
         address = self._choose(kind, key, binding.address)
+        # A zone without a global grants itself what is lacking, in the next entry.
+        self._decision.more = self._decision.more or (address is None and not self._state.federated)
         bound = binding._replace(address=address, released_ms=None)
         self._draft.set(vip_kind(kind), key, bound.pack())
 
@@ -450,7 +474,7 @@ class _Deciding:
         waiting = ledger.waiting[self._zone]
         if not state.adopted:
             return
-        if not state.federated and (waiting or self._ticked):
+        if not state.federated and (waiting or self._looks_around):
             self._lease_own(kind, ledger)
         if not waiting:
             return
@@ -509,6 +533,8 @@ def _merged(kind: str, present: bytes, payload: bytes) -> bytes:
         return payload
     if pool_of(kind) is None:
         here, there = Record.unpack(present), Record.unpack(payload)
+        if kind == MESH_SERVICE and generated(here) and not generated(there):
+            return payload  # a Dataplane was quicker than the copy of what a user wrote
         return present if here.modified_ms > there.modified_ms else payload
     bound, known = Binding.unpack(present), Binding.unpack(payload)
     if known.address is None:
