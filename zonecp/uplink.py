@@ -383,7 +383,10 @@ class Uplink:
                 raise UnavailableError("the zone's stream has just disappeared")
             if now.owner == self._uid:
                 return
-            if now.position != head.position:
+            if now.position < head.position:
+                # Nobody's doing: the store has gone back in time. Watch what is there now.
+                head, deadline_s = now, self._clock.mono_s() + _CLAIM_WATCH_S
+            if now.position > head.position:
                 raise ConfigError(
                     [
                         (

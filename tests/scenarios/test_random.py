@@ -18,6 +18,7 @@ from globalcp.config import GlobalConfig
 from tests.scenarios.world import Node, World, ZoneNode
 from zonemesh.errors import MeshError
 from zonemesh.log.keys import up
+from zonemesh.model import START
 from zonemesh.runtime.sections import SnapshotConfig
 
 SEEDS = os.environ.get("ZONEMESH_SEEDS", "0-20")
@@ -173,6 +174,12 @@ class Chaos:
     async def trim(self) -> None:
         log = self.rng.choice(("global", *(up(zone) for zone in ZONES)))
         entries = self.rng.choice((1, 3, 10))
+        if log == "global":
+            # What is on no disk yet nobody could bring back.
+            heads = [node.disk._server.data.log(log).head for node in self.world.replicas]
+            safe = max((head.position for head in heads if head is not None), default=START)
+            held = [entry.position for entry in self.world.entries(log)]
+            entries = max(entries, sum(position > safe for position in held))
         self.note(f"trim {log} to {entries}")
         self.world.store.trim_to(log, entries)
 
@@ -212,9 +219,10 @@ class Chaos:
         self.note("peace")
         world = self.world
         world.store.heal(everyone=True)
-        await asyncio.sleep(0.5)  # whoever is to die in some steps has done so
         for node in world.nodes:
             node.heal()
+            if node.process is not None:
+                node.process.spare()
             if node.alive and node.frozen:
                 node.thaw()
             if not node.alive:

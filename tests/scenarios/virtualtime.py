@@ -65,6 +65,10 @@ class Process:
         self._on_death = then
         self._look_at_death()
 
+    def spare(self) -> None:
+        """Forget about `die_after`."""
+        self._fatal_step = None
+
     def takes(self, handle: asyncio.Handle) -> bool:
         """Whether a callback is to be run now; else it is kept until `thaw`."""
         if self.frozen:

@@ -16,7 +16,7 @@ import asyncio
 import json
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -267,7 +267,7 @@ class Node:
         self._stop.set()
         assert self._task is not None
         await asyncio.wait({self._task}, timeout=15.0)
-        assert self._task.done(), f"{self.name} does not stop"
+        assert self._task.done() or not self.alive, f"{self.name} does not stop"
         self._exited()
 
     def kill(self) -> None:
@@ -591,7 +591,8 @@ class World:
             if predicate():
                 return _time() - started_s
             if _time() - started_s > limit_s:
-                raise AssertionError(f"not within {limit_s} s: {what}\n{newest_log()}")
+                found = "\n".join([what, *self.differences()])
+                raise AssertionError(f"not within {limit_s} s: {found}\n{newest_log()}")
             await asyncio.sleep(POLL_S)
 
     async def pass_time(self, seconds: float) -> None:
@@ -622,15 +623,26 @@ class World:
 
     def converged(self) -> bool:
         """Everyone runs, and every map is what the zones' own logs imply."""
+        return next(self.differences(), None) is None
+
+    def differences(self) -> Iterator[str]:
+        """What is not so yet."""
         zones = self.zone_nodes
-        return (
-            all(node.running for node in self.nodes)
-            and self.has_leader()
-            and all(node.ready for node in zones.values())
-            and all(None not in node.services.values() for node in zones.values())
-            and all(node.map == self.expected(zone) for zone, node in zones.items())
-            and all(agent.names == node.map for node in zones.values() for agent in node.agents)
-        )
+        for node in self.nodes:
+            if not node.running:
+                yield f"{node.name} does not run"
+                return
+        if not self.has_leader():
+            yield f"leaders: {[node.name for node in self.replicas if node.leads]}"
+        for zone, node in zones.items():
+            if not node.ready:
+                yield f"{zone} is not ready: {node.zone.ready()}"
+            waiting = [service for service, address in node.services.items() if address is None]
+            if waiting:
+                yield f"{zone} has no address for {waiting}"
+            yield from _difference(f"{zone}'s map", node.map, self.expected(zone))
+            for agent in node.agents:
+                yield from _difference(f"{zone}'s agent", agent.names, node.map)
 
     def digests_agree(self) -> bool:
         """All hold the same at the same place of global's log: whole copies and parts."""
@@ -683,6 +695,16 @@ class World:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         self.check()
+
+
+def _difference(
+    what: str, found: Mapping[str, Address], expected: Mapping[str, Address]
+) -> Iterator[str]:
+    if found != expected:
+        missing = sorted(expected.keys() - found.keys())
+        further = sorted(found.keys() - expected.keys())
+        other = sorted(name for name in found.keys() & expected if found[name] != expected[name])
+        yield f"{what}: missing {missing}, further {further}, at another address {other}"
 
 
 def _same_parts(copy: Registry, whole: Registry) -> bool:
