@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from globalcp.state import GlobalState, Seen, up_log
 from zonemesh import status
-from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
-from zonemesh.log.writer import cursors_note
 from zonemesh.members import Members, selector_term, selects
-from zonemesh.model import Key, Position, Record
+from zonemesh.model import Key, Record
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Delete, Found, NotLeaderError, Put, Written
+from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
+from zonemesh.rest.plane import PlaneBackend, describe_registry
 
-WRITE_TIMEOUT_S = 10.0
 _MESH = "Mesh"
 
 
-class GlobalBackend:
+class GlobalBackend(PlaneBackend):
     """`rest.backend.Backend` over a replica's registry; writes go through the leader's writer."""
 
     on_global = True
@@ -37,11 +34,10 @@ class GlobalBackend:
         follower: Follower,
         leadership: Callable[[], Leadership],
     ) -> None:
+        super().__init__(state.registry, leadership)
         self._state = state
         self._members = members
         self._follower = follower
-        self._leadership = leadership
-        self._applied = asyncio.Event()
 
     def get(self, kind: Kind, key: Key) -> Record | None:
         packed = self._state.registry.get(kind.name, key.packed)
@@ -96,51 +92,19 @@ class GlobalBackend:
         hop_s = 0.0 if leading or own_lag_s is None else own_lag_s
         return round(max(0, silent_ms) / 1000 + hop_s, 3)
 
-    async def write(self, items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:
-        writer = self._leadership().writer
-        if writer is None:
-            raise NotLeaderError("this replica does not lead")
-        waiting = [writer.enqueue(item) for item in items]
-        try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                return list(await asyncio.gather(*waiting))
-        except TimeoutError as error:
-            raise UnavailableError(
-                "the log has not taken this write in time; it may still be committed"
-            ) from error
-
     def leader_url(self) -> str | None:
         leadership = self._leadership()
         if leadership.writer is not None:
             return None
         return leadership.leading_url or ""
 
-    async def wait_applied(self, position: Position, *, timeout_s: float) -> bool:
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self._state.registry.position < position:
-                    await self._applied.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def applied(self) -> None:
-        """Told after entries were applied: wakes whoever waits for a position."""
-        applied, self._applied = self._applied, asyncio.Event()
-        applied.set()
-
     def describe(self) -> Mapping[str, Any]:
         registry = self._state.registry
         return {
-            "cursor": str(registry.cursor),
-            "digest": registry.digest,
-            "parts": {f"{kind}/{zone}": value for (kind, zone), value in registry.parts().items()},
-            "cursors": cursors_note(registry.cursors),
-            "log_time_ms": registry.log_time_ms,
+            **describe_registry(registry),
             "lag_s": self._follower.lag_s,
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
-            "records": {kind: len(table) for kind, table in registry.tables.items() if table},
             "zones": {
                 zone: {"online": seen.online, "cursor": str(registry.cursors.get(up_log(zone), ""))}
                 for zone in self._state.zones()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zonemesh.errors import ConfigError
 from zonemesh.ipam import Pool, check_pools
+from zonemesh.runtime import sections
 from zonemesh.runtime.config import setting
 from zonemesh.runtime.sections import (
     ApiServerConfig,
@@ -108,26 +109,10 @@ class GlobalConfig:
 
 
 IGNORED = {
-    "environment": "this is always a universal control plane",
-    "mode": "globalcp is always global, zonecp always a zone",
-    "store": "state is kept in the log (redis.url)",
-    "general": "has no counterpart",
-    "metrics": "insights are computed when read",
-    "dpServer": "agents follow their zone's feed",
-    "xdsServer": "Envoy is driven by the agent beside it",
-    "bootstrapServer": "agents need no bootstrap",
-    "guiServer": "has no counterpart",
-    "monitoringAssignmentServer": "has no counterpart",
-    "coreResources": "statuses are computed when read",
-    "experimental": "has no counterpart",
+    **sections.IGNORED,
     "multizone": "zones and global meet on Redis (redis.url)",
-    "runtime": "has no counterpart",
-    "dnsServer": "legacy names are not served by this version",
     "meshService": "belongs to zones",
     "ipam.allocationInterval": "addresses are bound at once",
     "ipam.knownInternalCIDRs": "has no counterpart",
-    "apiServer.https": "terminate TLS in front of it",
-    "apiServer.authn": "this version has no authentication",
-    "apiServer.auth": "this version has no authentication",
 }
 """Kuma's keys that mean nothing here, and why: one warning each instead of a refusal."""

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from zonecp.state import ZoneState
 from zonemesh import status
-from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.leadership import Leadership
-from zonemesh.log.writer import cursors_note
-from zonemesh.model import Key, Position, Record, zone_of
+from zonemesh.model import Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Delete, Found, Put, Written
+from zonemesh.rest.backend import Found
+from zonemesh.rest.plane import PlaneBackend, describe_registry
 from zonemesh.vipmap import ServiceRef, VipMap
 
-WRITE_TIMEOUT_S = 10.0
 DEFAULT_MESH = "default"
 
 
-class ZoneBackend:
+class ZoneBackend(PlaneBackend):
     """`rest.backend.Backend` over a zone's own registry and its copy of global's."""
 
     on_global = False
@@ -35,12 +32,11 @@ class ZoneBackend:
         leadership: Callable[[], Leadership],
         lag_s: Callable[[], float],
     ) -> None:
+        super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
         self._vipmap = vipmap
-        self._leadership = leadership
         self._lag_s = lag_s
-        self._applied = asyncio.Event()
 
     @property
     def zone(self) -> str:
@@ -78,9 +74,10 @@ class ZoneBackend:
                 yield zone_of(key), ""
 
     def mesh_exists(self, mesh: str) -> bool:
-        packed = Key("", "", "", mesh).packed
-        if self._copy.get("Mesh", packed) is not None:
+        if self._copy.get("Mesh", Key("", "", "", mesh).packed) is not None:
             return True
+        if self._state.registry.get("Mesh", Key("", self.zone, "", mesh).packed) is not None:
+            return True  # made in a zone that follows no global
         # A zone that has never heard from global takes registrations in the mesh that global
         # will most likely have; a zone without a global has it.
         known = self._copy.incarnation != ""
@@ -104,52 +101,15 @@ class ZoneBackend:
     def insight(self, zone: str) -> None:
         return None
 
-    async def write(self, items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:
-        writer = self._leadership().writer
-        if writer is None:
-            raise UnavailableError("this control plane does not lead its zone yet; try again")
-        waiting = [writer.enqueue(item) for item in items]
-        try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
-                return list(await asyncio.gather(*waiting))
-        except TimeoutError as error:
-            raise UnavailableError(
-                "the log has not taken this write in time; it may still be committed"
-            ) from error
-
     def leader_url(self) -> str | None:
         return None
-
-    async def wait_applied(self, position: Position, *, timeout_s: float) -> bool:
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self._state.registry.position < position:
-                    await self._applied.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def applied(self) -> None:
-        applied, self._applied = self._applied, asyncio.Event()
-        applied.set()
 
     def describe(self) -> Mapping[str, Any]:
         return {
             "zone": self.zone,
-            "own": _registry(self._state.registry),
-            "global": _registry(self._copy),
+            "own": describe_registry(self._state.registry),
+            "global": describe_registry(self._copy),
             "adopted": self._state.adopted,
             "lag_s": round(self._lag_s(), 3),
             "leader": self._leadership().writer is not None,
         }
-
-
-def _registry(registry: Registry) -> dict[str, Any]:
-    return {
-        "cursor": str(registry.cursor),
-        "digest": registry.digest,
-        "parts": {f"{kind}/{zone}": value for (kind, zone), value in registry.parts().items()},
-        "cursors": cursors_note(registry.cursors),
-        "log_time_ms": registry.log_time_ms,
-        "records": {kind: len(table) for kind, table in registry.tables.items() if table},
-    }

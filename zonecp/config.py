@@ -7,6 +7,7 @@ from pathlib import Path
 
 from zonemesh.errors import ConfigError
 from zonemesh.names import dns_label_fault
+from zonemesh.runtime import sections
 from zonemesh.runtime.config import setting
 from zonemesh.runtime.sections import (
     ApiServerConfig,
@@ -98,28 +99,12 @@ class ZoneConfig:
 
 
 IGNORED = {
-    "environment": "zones of other environments are represented by their resources",
-    "mode": "globalcp is always global, zonecp always a zone",
-    "store": "state is kept in the log (log.url)",
-    "general": "has no counterpart",
-    "metrics": "insights are computed when read",
-    "dpServer": "agents follow their zone's feed",
-    "xdsServer": "Envoy is driven by the agent beside it",
-    "bootstrapServer": "agents need no bootstrap",
-    "guiServer": "has no counterpart",
-    "monitoringAssignmentServer": "has no counterpart",
-    "coreResources": "statuses are computed when read",
-    "experimental": "has no counterpart",
+    **sections.IGNORED,
     "multizone.global": "belongs to globalcp",
     "multizone.zone.kds": "zones and global meet on Redis (redis.url)",
-    "runtime": "has no counterpart",
-    "dnsServer": "legacy names are not served by this version",
     "ipam": "global's pools hold in every zone",
     "defaults": "belongs to globalcp",
     "meshService.generationInterval": "services are generated at once",
     "meshService.labelPropagation": "labels are not propagated by this version",
-    "apiServer.https": "terminate TLS in front of it",
-    "apiServer.authn": "this version has no authentication",
-    "apiServer.auth": "this version has no authentication",
 }
 """Kuma's keys that mean nothing here, and why: one warning each instead of a refusal."""

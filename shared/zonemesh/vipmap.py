@@ -167,7 +167,7 @@ class VipMap:
             "name": name,
             "ips": [ipv4_text(named.address), ipv6_text(named.address)],
             "ttl": TTL_S,
-            "service": kri(named.kind, key),
+            "service": KINDS[named.kind].kri(key),
             "zone": key.zone,
         }
 
@@ -180,7 +180,7 @@ class VipMap:
         members = list(self._members(ref.key, record))
         return [
             {
-                "id": kri(ref.kind, key, str(port.get("name") or port["port"])),
+                "id": KINDS[ref.kind].kri(key, str(port.get("name") or port["port"])),
                 "kind": ref.kind,
                 "vips": [ipv4_text(address), ipv6_text(address)],
                 "port": port["port"],
@@ -194,7 +194,7 @@ class VipMap:
 
     def outbound_ids(self, ref: ServiceRef) -> str:
         """What all ids of a service's outbounds begin with, whatever its ports."""
-        return kri(ref.kind, Key.parse(ref.key))
+        return KINDS[ref.kind].kri(Key.parse(ref.key))
 
     def members(self, ref: ServiceRef) -> list[tuple[str, Record]]:
         """The Dataplanes that a MeshService selects."""
@@ -445,12 +445,6 @@ class _Side:
                 record = Record.unpack(packed)
                 services.update(f"{where}/{name}" for name in service_names(record))
         return services
-
-
-def kri(kind: str, key: Key, section: str = "") -> str:
-    """Kuma's resource identifier; see its `_kri` endpoint."""
-    short = KINDS[kind].short
-    return f"kri_{short}_{key.mesh}_{key.zone}_{key.namespace}_{key.name}_{section}"
 
 
 def _live_address(packed: bytes | None) -> int | None:

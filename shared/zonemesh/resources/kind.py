@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from zonemesh.model import Key
+
 Spec = Mapping[str, Any]
 
 
@@ -54,6 +56,10 @@ class Kind:
     pool: bool = False
     """Its objects get a VIP, from the pool named as the kind."""
     read_only: bool = False
+
+    def kri(self, key: Key, section: str = "") -> str:
+        """Kuma's resource identifier: one name for the same resource on every control plane."""
+        return f"kri_{self.short}_{key.mesh}_{key.zone}_{key.namespace}_{key.name}_{section}"
 
     def writable(self, *, on_global: bool, federated: bool) -> bool:
         """Whether PUT and DELETE are allowed on a control plane of that role."""

@@ -1,4 +1,4 @@
-"""Zone: a zone as its operator sees it on global; `enabled: false` withdraws what it exports."""
+"""Zone: a zone as its operator sees it on global, and whether it is meant to take part."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def render(
     document["modificationTime"] = rfc3339(record.modified_ms)
     document["labels"] = labels
     if kind.short:
-        document["kri"] = kri(kind, key)
+        document["kri"] = kind.kri(key)
     if kind.flat:
         return document | dict(record.spec)
     if kind.pool:
@@ -192,11 +192,6 @@ def rfc3339(ms: int) -> str:
     text = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fraction = f".{ms % 1000:03}".rstrip("0") if ms % 1000 else ""
     return f"{text}{fraction}Z"
-
-
-def kri(kind: Kind, key: Key, section: str = "") -> str:
-    """Kuma's resource identifier: one name for the same resource on every control plane."""
-    return f"kri_{kind.short}_{key.mesh}_{key.zone}_{key.namespace}_{key.name}_{section}"
 
 
 def parse_kri(text: str) -> tuple[str, Key]:

@@ -40,3 +40,25 @@ class DiagnosticsConfig:
 class SnapshotConfig:
     entries: int = setting(20_000, minimum=10)
     bytes: int = setting(48 << 20, minimum=1 << 20)
+
+
+IGNORED = {
+    "environment": "Kubernetes is represented by resources put through the API",
+    "mode": "globalcp is always global, zonecp always a zone",
+    "store": "state is kept in the log",
+    "general": "has no counterpart",
+    "metrics": "insights are computed when read",
+    "dpServer": "agents follow their zone's feed",
+    "xdsServer": "Envoy is not driven by control planes",
+    "bootstrapServer": "agents need no bootstrap",
+    "guiServer": "has no counterpart",
+    "monitoringAssignmentServer": "has no counterpart",
+    "coreResources": "statuses are computed when read",
+    "experimental": "has no counterpart",
+    "runtime": "has no counterpart",
+    "dnsServer": "legacy names are not served by this version",
+    "apiServer.https": "terminate TLS in front of it",
+    "apiServer.authn": "this version has no authentication",
+    "apiServer.auth": "this version has no authentication",
+}
+"""Kuma's keys that mean nothing to either control plane, and why: a warning each, no refusal."""

@@ -1,0 +1,97 @@
+"""The command of a control plane: `run`, `config`, `version`; alike but for their words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import click
+import structlog
+import yaml
+
+from zonemesh import __version__
+from zonemesh.errors import ConfigError
+from zonemesh.runtime import config as configuration
+from zonemesh.runtime import logging
+from zonemesh.runtime.main import report, run_main
+from zonemesh.runtime.sections import LogConfig
+
+
+class PlaneConfig(Protocol):
+    @property
+    def log(self) -> LogConfig: ...
+
+
+C = TypeVar("C", bound=PlaneConfig)
+
+Run = Callable[[C, Mapping[str, Any], asyncio.Event], Coroutine[Any, Any, None]]
+"""(configuration, its dump, stop) -> the process, until `stop` is set."""
+
+_FILE = click.option(
+    "-c",
+    "--config-file",
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    help="YAML file; environment variables ZONEMESH_… override it.",
+)
+
+
+def make_command(
+    name: str,
+    about: str,
+    config_class: type[C],
+    ignored: Mapping[str, str],
+    find_run: Callable[[], Run[C]],
+) -> click.Group:
+    """Build the command.
+
+    Args:
+        name: The console script.
+        about: One sentence for its help.
+        config_class: The root of its configuration.
+        ignored: See `runtime.config.load`.
+        find_run: Imports and answers the process; `config` and `version` need none of it.
+    """
+
+    @click.group(name, help=about, context_settings={"help_option_names": ["-h", "--help"]})
+    def group() -> None:
+        pass
+
+    def load(file: Path | None) -> tuple[C, tuple[str, ...]]:
+        try:
+            document = {} if file is None else configuration.read_file(file)
+            return configuration.load(config_class, document, os.environ, ignored=ignored)
+        except ConfigError as error:
+            sys.exit(report(error))
+
+    @group.command()
+    @_FILE
+    def run(file: Path | None) -> None:
+        """Run until SIGTERM or Ctrl-C."""
+        config, warnings = load(file)
+        logging.configure(config.log.level, config.log.format)
+        for warning in warnings:
+            structlog.get_logger().warning("config_ignored", detail=warning)
+        dump = configuration.dump(config)
+        process = find_run()
+        sys.exit(run_main(lambda stop: process(config, dump, stop)))
+
+    @group.command("config")
+    @_FILE
+    def show(file: Path | None) -> None:
+        """Print the effective configuration, secrets masked."""
+        config, warnings = load(file)
+        click.echo("".join(f"warning: {warning}\n" for warning in warnings), err=True, nl=False)
+        click.echo(yaml.safe_dump(configuration.dump(config), sort_keys=False), nl=False)
+
+    @group.command()
+    def version() -> None:
+        """Print the version."""
+        click.echo(f"{name} {__version__}")
+
+    return group
