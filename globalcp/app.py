@@ -30,6 +30,7 @@ from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
 from zonemesh.runtime.plane import (
+    advertised,
     because,
     check_redis,
     freeze_as_it_grows,
@@ -199,7 +200,7 @@ async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asynci
         await lock(disk, config.data_dir, secrets.token_hex(8))
         known = await disk.head() is not None
         address = config.api_server.http
-        url = address.advertised_url or f"http://{address.address}:{address.port}"
+        url = advertised(address)
         replica = Replica(config, store, disk, clock=clock, url=url, knows_mesh=known)
         await replica.load_copy()
         global_metrics.register(

@@ -72,14 +72,20 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
     rejected = CounterMetricFamily(
         "zonemesh_zone_rejected_records", "Records not taken from a zone.", labels=["zone"]
     )
+    conflicts = CounterMetricFamily(
+        "zonemesh_zone_binding_conflicts",
+        "Bindings refused since another zone owns the address.",
+        labels=["zone"],
+    )
     for zone in state.zones():
         seen = Seen.of(state.registry, zone)
         if seen is None:
             continue
+        conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
         age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)
-        rejected.add_metric([zone], seen.rejected + seen.conflicts)
-    yield from (online, age, rejected)
+        rejected.add_metric([zone], seen.rejected)
+    yield from (online, age, rejected, conflicts)
 
 
 def _pools(state: GlobalState) -> Iterable[Metric]:

@@ -35,6 +35,7 @@ from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
 from zonemesh.runtime.plane import (
+    advertised,
     because,
     check_redis,
     freeze_as_it_grows,
@@ -238,7 +239,7 @@ async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.
     own, own_store = own_log(config)
     try:
         address = config.api_server.http
-        url = address.advertised_url or f"http://{address.address}:{address.port}"
+        url = advertised(address)
         zone = Zone(
             config,
             own,

@@ -41,6 +41,8 @@ def register(
         yield counter("feed_snapshots", "Snapshots encoded for subscribers.", feed.snapshots_built)
         if leadership.writer is not None:
             yield gauge("writes_waiting", "Inputs waiting.", leadership.writer.queued)
+            blocked_s = leadership.writer.blocked_s
+            yield gauge("append_blocked_seconds", "How long the own log refuses.", blocked_s)
         if follower is not None:
             yield labelled("resyncs", "Resyncs by reason.", ["reason"], follower.resyncs)
             yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)

@@ -16,6 +16,7 @@ from zonemesh.log.port import Lease
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.runtime.main import freeze_heap
+from zonemesh.runtime.sections import HttpConfig
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 
 _FREEZE_LOOK_S = 2.0
@@ -59,6 +60,17 @@ def because(why: str | None, store: RedisStore | None) -> str | None:
     if why is None or store is None or store.fault is None:
         return why
     return f"{why} ({store.fault})"
+
+
+def advertised(http: HttpConfig) -> str:
+    """Where other processes reach this one's REST; said if that cannot be right."""
+    if not http.advertised_url and http.address in ("0.0.0.0", "::"):  # noqa: S104 -- compared
+        log.warning(
+            "advertised_url_unusable",
+            address=http.address,
+            remedy="set apiServer.http.advertisedUrl: other replicas send writes there",
+        )
+    return http.advertised_url or f"http://{http.address}:{http.port}"
 
 
 async def lock(disk: SqliteLog, data_dir: Path, writer: str) -> None:
