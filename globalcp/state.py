@@ -328,7 +328,7 @@ class _Deciding:
         kind, key, payload = change
         try:
             if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
-                raise WireError(f"{kind} {key} is not zone {zone}'s to write")
+                raise WireError(f"not zone {zone}'s to write")
             if pool_of(kind) is not None:
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
@@ -453,8 +453,9 @@ class _Deciding:
     def _lease(self) -> None:
         """Keep zones in stock: those new in this entry, and those that the last ones drew on."""
         state = self._state
-        due = sorted(self._new_zones | (state.unserved - self._touched_zones()))
-        state.unserved -= set(due)
+        touched = self._touched_zones()
+        due = sorted(self._new_zones | (state.unserved - touched))
+        state.unserved -= set(due) - touched
         for zone in due:
             for pool, ledger in state.ledgers.items():
                 self._lease_to(zone, pool, ledger)
