@@ -10,7 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -108,6 +116,8 @@ class _Mesh:
     snapshots: dict[bool, tuple[Revision, asyncio.Task[Sequence[bytes]]]] = field(
         default_factory=dict
     )
+    digest: str = ""
+    """The hash of the map as it was last published."""
     subscribers: int = 0
     outbound_subscribers: int = 0
 
@@ -192,10 +202,12 @@ class Feed:
         revision = self._published_at = self._revision()
         if self._read:
             for mesh, delta in deltas.items():
-                self._push(mesh, delta, revision)
+                if delta:
+                    self._push(mesh, delta, revision)
         if not (self._read and self._started.comparable(revision)):
             self._begin_again(revision)
-        for state in self._meshes.values():
+        for mesh, state in self._meshes.items():
+            state.digest = self._vipmap.digest(mesh)
             # Of another revision by now, and as large as the map: whoever reads it holds it.
             state.snapshots.clear()
         news, self._news = self._news, asyncio.Event()
@@ -325,7 +337,7 @@ class Feed:
 
     async def events(
         self, mesh: str, known: Revision | None, *, outbounds: bool, heartbeat_s: float
-    ) -> AsyncIterator[Sequence[bytes]]:
+    ) -> AsyncGenerator[Sequence[bytes], None]:
         """What a subscriber is to be sent, piece by piece, until the process stops."""
         self._begin()
         clock = asyncio.get_running_loop().time
@@ -369,7 +381,7 @@ class Feed:
         body = {
             "revision": str(revision),
             "lag_s": round(self._lag_s(), 3),
-            "hash": self._vipmap.digest(mesh),
+            "hash": self._meshes[mesh].digest if self.catching_up else self._vipmap.digest(mesh),
         }
         return _sse("heartbeat", revision, [_encode(body)])
 
@@ -399,6 +411,8 @@ class Feed:
 
     async def _snapshot(self, mesh: str, *, outbounds: bool) -> tuple[Revision, Sequence[bytes]]:
         state = self._mesh(mesh)
+        while self.catching_up and not self.closing:
+            await self._news.wait()  # half of a map is none
         cached = state.snapshots.get(outbounds)
         if cached is None or cached[0] != self._now():
             revision = self._now()
