@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from globalcp.state import GlobalState, Merge, Replace, Report, up_log
+from globalcp.state import GlobalState, Merge, Replace, Report, Seen, up_log
 from zonemesh.errors import GapError, LogFaultError, NotFoundError, UnavailableError, WireError
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
@@ -128,7 +128,9 @@ class Ingest:
             return None
         for raw in await stream.log.read(cursor.position.before(), count=1):
             sealed, _ = decode(raw.data, NOWHERE.h)
-            if (sealed.entry.incarnation, raw.position) == cursor:
+            seen = Seen.of(self._state.registry, zone)
+            same = seen is None or seen.h in (b"", sealed.h)
+            if same and (sealed.entry.incarnation, raw.position) == cursor:
                 return Place(*cursor, sealed.h)
         return None
 
@@ -248,7 +250,9 @@ class Ingest:
                 return
             info, head = found
             tables = await self._load(zone, stream, info)
-            report = Report(Cursor(info.incarnation, info.position), head.owner, head.time_ms)
+            report = Report(
+                Cursor(info.incarnation, info.position), head.owner, head.time_ms, h=info.h
+            )
             while not await self._writer.submit(Replace(zone, tables, report)):
                 pass  # a bounded part of the difference each time
             stream.place = Place(info.incarnation, info.position, info.h)
@@ -336,6 +340,7 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         else (last.lag_ms if last else None),
         url=str(note.get("url") or (last.url if last else "")),
         version=str(note.get("version") or (last.version if last else "")),
+        h=sealed.h,
     )
 
 

@@ -55,6 +55,8 @@ class Report:
     lag_ms: int | None = None
     url: str = ""
     version: str = ""
+    h: bytes = b""
+    """Hash of the entry at the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,9 @@ class Seen:
     """Bindings refused since another zone owns the address."""
     url: str = ""
     version: str = ""
+    h: bytes = b""
+    """Hash of the entry that the zone's cursor names: a stream that lost that entry may get another
+    one at its position. The zone looks at it too."""
     deleted: bool = False
     """Its records are being removed; with the last of them this one goes."""
 
@@ -444,9 +449,10 @@ class _Deciding:
             url=report.url if report and report.url else seen.url,
             version=report.version if report and report.version else seen.version,
         )
-        self._draft.set(SEEN, zone_key(zone), changed.pack())
         if report is not None and not self._merged(zone, report.cursor):
             self._decision.src[up_log(zone)] = report.cursor
+            changed = changed.but(h=report.h)
+        self._draft.set(SEEN, zone_key(zone), changed.pack())
         if counts.records:
             self._state.unserved.add(zone)
 

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgpack
 import structlog
 
 from zonecp.state import GLOBAL_LOG, ZoneState
@@ -30,7 +31,8 @@ from zonemesh.log.writer import cursors_note
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen, Registry
 from zonemesh.replica import Place
-from zonemesh.travel import goes_up
+from zonemesh.settings import zone_key
+from zonemesh.travel import SEEN, goes_up
 from zonemesh.wire import FORMAT, NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
@@ -83,6 +85,8 @@ class Uplink:
         self._adopted_anew = adopted_anew
         self._log = store.log(up_log(state.zone))
         self._base = START
+        self._term = 0
+        """The highest that was tried: one that a store has lost is not used again."""
         self._followed: Cursor | None = None
         """Where global stood at the last heartbeat."""
         self._waited = 0
@@ -226,22 +230,36 @@ class Uplink:
                 raise RefusedError(f"global cannot read on from {cursor}")
 
     async def _readable_from(self, cursor: Cursor, place: Place) -> bool:
-        """Whether the stream goes on where global stands, or from a snapshot beyond that."""
-        infos = [i for i in await self._log.snapshots() if i.incarnation == place.incarnation]
-        starts = [info.position for info in infos]
+        """Whether the stream goes on where global stands, or from a snapshot beyond that.
+
+        Global looks for the very entry that it has merged last: with it, it checks the next.
+        """
         if cursor.incarnation == place.incarnation:
-            starts = [cursor.position, *(each for each in starts if each > cursor.position)]
-        for start in starts:
-            if start == place.position:
-                return True
-            for raw in await self._log.read(start, count=1):
-                try:
-                    sealed, _ = decode(raw.data, NO_HASH)
-                except WireError:
-                    continue
-                if sealed.entry.previous == start:
-                    return True
+            for raw in await self._log.read(cursor.position.before(), count=1):
+                sealed, _ = decode(raw.data, NO_HASH)
+                if raw.position == cursor.position and self._merged_h() in (b"", sealed.h):
+                    return await self._continues(cursor.position, place)
+        for info in await self._log.snapshots():
+            beyond = cursor.incarnation != info.incarnation or cursor.position < info.position
+            if beyond and info.incarnation == place.incarnation:
+                return await self._continues(info.position, place)
         return False
+
+    def _merged_h(self) -> bytes:
+        """Hash of the entry that global has merged last, b"" if it does not say."""
+        packed = self._copy.get(SEEN, zone_key(self._state.zone))
+        h: bytes = b"" if packed is None else msgpack.unpackb(packed).get("h", b"")
+        return h
+
+    async def _continues(self, start: Position, place: Place) -> bool:
+        """Whether the stream's next entry, if there is one, follows a position."""
+        for raw in await self._log.read(start, count=1):
+            try:
+                sealed, _ = decode(raw.data, NO_HASH)
+            except WireError:
+                return False
+            return sealed.entry.previous == start
+        return start == place.position
 
     def _overtaken(self, incarnation: str, end: Position) -> bool:
         """Whether global has read more of this stream than there is: its store went back in time.
@@ -263,7 +281,8 @@ class Uplink:
             head = await self._log.head() or head
         newest = await self._newest(head)
         cursor = self._copy.cursors.get(up_log(self._state.zone))
-        term = max(head.position.term, cursor.position.term if cursor else 0) + 1
+        term = max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
+        self._term = term
         appender = Appender(
             self._log,
             writer=self._writer,
@@ -295,7 +314,8 @@ class Uplink:
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
-        term = 1 if cursor is None else cursor.position.term + 1
+        term = max(self._term, 0 if cursor is None else cursor.position.term) + 1
+        self._term = term
 
         async def create(src: dict[str, Cursor], note: dict[str, Any]) -> Sealed:
             return await appender.create(
