@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from globalcp.state import Seen
@@ -235,3 +236,26 @@ async def test_a_zone_without_any_global_yet_accepts_and_is_bound_once_there_is_
     world.replicas[0].start()
     await world.until(world.converged, 15.0)
     assert west.services["redis"] is not None
+
+
+async def test_a_flood_of_writes_to_a_disk_that_stands_still_ends_no_leadership(
+    world: World,
+) -> None:
+    await world.start()
+    west = world["west"]
+    west.disk_link.cut()
+    writer = west.zone.leadership.writer
+    assert writer is not None
+    flood = []
+    for _ in range(2):  # the second time with an entry on its way
+        with contextlib.suppress(UnavailableError):
+            while True:
+                flood.append(writer.enqueue(west.put("redis")))
+        await asyncio.sleep(0.01)
+    await world.pass_time(5.0)
+    west.disk_link.heal()
+    await asyncio.gather(*flood)
+
+    assert west.zone.leadership.terms_led == 1
+    await world.until(world.converged)
+    assert set(west.services) == {"redis"}

@@ -97,24 +97,32 @@ class Writer:
         return 0.0 if since is None else self._clock.mono_s() - since
 
     async def submit(self, item: Any) -> Any:
-        """Have one input decided and committed; answer its outcome.
+        """Have one of the leader's own inputs decided and committed; answer its outcome.
 
         Raises:
-            UnavailableError: Too much waits already, or this writer was deposed meanwhile; in the
-                second case the input may or may not have been committed.
+            UnavailableError: This writer was deposed; the input may have been committed or not.
             MeshError: Its outcome was an error.
         """
-        outcome = await self.enqueue(item)
+        outcome = await self._add(item)
         if isinstance(outcome, MeshError):
             raise outcome
         return outcome
 
     def enqueue(self, item: Any) -> asyncio.Future[Any]:
-        """Like `submit`, but errors that are outcomes come as values."""
-        if self._closed:
-            raise UnavailableError("this control plane has just stopped leading; try again")
+        """Like `submit`, but errors that are outcomes come as values, and there is a limit.
+
+        The limit is for clients: a leader whose heartbeat found no room would stop leading.
+
+        Raises:
+            UnavailableError: Too much waits already, or as in `submit`.
+        """
         if len(self._queue) >= QUEUE_MAX:
             raise UnavailableError(f"{QUEUE_MAX} writes are waiting; try again")
+        return self._add(item)
+
+    def _add(self, item: Any) -> asyncio.Future[Any]:
+        if self._closed:
+            raise UnavailableError("this control plane has just stopped leading; try again")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(item, done))
         self._wake.set()
@@ -192,6 +200,7 @@ def _lose(waiting: Iterable[_Waiting]) -> None:
             each.done.set_exception(
                 UnavailableError("leadership ended before this write was acknowledged")
             )
+            each.done.exception()  # nobody may be waiting any more: not worth a report
 
 
 def cursors_note(cursors: Mapping[str, Cursor]) -> dict[str, list[Any]]:
