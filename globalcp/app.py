@@ -13,8 +13,9 @@ import structlog
 from globalcp import metrics as global_metrics
 from globalcp.backend import GlobalBackend
 from globalcp.config import GlobalConfig
+from globalcp.inputs import Begin
 from globalcp.leader import GlobalPlane
-from globalcp.state import Begin, GlobalState
+from globalcp.state import GlobalState
 from zonemesh import __version__
 from zonemesh.errors import UnavailableError
 from zonemesh.log.clock import Clock
@@ -39,9 +40,9 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
+from zonemesh.travel import GLOBAL_LOG
 from zonemesh.wire import FORMAT, Sealed
 
-GLOBAL_LOG = "global"
 LAG_MAX_S = 5.0
 """A standby further behind than this is not ready: it would answer with the past."""
 PRESENT_EVERY_S = 1.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from globalcp.state import GlobalState, Seen, up_log
+from globalcp.seen import Seen
+from globalcp.state import GlobalState
 from zonemesh import status
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
@@ -16,6 +17,7 @@ from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
 from zonemesh.rest.plane import PlaneBackend, describe_registry
+from zonemesh.travel import up_log
 
 _MESH = "Mesh"
 

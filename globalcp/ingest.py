@@ -10,7 +10,9 @@ from typing import Any
 
 import structlog
 
-from globalcp.state import GlobalState, Merge, Replace, Report, Seen, up_log
+from globalcp.inputs import Merge, Replace, Report
+from globalcp.seen import Seen
+from globalcp.state import GlobalState
 from zonemesh.errors import GapError, LogFaultError, NotFoundError, UnavailableError, WireError
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
@@ -18,7 +20,7 @@ from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
 from zonemesh.log.writer import Writer
 from zonemesh.model import Cursor, Position
 from zonemesh.replica import NOWHERE, Place, check_head, follows
-from zonemesh.travel import accepted_from_zone
+from zonemesh.travel import accepted_from_zone, up_log
 from zonemesh.wire import Sealed, decode
 
 _BLOCK_S = 0.25

@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 
 from globalcp.ingest import Counts, Ingest
-from globalcp.state import Begin, GlobalState, Tick, up_log
+from globalcp.inputs import Begin, Tick
+from globalcp.state import GlobalState
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
@@ -20,6 +21,7 @@ from zonemesh.log.writer import Writer, cursors_note
 from zonemesh.model import Cursor, Position
 from zonemesh.runtime.supervise import check_cancelled
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings
+from zonemesh.travel import up_log
 from zonemesh.wire import FORMAT, NO_HASH, Sealed, decode
 
 log = structlog.get_logger()

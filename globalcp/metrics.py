@@ -8,7 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import CollectorRegistry
 
 from globalcp.ingest import Counts
-from globalcp.state import GlobalState, Seen
+from globalcp.seen import Seen
+from globalcp.state import GlobalState
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.snapshotter import Snapshotter

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 
-from zonemesh.draft import Draft
+from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
+from globalcp.seen import Seen
+from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.errors import (
     ConflictError,
     InputError,
-    MeshError,
-    NotFoundError,
     PoolExhaustedError,
     TooLargeError,
     WireError,
 )
-from zonemesh.hostnames import default_global_generators
+from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
-from zonemesh.log.writer import Decision, Now
-from zonemesh.model import Change, Cursor, Key, Position, Record, zone_of
+from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.registry import Registry, difference
 from zonemesh.resources.catalogue import KINDS
-from zonemesh.rest.backend import Delete, Put, Written
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
-from zonemesh.travel import SEEN, VERDICT, accepted_from_zone
-from zonemesh.wire import Sealed
+from zonemesh.travel import SEEN, VERDICT, accepted_from_zone, up_log
 
 ENTRY_BYTES = 600 << 10
 """What one decision may fill. The last up entry taken in (256 KiB at most, and what is added to it)
@@ -39,109 +36,6 @@ _ORDER_MAX = 1 << 53
 RECORD_BYTES_MAX = 256 << 10
 """What a record written here may take: it comes on top of `ENTRY_BYTES`, as an up entry does."""
 DEFAULT_MESH = "default"
-
-
-def up_log(zone: str) -> str:
-    return f"zone:{zone}:up"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a zone said of itself in its newest heartbeat, and where its stream was read to."""
-
-    cursor: Cursor
-    uid: str
-    time_ms: int
-    lag_ms: int | None = None
-    url: str = ""
-    version: str = ""
-    h: bytes = b""
-    """Hash of the entry at the cursor."""
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """Entries of one zone's up stream, in order, following what was merged before."""
-
-    zone: str
-    entries: Sequence[Sealed]
-    report: Report
-
-
-@dataclass(frozen=True, slots=True)
-class Replace:
-    """A zone's whole state, from a snapshot of its up stream: merged by difference."""
-
-    zone: str
-    tables: Mapping[str, Mapping[str, bytes]]
-    report: Report
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A heartbeat is due. `moved`: zones heard from since the last one."""
-
-    note: Mapping[str, Any]
-    moved: Mapping[str, Report] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """A term begins: what must be there is put if it is not."""
-
-    settings: Settings
-    skip_mesh: bool = False
-    skip_generators: bool = False
-
-
-Input = Put | Delete | Merge | Replace | Tick | Begin
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What global knows about a zone's control plane (`zone.seen`)."""
-
-    uid: str
-    last_ms: int
-    """Global's log time when the zone was last heard from."""
-    online: bool
-    connected_ms: int
-    """Wall time since when it has been online without a break."""
-    disconnected_ms: int | None = None
-    updated_ms: int = 0
-    """Zone's wall time of its last merged entry."""
-    lag_ms: int | None = None
-    """Age of what the zone itself had applied of global's log, by its own report."""
-    entries: int = 0
-    records: int = 0
-    rejected: int = 0
-    """Records not taken: malformed, of a foreign zone, of a kind that zones may not own."""
-    conflicts: int = 0
-    """Bindings refused since another zone owns the address."""
-    url: str = ""
-    version: str = ""
-    h: bytes = b""
-    """Hash of the entry that the zone's cursor names: a stream that lost that entry may get another
-    one at its position. The zone looks at it too."""
-    deleted: bool = False
-    """Its records are being removed; with the last of them this one goes."""
-
-    def but(self, **changed: Any) -> Self:
-        return replace(self, **changed)
-
-    def pack(self) -> bytes:
-        packed: bytes = msgpack.packb({name: getattr(self, name) for name in self.__slots__})
-        return packed
-
-    @classmethod
-    def unpack(cls, payload: bytes) -> Self:
-        fields = msgpack.unpackb(payload)
-        return cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
-
-    @classmethod
-    def of(cls, registry: Registry | Draft, zone: str) -> Self | None:
-        packed = registry.get(SEEN, zone_key(zone))
-        return None if packed is None else cls.unpack(packed)
 
 
 class GlobalState:
@@ -181,14 +75,12 @@ class GlobalState:
         }
 
 
-class _Deciding:
+class _Deciding(Deciding):
     """One decision in the making."""
 
     def __init__(self, state: GlobalState, now: Now) -> None:
+        super().__init__(state.registry, now)
         self._state = state
-        self._now = now
-        self._draft = Draft(state.registry)
-        self._decision = Decision()
         self._settings = state.settings
         self._new_zones: set[str] = set()
         self._leased: dict[int, str] = {}
@@ -204,17 +96,13 @@ class _Deciding:
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
-        for item in inputs:
-            if isinstance(item, Replace) and decision.consumed:
-                break  # it compares with the state, which what stands before it is still to change
-            try:
-                outcome: Any = self._handlers[type(item)](item)
-            except MeshError as error:
-                outcome = error
-            decision.outcomes.append(outcome)
-            decision.consumed += 1
-            if self._draft.bytes >= ENTRY_BYTES or isinstance(item, Replace):
-                break
+        # A `Replace` compares with the state, which what stands before it is still to change.
+        self._consume(
+            inputs,
+            self._handlers,
+            alone=Replace,
+            full=lambda: self._draft.bytes >= ENTRY_BYTES,
+        )
         self._forget_zones()
         self._lease()
         decision.changes = self._draft.changes()
@@ -223,36 +111,24 @@ class _Deciding:
     # Writes of users
 
     def _put(self, item: Put) -> Written:
-        key = item.key.packed
-        packed = self._draft.get(item.kind, key)
-        old = None if packed is None else Record.unpack(packed)
-        if old is not None and old.labels == item.labels and old.spec == item.spec:
-            return Written(created=False, position=self._state.registry.position)
-        record = Record(
-            created_ms=self._now.wall_ms if old is None else old.created_ms,
-            modified_ms=self._now.wall_ms,
-            labels=item.labels,
-            spec=item.spec,
-        )
+        revised = self._revised(item)
+        if revised is None:
+            return self._unchanged()
+        old, record = revised
         payload = record.pack()
         if len(payload) > RECORD_BYTES_MAX:
             raise TooLargeError(
                 f"{item.kind} {item.key.name}: {len(payload)} bytes; at most {RECORD_BYTES_MAX}"
             )
-        self._draft.set(item.kind, key, payload)
+        self._draft.set(item.kind, item.key.packed, payload)
         return self._written(created=old is None)
 
     def _delete(self, item: Delete) -> Written:
-        if self._draft.get(item.kind, item.key.packed) is None:
-            raise NotFoundError(f"{item.kind} {item.key.name} does not exist")
+        self._existing(item)
         if item.kind == "Zone":
             self._retire(item.key.name)
         self._draft.set(item.kind, item.key.packed, None)
         return self._written(created=False)
-
-    def _written(self, *, created: bool) -> Written:
-        term, seq = self._state.registry.position
-        return Written(created, Position(term, seq + 1))  # the entry being decided
 
     def _retire(self, zone: str) -> None:
         """Begin to remove what an offline zone brought; its blocks are leased again last."""
@@ -515,23 +391,14 @@ class _Deciding:
         self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())
         self._settings = item.settings
         if not item.skip_mesh:
-            self._default("Mesh", DEFAULT_MESH, {}, {})
+            self._put_default("Mesh", Key("", "", "", DEFAULT_MESH), {}, {})
         if not item.skip_generators:
             for name, spec, labels in default_global_generators():
-                self._default("HostnameGenerator", name, labels, spec)
+                self._put_default(GENERATOR_KIND, Key("", "", "", name), labels, spec)
         for zone in self._state.zones():
             seen = Seen.of(self._draft, zone)
             unfinished = seen is not None and seen.deleted
             (self._state.deleted if unfinished else self._state.unserved).add(zone)
-
-    def _default(
-        self, kind: str, name: str, labels: Mapping[str, str], spec: Mapping[str, Any]
-    ) -> None:
-        key = Key("", "", "", name).packed
-        if self._draft.get(kind, key) is None:
-            now_ms = self._now.wall_ms
-            record = Record(created_ms=now_ms, modified_ms=now_ms, labels=labels, spec=spec)
-            self._draft.set(kind, key, record.pack())
 
 
 @dataclass(slots=True)

@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from zonemesh.deciding import Decision, Delete, Now, Put, Written
 from zonemesh.errors import MeshError
-from zonemesh.log.writer import Decision, Now
 from zonemesh.model import Change, Cursor, Key, Position, Record
 from zonemesh.registry import Registry
 from zonemesh.replica import Place, follows
 from zonemesh.resources import catalogue
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Delete, Found, Put, Written
+from zonemesh.rest.backend import Found
 from zonemesh.rest.routes import make_app
 from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Sealed, decode, seal
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tests.builders import NOW_MS, Chain, put_service
+from zonemesh.deciding import Put
 from zonemesh.hostnames import default_global_generators, default_zone_generators
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.model import Change, Key, Record
 from zonemesh.registry import Registry
-from zonemesh.rest.backend import Put
 from zonemesh.travel import kept_by
 from zonemesh.vipmap import Delta, Named, VipMap
 

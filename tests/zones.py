@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.builders import Leader
-from zonecp.state import Begin, Tick, ZoneState
+from zonecp.inputs import Begin, Tick
+from zonecp.state import ZoneState
+from zonemesh.deciding import Delete
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.model import Key, Record
-from zonemesh.rest.backend import Delete
 from zonemesh.settings import Settings
 from zonemesh.wire import UP_ENTRY_BYTES_MAX
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from globalcp.state import Begin, GlobalState, Merge, Replace, Report, Seen, Tick
+from globalcp.inputs import Begin, Merge, Replace, Report, Tick
+from globalcp.seen import Seen
+from globalcp.state import GlobalState
 from tests.builders import NOW_MS, Chain, Leader, put_service
 from zonemesh.ipam import BLOCK, Binding, Block, vip_kind
 from zonemesh.model import Change, Cursor, Key, Record, zone_of

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from zonecp.state import Adopt, ZoneState
-from zonecp.uplink import up_log
+from zonecp.inputs import Adopt
+from zonecp.state import ZoneState
 from zonemesh.errors import LogFaultError, UnavailableError, WireError
 from zonemesh.ipam import BLOCK, Binding, pool_of
 from zonemesh.log import follower, snapshot
@@ -21,7 +21,7 @@ from zonemesh.log.writer import Writer
 from zonemesh.model import Change, Cursor, Record, zone_of
 from zonemesh.registry import Registry, difference
 from zonemesh.replica import Place, follows
-from zonemesh.travel import accepted_from_zone, goes_up
+from zonemesh.travel import accepted_from_zone, goes_up, up_log
 from zonemesh.wire import NO_HASH, decode
 
 _PART_BYTES = 120 << 10

@@ -19,7 +19,7 @@ from zonecp.leader import ZonePlane
 from zonecp.routes import add_feed
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
-from zonemesh import __version__
+from zonemesh import __version__, travel
 from zonemesh.errors import UnavailableError
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
@@ -44,11 +44,9 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
-from zonemesh.travel import kept_by
+from zonemesh.travel import GLOBAL_LOG, kept_by
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import Sealed
-
-GLOBAL_LOG = "global"
 
 log = structlog.get_logger()
 
@@ -304,7 +302,7 @@ async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.
 
 def own_log(config: ZoneConfig) -> tuple[Log, RedisStore | None]:
     """The zone's own log: a file unless `log.url` names a Redis."""
-    name = f"zone:{config.name}:own"
+    name = travel.own_log(config.name)
     url = config.log.url
     if not url:
         return SqliteLog(config.data_dir / "own.db", name), None

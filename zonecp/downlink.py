@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgpack
 
-from zonecp.state import FromGlobal, ZoneState
+from zonecp.inputs import FromGlobal
+from zonecp.state import ZoneState
 from zonemesh.ipam import BLOCK, Binding, vip_kind
 from zonemesh.log.writer import Writer
 from zonemesh.model import Change, zone_of

@@ -11,7 +11,8 @@ import structlog
 
 from zonecp.adoption import adopt
 from zonecp.downlink import Downlink
-from zonecp.state import Begin, Tick, ZoneState
+from zonecp.inputs import Begin, Tick
+from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh.errors import RefusedError, StaleLogError, UnavailableError
 from zonemesh.log.appender import Appender

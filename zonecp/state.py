@@ -7,18 +7,19 @@ one entry cost one regeneration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgpack
 
 from zonecp import generator
+from zonecp.inputs import Adopt, Begin, FromGlobal, Input, Tick
+from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
-from zonemesh.errors import MeshError, NotFoundError, PoolExhaustedError, TooLargeError
-from zonemesh.hostnames import default_zone_generators
-from zonemesh.ipam import BLOCK, Allocation, Binding, Block, Ledger, grants, pool_of, vip_kind
-from zonemesh.log.writer import Decision, Now
+from zonemesh.errors import PoolExhaustedError, TooLargeError
+from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
+from zonemesh.ipam import BLOCK, Allocation, Binding, Ledger, grants, pool_of, vip_kind
 from zonemesh.members import (
     DATAPLANE,
     GENERATOR,
@@ -33,12 +34,11 @@ from zonemesh.members import (
     selector_term,
     terms,
 )
-from zonemesh.model import Change, Cursor, Key, Position, Record
+from zonemesh.model import Key, Record
 from zonemesh.registry import Index, Registry
 from zonemesh.resources.catalogue import KINDS
-from zonemesh.rest.backend import Delete, Put, Written
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
-from zonemesh.travel import GRACE, VERDICT, ZONE_STATE
+from zonemesh.travel import GLOBAL_LOG, GRACE, VERDICT, ZONE_STATE
 
 RECORD_BYTES_MAX = 64 << 10
 """What one record may take, with the services that follow from it."""
@@ -53,45 +53,6 @@ RESTATED_MAX = 2_000
 """Services that one decision looks at again, some 50 ms."""
 BIRTH = "birth"
 """Counter of the bindings made here."""
-GLOBAL_LOG = "global"
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A heartbeat is due: look at what only time changes."""
-
-    note: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class FromGlobal:
-    """Changes in global's log that are addressed to this zone (grants, settings, verdicts)."""
-
-    cursor: Cursor
-    changes: Sequence[Change]
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """A part of what global holds of this zone, taken over before the zone binds or publishes."""
-
-    changes: Sequence[Change]
-    last: bool
-    """With it the zone is adopted: it may bind and publish."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """A term begins: what must be there is put if it is not."""
-
-    uid: str
-    settings: Settings
-    adopted: bool
-    stale: bool = False
-    """What is in the log is older than what was published: adopt before anything else."""
-
-
-Input = Put | Delete | Tick | FromGlobal | Adopt | Begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +113,13 @@ class ZoneState:
         return _Deciding(self, now).run(inputs)
 
 
-class _Deciding:
+class _Deciding(Deciding):
     """One decision in the making."""
 
     def __init__(self, state: ZoneState, now: Now) -> None:
+        super().__init__(state.registry, now)
         self._state = state
         self._zone = state.zone
-        self._now = now
-        self._draft = Draft(state.registry)
         self._members = DraftMembers(state.members)
         self._regroup: set[str] = set()
         self._follow_bytes = 0
@@ -168,7 +128,6 @@ class _Deciding:
         self._places: set[str] = set()
         self._restate: set[str] = set()
         self._allocations: dict[str, Allocation] = {}
-        self._decision = Decision()
         self._settings = state.settings
         self._handlers: dict[type, Callable[[Any], Any]] = {
             Put: self._put_by_user,
@@ -182,17 +141,12 @@ class _Deciding:
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
         self._looks_around = not inputs  # there is more of something
-        for item in inputs:
-            if isinstance(item, Adopt) and decision.consumed:
-                break  # large by itself
-            try:
-                outcome: Any = self._handlers[type(item)](item)
-            except MeshError as error:
-                outcome = error
-            decision.outcomes.append(outcome)
-            decision.consumed += 1
-            if self._draft.bytes + self._follow_bytes >= ENTRY_BYTES:
-                break
+        self._consume(
+            inputs,
+            self._handlers,
+            alone=Adopt,
+            full=lambda: self._draft.bytes + self._follow_bytes >= ENTRY_BYTES,
+        )
         if self._looks_around:
             self._expire_due()
         for service in sorted(self._regroup):
@@ -214,32 +168,18 @@ class _Deciding:
         return self._put(item)
 
     def _put(self, item: Put) -> Written:
+        revised = self._revised(item)
+        if revised is None:
+            return self._unchanged()
+        old, record = revised
         key = item.key.packed
-        packed = self._draft.get(item.kind, key)
-        old = None if packed is None else Record.unpack(packed)
-        if old is not None and old.labels == item.labels and old.spec == item.spec:
-            return Written(created=False, position=self._state.registry.position)
-        record = Record(
-            created_ms=self._now.wall_ms if old is None else old.created_ms,
-            modified_ms=self._now.wall_ms,
-            labels=item.labels,
-            spec=item.spec,
-        )
         _check_size(item.kind, key, record)
         self._store(item.kind, key, old, record)
         return self._written(created=old is None)
 
     def _delete(self, item: Delete) -> Written:
-        key = item.key.packed
-        packed = self._draft.get(item.kind, key)
-        if packed is None:
-            raise NotFoundError(f"{item.kind} {item.key.name} does not exist")
-        self._store(item.kind, key, Record.unpack(packed), None)
+        self._store(item.kind, item.key.packed, self._existing(item), None)
         return self._written(created=False)
-
-    def _written(self, *, created: bool) -> Written:
-        term, seq = self._state.registry.position
-        return Written(created, Position(term, seq + 1))  # the entry being decided
 
     def _store(self, kind: str, key: str, old: Record | None, new: Record | None) -> None:
         self._draft.set(kind, key, None if new is None else new.pack())
@@ -332,15 +272,7 @@ class _Deciding:
     def _put_default_generators(self) -> None:
         """Those that nobody knows of yet: a zone that lost its log gets back what they became."""
         for name, spec, labels in default_zone_generators():
-            key = Key("", self._zone, "", name).packed
-            if self._draft.get("HostnameGenerator", key) is None:
-                record = Record(
-                    created_ms=self._now.wall_ms,
-                    modified_ms=self._now.wall_ms,
-                    labels=labels,
-                    spec=spec,
-                )
-                self._draft.set("HostnameGenerator", key, record.pack())
+            self._put_default(GENERATOR_KIND, Key("", self._zone, "", name), labels, spec)
 
     # What follows from inputs
 
@@ -562,12 +494,3 @@ def _check_size(kind: str, key: str, record: Record) -> None:
             f"{kind} {name} takes {size} bytes with the services that follow from it;"
             f" at most {RECORD_BYTES_MAX}"
         )
-
-
-def blocks_of(registry: Registry, zone: str) -> list[tuple[str, Block]]:
-    """A zone's block records, for `Adopt` and for comparing."""
-    return [
-        (key, Block.unpack(payload))
-        for key, payload in registry.table(BLOCK).items()
-        if Key.parse(key).zone == zone
-    ]

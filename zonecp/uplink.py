@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import structlog
 
-from zonecp.state import GLOBAL_LOG, ZoneState
+from zonecp.state import ZoneState
 from zonemesh.errors import (
     ConfigError,
     RefusedError,
@@ -32,7 +32,7 @@ from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen, Registry
 from zonemesh.replica import Place
 from zonemesh.settings import zone_key
-from zonemesh.travel import SEEN, goes_up
+from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, up_log
 from zonemesh.wire import FORMAT, NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
@@ -44,10 +44,6 @@ _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
 log = structlog.get_logger()
-
-
-def up_log(zone: str) -> str:
-    return f"zone:{zone}:up"
 
 
 class Uplink:

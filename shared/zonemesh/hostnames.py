@@ -125,6 +125,9 @@ class Outcome(NamedTuple):
         return self.reason is Reason.GENERATED
 
 
+GENERATOR_KIND = "HostnameGenerator"
+
+
 class DefaultGenerator(NamedTuple):
     name: str
     spec: Mapping[str, Any]

@@ -10,6 +10,8 @@ from zonemesh.model import zone_of
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import SETTINGS
 
+GLOBAL_LOG = "global"
+"""Name of global's log, by which cursors into it are kept."""
 SEEN = "zone.seen"
 """Kind of global's records of what it knows about a zone's control plane: key `/<zone>//`."""
 VERDICT = "zone.verdict"
@@ -19,6 +21,16 @@ GRACE = "grace"
 ZONE_STATE = "zone.state"
 """Kind of a zone's note about itself (UID, adopted or not): key `/<zone>//`."""
 INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, ZONE_STATE})
+
+
+def up_log(zone: str) -> str:
+    """Name of a zone's up stream."""
+    return f"zone:{zone}:up"
+
+
+def own_log(zone: str) -> str:
+    """Name of a zone's own log."""
+    return f"zone:{zone}:own"
 
 
 def goes_up(kind: str, key: str, zone: str) -> bool:

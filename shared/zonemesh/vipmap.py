@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 
 from zonemesh import labels
 from zonemesh.errors import InputError
-from zonemesh.hostnames import Claims, Generator, Outcome, ServiceFacts, parse_generator
+from zonemesh.hostnames import (
+    GENERATOR_KIND,
+    Claims,
+    Generator,
+    Outcome,
+    ServiceFacts,
+    parse_generator,
+)
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, pool_of, vip_kind
 from zonemesh.members import (
     DATAPLANE,
@@ -34,7 +41,6 @@ from zonemesh.model import START, Key, Position, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 
-GENERATOR_KIND = "HostnameGenerator"
 TTL_S = 60
 _HASH_BITS = 64
 _SERVED = frozenset(name for name, kind in KINDS.items() if kind.pool)

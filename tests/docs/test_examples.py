@@ -14,11 +14,11 @@ from tests.docs import inventory
 from tests.docs.documents import ROOT, Block, blocks, commands
 from tests.e2e.mesh import AGENTS, Mesh, ipv6_of, request
 from zonemesh.cli.demo.ports import Ports
-from zonemesh.log import keys as names
 from zonemesh.log.port import SnapshotInfo
 from zonemesh.log.redis import RedisStore
 from zonemesh.model import START, Position
 from zonemesh.runtime import config as configuration
+from zonemesh.travel import GLOBAL_LOG, up_log
 from zonemesh.wire import NO_HASH, Entry, seal
 
 DIG = """#!{python}
@@ -139,12 +139,12 @@ async def test_the_zones_user_of_the_operations_manual_suffices(redis_url: str) 
     await admin.commands.call(*(rule.strip("'") for rule in rules.split()))
     zone = RedisStore(redis_url.replace("redis://", "redis://west:change-me@"))
     try:
-        await founded(admin, names.GLOBAL)
+        await founded(admin, GLOBAL_LOG)
         await zone.announce("west")
-        await founded(zone, names.up("west"))
-        assert len(await zone.log(names.GLOBAL).read(START)) == 1
-        assert await zone.log(names.GLOBAL).snapshots() != ()
-        assert await zone.log(names.GLOBAL).head() is not None
+        await founded(zone, up_log("west"))
+        assert len(await zone.log(GLOBAL_LOG).read(START)) == 1
+        assert await zone.log(GLOBAL_LOG).snapshots() != ()
+        assert await zone.log(GLOBAL_LOG).head() is not None
         assert (await zone.check_server()).version is not None
     finally:
         await admin.commands.call("ACL", "DELUSER", "west")

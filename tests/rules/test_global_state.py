@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from globalcp.state import REJECTED_SHOWN_MAX, Merge, Tick
+from globalcp.inputs import Merge, Tick
+from globalcp.state import REJECTED_SHOWN_MAX
 from tests.builders import NOW_MS, put_dataplane, replayed
 from tests.zones_up import SERVICE, VIP, Global, Stream, bound, key_of, service
+from zonemesh.deciding import Put
 from zonemesh.ipam import BLOCK, Block
 from zonemesh.model import Change, Key, Record
-from zonemesh.rest.backend import Put
 from zonemesh.settings import SETTINGS
 from zonemesh.travel import SEEN
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from globalcp.state import Begin
+from globalcp.inputs import Begin
 from tests.builders import Chain
 from tests.zones_up import SERVICE, VIP, Global, Stream, bound, key_of, service
 from zonemesh.travel import SEEN

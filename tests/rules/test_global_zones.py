@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from globalcp.state import Begin, Tick
+from globalcp.inputs import Begin, Tick
 from tests.builders import NOW_MS, Chain, replayed
 from tests.zones_up import DAY_MS, SERVICE, VIP, Global, Stream, bound, key_of, service
+from zonemesh.deciding import Delete, Put
 from zonemesh.errors import ConflictError, NotFoundError, TooLargeError
 from zonemesh.ipam import BLOCK, Block
 from zonemesh.model import Change, Key, zone_of
-from zonemesh.rest.backend import Delete, Put
 from zonemesh.settings import Settings
 from zonemesh.travel import VERDICT
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.builders import Chain
+from zonemesh.deciding import Decision, Now
 from zonemesh.errors import InputError, RefusedError, UnavailableError
 from zonemesh.log.appender import Appender
 from zonemesh.log.tail import Tail
-from zonemesh.log.writer import Decision, Now, Writer
+from zonemesh.log.writer import Writer
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Registry
 from zonemesh.wire import Sealed

@@ -9,12 +9,12 @@ import pytest
 
 from tests.builders import put_dataplane, put_service, replayed
 from tests.zones import GRACE_MS, QUARANTINE_MS, SERVICE, SETTINGS_HERE, VIP, Zone, gone
-from zonecp.state import Begin, FromGlobal, Tick
+from zonecp.inputs import Begin, FromGlobal, Tick
+from zonemesh.deciding import Put, Written
 from zonemesh.errors import NotFoundError
 from zonemesh.ipam import BLOCK, Block
 from zonemesh.members import generated
 from zonemesh.model import Change, Cursor, Key, Position
-from zonemesh.rest.backend import Put, Written
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings
 from zonemesh.travel import GRACE
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.scenarios.world import GlobalNode, World
+from zonemesh.deciding import Put
 from zonemesh.errors import UnavailableError
 from zonemesh.log.memory import Effect
 from zonemesh.model import Key
-from zonemesh.rest.backend import Put
 
 SERVICES = [f"svc-{number}" for number in range(6)]
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.scenarios.world import World
+from zonemesh.deciding import Put
 from zonemesh.model import Key
-from zonemesh.rest.backend import Put
 
 NAME = "dup.shared.mesh.local"
 ZONES = ("west", "east", "north")

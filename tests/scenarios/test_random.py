@@ -17,9 +17,9 @@ import pytest
 from globalcp.config import GlobalConfig
 from tests.scenarios.world import Node, World, ZoneNode
 from zonemesh.errors import MeshError
-from zonemesh.log.keys import up
 from zonemesh.model import START
 from zonemesh.runtime.sections import SnapshotConfig
+from zonemesh.travel import up_log
 
 SEEDS = os.environ.get("ZONEMESH_SEEDS", "0-20")
 """A seed, or from one to another (without that)."""
@@ -172,7 +172,7 @@ class Chaos:
         node.link.fail_next_append(effect)  # type: ignore[arg-type]
 
     async def trim(self) -> None:
-        log = self.rng.choice(("global", *(up(zone) for zone in ZONES)))
+        log = self.rng.choice(("global", *(up_log(zone) for zone in ZONES)))
         entries = self.rng.choice((1, 3, 10))
         if log == "global":
             # What is on no disk yet nobody could bring back.
@@ -184,7 +184,7 @@ class Chaos:
         self.world.store.trim_to(log, entries)
 
     async def roll_back_a_stream(self) -> None:
-        log = up(self.rng.choice(ZONES))
+        log = up_log(self.rng.choice(ZONES))
         held = len(self.world.entries(log))
         lost = self.rng.choice((1, 2, 5))
         if held > lost:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from globalcp.config import GlobalConfig
-from globalcp.state import Seen
+from globalcp.seen import Seen
 from tests.scenarios.world import Agent, World, ZoneNode
 from zonemesh.log.appender import Appender
-from zonemesh.log.keys import up
 from zonemesh.runtime.sections import SnapshotConfig
+from zonemesh.travel import up_log
 
 FOUND_S = 2.0
 
@@ -165,10 +165,10 @@ async def test_a_log_of_another_incarnation_takes_no_name(world: World) -> None:
 
 async def test_a_lost_up_stream_is_published_again_and_nothing_is_swept(world: World) -> None:
     west, _, agent = await filled(world)
-    world.store.delete_key(up("west"), "log")
-    world.store.delete_key(up("west"), "head")
-    world.store.delete_key(up("west"), "snapshots")
-    world.store.delete_key(up("west"), "chunks")
+    world.store.delete_key(up_log("west"), "log")
+    world.store.delete_key(up_log("west"), "head")
+    world.store.delete_key(up_log("west"), "snapshots")
+    world.store.delete_key(up_log("west"), "chunks")
     await west.register("mongo")
 
     await world.until(world.converged)
@@ -187,7 +187,7 @@ async def test_an_up_stream_that_was_rolled_back_is_completed_and_nothing_is_swe
     await west.register("mongo")
     await world.until(world.converged)
     await world.pass_time(3.0)
-    world.store.roll_back(up("west"), len(world.entries(up("west"))) - lost)
+    world.store.roll_back(up_log("west"), len(world.entries(up_log("west"))) - lost)
     await west.register("last")
 
     await world.until(world.converged)
@@ -202,7 +202,7 @@ async def test_an_up_stream_rolled_back_while_its_zone_is_down_is_completed(
     await west.register("mongo")
     await world.until(world.converged)
     west.kill()
-    world.store.roll_back(up("west"), 1)
+    world.store.roll_back(up_log("west"), 1)
     await world.pass_time(3.0)
     west.start()
 
@@ -291,7 +291,7 @@ async def test_a_zone_whose_stream_global_cannot_read_on_publishes_a_snapshot(
     await west.register("mongo")
     await west.remove("kafka")
     await world.pass_time(1.0)
-    world.store.trim_to(up("west"), kept)
+    world.store.trim_to(up_log("west"), kept)
     for each in world.replicas:
         each.start()
 
@@ -306,7 +306,7 @@ async def test_a_bad_entry_in_one_zones_stream_stops_no_other_zone(
 ) -> None:
     world = make_world(zones=("west", "east", "north"))
     west, _, agent = await filled(world)
-    stream = world.store._server.data.log(up("west")).stream
+    stream = world.store._server.data.log(up_log("west")).stream
     assert stream is not None
     west.freeze()
     last = stream.raws[-1]

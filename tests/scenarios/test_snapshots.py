@@ -8,8 +8,8 @@ import pytest
 
 from globalcp.config import GlobalConfig
 from tests.scenarios.world import GlobalNode, World
-from zonemesh.log.keys import up
 from zonemesh.runtime.sections import SnapshotConfig
+from zonemesh.travel import up_log
 
 
 async def grown(make_world: Callable[..., World], globals: int = 2) -> World:  # noqa: A002
@@ -42,7 +42,7 @@ async def test_logs_stay_short_and_everybody_in_step(make_world: Callable[..., W
 
     await in_step(world)
     assert len(world.entries("global")) < 60
-    assert len(world.entries(up("west"))) < 60
+    assert len(world.entries(up_log("west"))) < 60
     for node in world.zone_nodes.values():
         assert node.zone.follower is not None
         assert node.zone.follower.resyncs.total() == 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from globalcp.config import GlobalConfig, IpamConfig, MeshServicePool
-from globalcp.state import Seen
+from globalcp.seen import Seen
 from tests.scenarios.world import World
 from zonecp.config import MeshServiceConfig
 

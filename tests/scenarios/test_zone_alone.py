@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from globalcp.state import Seen
+from globalcp.seen import Seen
 from tests.scenarios.world import World
 from zonemesh.errors import ConfigError, UnavailableError
-from zonemesh.log.keys import up
+from zonemesh.travel import up_log
 
 
 async def test_a_zone_cut_off_binds_and_serves_and_east_gets_the_same_addresses_later(
@@ -90,7 +90,7 @@ async def test_a_zone_that_lost_its_log_adopts_what_it_had_and_nobody_loses_a_na
     await west.run_dataplane("dp-1", "generated")
     await world.until(world.converged)
     bound = west.services
-    first = world.store._server.data.log(up("west")).head
+    first = world.store._server.data.log(up_log("west")).head
     assert first is not None
     west.kill()
     west.lose_disk()
@@ -101,8 +101,8 @@ async def test_a_zone_that_lost_its_log_adopts_what_it_had_and_nobody_loses_a_na
     assert taken_s >= 10.0  # it watched the owner's stream first
     await world.until(world.converged)
     assert west.services == bound
-    await world.until(lambda: world.entries(up("west"))[-1].position.term > first.position.term)
-    second = world.store._server.data.log(up("west")).head
+    await world.until(lambda: world.entries(up_log("west"))[-1].position.term > first.position.term)
+    second = world.store._server.data.log(up_log("west")).head
     assert second is not None
     assert first.owner != second.owner
     for agent in agents:

@@ -8,14 +8,14 @@ import pytest
 
 from tests.scenarios.world import World
 from zonemesh.errors import UnavailableError
-from zonemesh.log.keys import up
 from zonemesh.log.memory import Effect
+from zonemesh.travel import up_log
 
 SERVICES = [f"svc-{number}" for number in range(4)]
 
 
 def full_syncs(world: World, zone: str) -> int:
-    return sum(bool(entry.note.get("full")) for entry in world.entries(up(zone)))
+    return sum(bool(entry.note.get("full")) for entry in world.entries(up_log(zone)))
 
 
 async def test_a_restarted_zone_resumes_its_uplink_where_it_was(world: World) -> None:
@@ -31,7 +31,7 @@ async def test_a_restarted_zone_resumes_its_uplink_where_it_was(world: World) ->
     await world.pass_time(3.0)
 
     assert full_syncs(world, "west") == 1  # the first start's
-    assert world.times_written(up("west"), "MeshService", west.key("redis")) == 1
+    assert world.times_written(up_log("west"), "MeshService", west.key("redis")) == 1
     assert len(agent.shown) == shown
     await west.register("kafka")
     await world.until(world.converged)
@@ -73,7 +73,7 @@ async def test_a_zone_killed_at_any_step_copies_each_entry_once(world: World, st
     assert agent.removed == []
     assert full_syncs(world, "west") == 1
     for service in west.services:
-        assert world.times_written(up("west"), "MeshService", west.key(service)) == 1
+        assert world.times_written(up_log("west"), "MeshService", west.key(service)) == 1
 
 
 @pytest.mark.parametrize("effect", ["before", "after"])
@@ -85,7 +85,7 @@ async def test_an_up_entry_of_unknown_fate_is_copied_once(world: World, effect: 
 
     await world.until(world.converged)
     for service in SERVICES:
-        assert world.times_written(up("west"), "MeshService", west.key(service)) == 1
+        assert world.times_written(up_log("west"), "MeshService", west.key(service)) == 1
 
 
 @pytest.mark.parametrize("steps", range(0, 120, 10))

@@ -29,18 +29,18 @@ from zonecp.app import Zone
 from zonecp.config import MultizoneConfig, ZoneConfig, ZoneNameConfig
 from zonecp.config import RedisConfig as ZoneRedis
 from zonecp.feed import Feed, Revision
+from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, ipv4_text, pool_of, vip_kind
 from zonemesh.log import fence
 from zonemesh.log.clock import Clock
-from zonemesh.log.keys import own
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.memory import MemoryLog, MemoryStore, _Stream
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.model import Key, zone_of
 from zonemesh.registry import Registry
-from zonemesh.rest.backend import Delete, Put, Written
 from zonemesh.runtime.supervise import Backoff, Component, supervise
+from zonemesh.travel import own_log
 from zonemesh.wire import NO_HASH, Entry, decode
 
 MESH = "default"
@@ -413,7 +413,7 @@ class ZoneNode(Node):
 
     @property
     def own_log(self) -> str:
-        return own(self.config.name)
+        return own_log(self.config.name)
 
     @property
     def ready(self) -> bool:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import FakeBackend, dataplane, mesh_service, rest_client, with_mesh
+from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import ConflictError, MeshError, UnavailableError
 from zonemesh.model import Key
 from zonemesh.rest.api import BODY_BYTES_MAX
-from zonemesh.rest.backend import Delete, Put, Written
 from zonemesh.rest.bulk import Lines
 
 

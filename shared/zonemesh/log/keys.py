@@ -13,24 +13,11 @@ from typing import NamedTuple
 from zonemesh.errors import ConfigError, InputError
 from zonemesh.model import Position
 
-GLOBAL = "global"
-"""The log of the global plane."""
-
 PREFIX = "zm"
 
 _LOG_NAME = re.compile(r"global|zone:[^\s:{}]+:(?:up|own)")
 _PREFIX = re.compile(r"[^\s{}]+")
 _GLOB = re.compile(r"([*?\[\]\\])")
-
-
-def up(zone: str) -> str:
-    """The log in which a zone tells global of its own records."""
-    return f"zone:{zone}:up"
-
-
-def own(zone: str) -> str:
-    """The log of a zone's control plane."""
-    return f"zone:{zone}:own"
 
 
 class LogKeys(NamedTuple):

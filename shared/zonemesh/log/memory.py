@@ -17,9 +17,10 @@ from typing import Literal, assert_never
 
 from zonemesh.errors import FateUnknownError, NotFoundError, RefusedError, UnavailableError
 from zonemesh.log import fence
-from zonemesh.log.keys import Keys, up
+from zonemesh.log.keys import Keys
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.model import Position
+from zonemesh.travel import up_log
 from zonemesh.wire import Sealed
 
 LEASE_S = 2.0
@@ -156,7 +157,7 @@ class MemoryStore:
 
     async def forget(self, zone: str) -> None:
         data = await self.request()
-        data.logs.pop(up(zone), None)
+        data.logs.pop(up_log(zone), None)
         data.zones.discard(zone)
         await self.answer()
 

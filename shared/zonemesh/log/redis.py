@@ -27,6 +27,7 @@ from zonemesh.log.connections import Connections, Reply, pool_of
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.log.scripts import Script
 from zonemesh.model import Position
+from zonemesh.travel import up_log
 from zonemesh.wire import FORMAT, Sealed
 
 VERSION_MIN = (6, 2)
@@ -145,7 +146,7 @@ class RedisStore:
         )
 
     async def forget(self, zone: str) -> None:
-        keys = self.keys.of(names.up(zone))
+        keys = self.keys.of(up_log(zone))
         # The announcement last: until then a forget that failed can be found and repeated.
         found = await self._scan(f"{keys.base}:")
         for start in range(0, len(found), _DELETES_PER_CALL):

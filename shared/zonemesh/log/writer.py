@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from zonemesh.deciding import Decide, Now
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Lease
-from zonemesh.model import Change, Cursor
+from zonemesh.model import Cursor
 from zonemesh.registry import Registry
 from zonemesh.wire import Sealed
 
@@ -25,35 +26,6 @@ _INPUTS_MAX = 2_000
 """More never fit into one entry; a long queue is not copied for each."""
 QUEUE_MAX = 20_000
 """Inputs that may wait. At 20,000 a client would wait over a second: better told at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Now:
-    """The clocks a decision may depend on, read once per entry."""
-
-    wall_ms: int
-    log_time_ms: int
-
-
-@dataclass(slots=True, kw_only=True)
-class Decision:
-    """What to append for the first `consumed` inputs, and what to answer each of them."""
-
-    changes: list[Change] = field(default_factory=list)
-    src: dict[str, Cursor] = field(default_factory=dict)
-    note: dict[str, Any] = field(default_factory=dict)
-    outcomes: list[Any] = field(default_factory=list)
-    """One per consumed input: a result, or a MeshError that its submitter gets raised."""
-    consumed: int = 0
-    more: bool = False
-    """Decide again with no further input: not everything fitted into one entry."""
-
-    @property
-    def empty(self) -> bool:
-        return not (self.changes or self.src or self.note)
-
-
-Decide = Callable[[Sequence[Any], Now], Decision]
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.model import Key, Position, Record
 from zonemesh.resources.kind import Kind
@@ -23,30 +24,6 @@ class Found:
 
     key: Key
     record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a write did. `position`: the log position that holds it (or already held it)."""
-
-    created: bool
-    position: Position
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """A validated write: labels without computed ones, spec with defaults."""
-
-    kind: str
-    key: Key
-    labels: Mapping[str, str]
-    spec: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    kind: str
-    key: Key
 
 
 class Backend(Protocol):

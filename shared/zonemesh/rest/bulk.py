@@ -15,11 +15,11 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from zonemesh.deciding import Put, Written
 from zonemesh.errors import MeshError, TooLargeError, UnavailableError, ValidationError, Violation
 from zonemesh.resources.kind import Scope
 from zonemesh.rest import answer, document, proxy, writing
 from zonemesh.rest.api import API, BODY_BYTES_MAX, Api
-from zonemesh.rest.backend import Put, Written
 from zonemesh.rest.errors import COULD_NOT_PROCESS, problem
 
 log = structlog.get_logger(__name__)

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.writer import cursors_note
 from zonemesh.model import Position
 from zonemesh.registry import Registry
-from zonemesh.rest.backend import Delete, NotLeaderError, Put, Written
+from zonemesh.rest.backend import NotLeaderError
 
 WRITE_TIMEOUT_S = 10.0
 """Longer than a standby needs to take over: a write that waits for one is answered in time."""

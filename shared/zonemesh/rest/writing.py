@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from zonemesh import labels, names
+from zonemesh.deciding import Delete, Put
 from zonemesh.errors import MeshError, NotFoundError, ValidationError, Violation
 from zonemesh.model import Key
 from zonemesh.resources.kind import Kind, Scope
 from zonemesh.rest import answer, document, naming, proxy, reading
 from zonemesh.rest.api import API, Api
-from zonemesh.rest.backend import Delete, NotLeaderError, Put
+from zonemesh.rest.backend import NotLeaderError
 from zonemesh.rest.errors import TITLE, MeshMissingError, ReadOnlyError
 
 

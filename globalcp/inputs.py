@@ -1,0 +1,64 @@
+"""What the leader of global is asked to decide about, besides the writes of users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zonemesh.deciding import Delete, Put
+from zonemesh.model import Cursor
+from zonemesh.settings import Settings
+from zonemesh.wire import Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a zone said of itself in its newest heartbeat, and where its stream was read to."""
+
+    cursor: Cursor
+    uid: str
+    time_ms: int
+    lag_ms: int | None = None
+    url: str = ""
+    version: str = ""
+    h: bytes = b""
+    """Hash of the entry at the cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Entries of one zone's up stream, in order, following what was merged before."""
+
+    zone: str
+    entries: Sequence[Sealed]
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """A zone's whole state, from a snapshot of its up stream: merged by difference."""
+
+    zone: str
+    tables: Mapping[str, Mapping[str, bytes]]
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A heartbeat is due. `moved`: zones heard from since the last one."""
+
+    note: Mapping[str, Any]
+    moved: Mapping[str, Report] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A term begins: what must be there is put if it is not."""
+
+    settings: Settings
+    skip_mesh: bool = False
+    skip_generators: bool = False
+
+
+Input = Put | Delete | Merge | Replace | Tick | Begin

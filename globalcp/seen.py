@@ -1,0 +1,60 @@
+"""What global knows about each zone's control plane, as records of its log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import msgpack
+
+from zonemesh.draft import Draft
+from zonemesh.registry import Registry
+from zonemesh.settings import zone_key
+from zonemesh.travel import SEEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What global knows about a zone's control plane (`zone.seen`)."""
+
+    uid: str
+    last_ms: int
+    """Global's log time when the zone was last heard from."""
+    online: bool
+    connected_ms: int
+    """Wall time since when it has been online without a break."""
+    disconnected_ms: int | None = None
+    updated_ms: int = 0
+    """Zone's wall time of its last merged entry."""
+    lag_ms: int | None = None
+    """Age of what the zone itself had applied of global's log, by its own report."""
+    entries: int = 0
+    records: int = 0
+    rejected: int = 0
+    """Records not taken: malformed, of a foreign zone, of a kind that zones may not own."""
+    conflicts: int = 0
+    """Bindings refused since another zone owns the address."""
+    url: str = ""
+    version: str = ""
+    h: bytes = b""
+    """Hash of the entry that the zone's cursor names: a stream that lost that entry may get another
+    one at its position. The zone looks at it too."""
+    deleted: bool = False
+    """Its records are being removed; with the last of them this one goes."""
+
+    def but(self, **changed: Any) -> Self:
+        return replace(self, **changed)
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb({name: getattr(self, name) for name in self.__slots__})
+        return packed
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> Self:
+        fields = msgpack.unpackb(payload)
+        return cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
+
+    @classmethod
+    def of(cls, registry: Registry | Draft, zone: str) -> Self | None:
+        packed = registry.get(SEEN, zone_key(zone))
+        return None if packed is None else cls.unpack(packed)

@@ -1,0 +1,49 @@
+"""What the leader of a zone is asked to decide about, besides the writes of users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zonemesh.deciding import Delete, Put
+from zonemesh.model import Change, Cursor
+from zonemesh.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A heartbeat is due: look at what only time changes."""
+
+    note: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FromGlobal:
+    """Changes in global's log that are addressed to this zone (grants, settings, verdicts)."""
+
+    cursor: Cursor
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """A part of what global holds of this zone, taken over before the zone binds or publishes."""
+
+    changes: Sequence[Change]
+    last: bool
+    """With it the zone is adopted: it may bind and publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A term begins: what must be there is put if it is not."""
+
+    uid: str
+    settings: Settings
+    adopted: bool
+    stale: bool = False
+    """What is in the log is older than what was published: adopt before anything else."""
+
+
+Input = Put | Delete | Tick | FromGlobal | Adopt | Begin
