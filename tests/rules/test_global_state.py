@@ -261,6 +261,8 @@ def test_a_rest_is_told_in_globals_log_time(mesh: Global, west: Stream) -> None:
     mesh.submit(west.replace())
 
     assert mesh.binding("a").released_ms == 5_000
+    mesh.submit(west.merge(bound("a", address, released_ms=78_000_000)))
+    assert mesh.binding("a").released_ms == 5_000
     mesh.submit(west.merge(bound("a", address)))
     assert mesh.binding("a").live
 

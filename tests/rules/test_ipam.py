@@ -233,6 +233,32 @@ def test_blocks_of_a_deleted_zone_are_leased_again_last() -> None:
     assert not [key for key in books.chain.registry.table(BLOCK) if zone_of(key) == "west"]
 
 
+def test_a_block_that_is_still_used_is_not_leased_again() -> None:
+    books = Books(SMALL)
+    (_, used), *_ = books.grant("west")
+    assert used is not None
+    books.retire("west")
+    books.bind("redis", "west", address=used.first)
+    every = [first for first, _ in SMALL.blocks() if first not in books.ledger.leased()]
+
+    granted = books.grant("east", drafted=every)
+
+    assert used.first not in {block.first for _, block in granted if block is not None}
+
+
+def test_a_block_may_change_its_record_before_the_former_one_goes() -> None:
+    books = Books(SMALL)
+    ((key, block), *_) = books.grant("west")
+    assert block is not None
+
+    books.chain.commit(Change(BLOCK, key.replace("west", "east"), block.pack()))
+    books.chain.commit(Change(BLOCK, key, None))
+
+    assert books.ledger.owner(block.first) == "east"
+    assert books.ledger.blocks("east") == [block]
+    assert block not in books.ledger.blocks("west")
+
+
 def test_a_deleted_zone_that_is_back_overwrites_no_record_of_a_retired_block() -> None:
     books = Books()
     before = {key for key, _ in books.grant("west")}
@@ -255,6 +281,14 @@ def test_a_key_gets_its_former_address_back_at_once() -> None:
     books.release("redis")
 
     assert books.bind("redis") == address
+
+
+def test_a_former_address_that_is_anothers_by_now_is_not_given_back() -> None:
+    books = Books()
+    books.grant("west")
+    address = books.bind("other")
+
+    assert books.allocation().choose(key_of("redis"), address)[0] != address
 
 
 def test_keys_chosen_for_in_one_entry_get_distinct_addresses() -> None:

@@ -92,6 +92,8 @@ def test_where_dataplanes_disagree_about_ports_what_is_stored_stays_while_one_ag
     assert [port["port"] for port in zone.spec("web")["ports"]] == [80]
 
     zone.submit(gone("web-1"))
+    assert [port["port"] for port in zone.spec("web")["ports"]] == [90]
+    zone.submit(put_dataplane("a-web", "web", port=70))
 
     assert [port["port"] for port in zone.spec("web")["ports"]] == [90]
 
@@ -210,6 +212,7 @@ def test_a_removed_service_rests_for_its_own_key_only() -> None:
     zone.tick(1)
 
     assert zone.binding("new").address == address
+    assert len(zone.state.registry.table(VIP)) == 4
     zone.submit(put_service("s0"))
     assert zone.binding("s0").address is None
 
