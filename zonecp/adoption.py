@@ -13,8 +13,8 @@ import structlog
 
 from zonecp.inputs import Adopt
 from zonecp.state import ZoneState
-from zonemesh.errors import LogFaultError, UnavailableError, WireError
-from zonemesh.ipam import BLOCK, Binding, pool_of
+from zonemesh.errors import LogFaultError, NotFoundError, UnavailableError, WireError
+from zonemesh.ipam import BLOCK, pool_of
 from zonemesh.log import follower, snapshot
 from zonemesh.log.port import Head, Log, Raw, Store
 from zonemesh.log.writer import Writer
@@ -61,7 +61,9 @@ async def _existing_at_last(
         try:
             await claim()
             return await _existing(store, zone)
-        except UnavailableError as error:
+        except (UnavailableError, NotFoundError, WireError) as error:
+            # Not answering, a snapshot replaced while it was read, or one that cannot be: binding
+            # without knowing would be worse than waiting.
             log.warning("adoption_waits", zone=zone, error=str(error))
             await asyncio.sleep(_RETRY_S)
 
@@ -101,7 +103,7 @@ async def _existing(store: Store, zone: str) -> tuple[list[Change], int]:
         known = loaded
     published_ms = await _apply_stream(store, zone, known)
     changes = [
-        Change(kind, key, _rested(kind, payload))
+        Change(kind, key, payload)
         for kind, table in known.tables.items()
         for key, payload in table.items()
     ]
@@ -165,14 +167,6 @@ def _apply_raws(raws: Sequence[Raw], place: Place | None, known: Registry) -> Pl
                 known.put(*change)
         place = Place(sealed.entry.incarnation, sealed.entry.position, sealed.h)
     return place
-
-
-def _rested(kind: str, payload: bytes) -> bytes:
-    """A binding at rest rests anew: its release was told in the time of a log that is gone."""
-    if pool_of(kind) is None:
-        return payload
-    binding = Binding.unpack(payload)
-    return payload if binding.released_ms is None else binding._replace(released_ms=0).pack()
 
 
 def _parts(changes: list[Change]) -> list[list[Change]]:

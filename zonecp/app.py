@@ -258,6 +258,7 @@ async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.
             uplink=lambda: zone.plane.uplink,
             lag_s=zone.lag_s,
             committed=lambda: (zone.entries, zone.bytes),
+            renumbered=lambda: zone.plane.renumbered,
         )
         app = make_app(
             zone.backend,

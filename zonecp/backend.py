@@ -14,6 +14,7 @@ from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.plane import PlaneBackend, describe_registry
+from zonemesh.travel import SEEN
 from zonemesh.vipmap import ServiceRef, VipMap
 
 DEFAULT_MESH = "default"
@@ -69,7 +70,7 @@ class ZoneBackend(PlaneBackend):
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         yield self.zone, ""
         yield "", ""
-        for key in self._copy.table("zone.seen"):
+        for key in self._copy.table(SEEN):
             if zone_of(key) != self.zone:
                 yield zone_of(key), ""
 
@@ -95,8 +96,15 @@ class ZoneBackend(PlaneBackend):
             outcomes=self._vipmap.outcomes(ref),
             members=self._vipmap.members(ref),
             connected=0,
-            shortage=None,
+            shortage=self._shortage(found.key.zone, kind.name),
         )
+
+    def _shortage(self, zone: str, pool: str) -> str | None:
+        """Why a service here waits for an address; global says it of other zones'."""
+        why = self._state.shortages.get(pool) if zone == self.zone else None
+        if why is None or not self.federated:
+            return why
+        return f"{why}; global has leased this zone no further block yet"
 
     def insight(self, zone: str) -> None:
         return None

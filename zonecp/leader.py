@@ -61,6 +61,8 @@ class ZonePlane:
         self.uplink: Uplink | None = None
         self._stale = False
         self._stale_term = 0
+        self.renumbered = 0
+        """Services that had to give up their address, since another zone owns it."""
 
     async def found(self, appender: Appender) -> None:
         sealed = await appender.create(secrets.token_hex(8), term=1)
@@ -96,6 +98,8 @@ class ZonePlane:
                     await adopt(
                         self._store, self._state, writer, claim=uplink.claim, stale=self._stale
                     )
+                # Adopted once: what comes after is this zone's own, and newer than any copy.
+                self._stale = False
                 group.create_task(self._copy_up(uplink), name="uplink")
                 downlink = self._downlink
                 downlink.look_again()
@@ -108,7 +112,7 @@ class ZonePlane:
         except StaleLogError as error:
             log.warning("own_log_stale", zone=self._state.zone, error=str(error))
             self._stale = True
-            self._stale_term = max(self._stale_term, await uplink.published_term())
+            self._stale_term = max(self._stale_term, error.term)
             raise RefusedError(f"the own log is stale: {error}") from error
 
     async def _beat(self, writer: Writer) -> None:
@@ -123,6 +127,10 @@ class ZonePlane:
 
     def _committed(self, entries: Sequence[Sealed]) -> None:
         self._snapshotter.committed(entries)
+        for sealed in entries:
+            for kind, key, address in sealed.entry.note.get("renumbered", ()):
+                self.renumbered += 1
+                log.error("vip_renumbered", zone=self._state.zone, kind=kind, key=key, was=address)
         self._on_committed(entries)
 
 

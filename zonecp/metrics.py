@@ -26,6 +26,7 @@ def register(
     uplink: Callable[[], Uplink | None],
     lag_s: Callable[[], float],
     committed: Callable[[], tuple[int, int]],
+    renumbered: Callable[[], int],
 ) -> None:
     """`follower` follows global's log; `committed` counts the own log's entries and bytes."""
 
@@ -47,6 +48,7 @@ def register(
             yield labelled("resyncs", "Resyncs by reason.", ["reason"], follower.resyncs)
             yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
             yield gauge("log_halted", "1 after the same fault thrice.", bool(follower.halted))
+        yield counter("vips_renumbered", "Addresses given up to another zone.", renumbered())
         yield from _uplink(uplink())
         yield from _pools(state.ledgers, state.zone)
 

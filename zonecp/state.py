@@ -39,13 +39,15 @@ from zonemesh.registry import Index, Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
 from zonemesh.travel import GLOBAL_LOG, GRACE, VERDICT, ZONE_STATE
+from zonemesh.wire import UP_ENTRY_BYTES_MAX
 
 RECORD_BYTES_MAX = 64 << 10
 """What one record may take, with the services that follow from it."""
 ENTRY_BYTES = 96 << 10
 """When it is filled so far, a decision takes no further input."""
-ENTRY_BYTES_MAX = 200 << 10
-"""What one decision may fill: it must fit, with the envelope, into one up entry of 256 KiB."""
+ENTRY_BYTES_MAX = UP_ENTRY_BYTES_MAX - RECORD_BYTES_MAX - (16 << 10)
+"""When it is filled so far, nothing is looked at again: the last thing looked at, and the envelope,
+still fit into one up entry."""
 SERVICE_BYTES = 600
 """What a generated service without ports takes: itself, its binding, a note of its grace period."""
 PORT_BYTES = 64
@@ -82,6 +84,8 @@ class ZoneState:
         self.members = Members()
         self.user_services = UserServices()
         self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
+        self.shortages: dict[str, str] = {}
+        """Pool -> why a service was left without an address, as of the last try."""
         self.overdue: set[str] = set()
         """Services whose state is to be looked at again."""
         indexes: list[Index] = [self.members, self.user_services, *self.ledgers.values()]
@@ -241,6 +245,8 @@ class _Deciding(Deciding):
             present = self._draft.get(kind, key)
             if present is not None and payload is not None:
                 payload = _merged(kind, present, payload)  # noqa: PLW2901
+            if pool_of(kind) is not None and payload is not None:
+                payload = self._rested(payload)  # noqa: PLW2901
             self._draft.set(kind, key, payload)
             if kind == DATAPLANE:
                 record = None if payload is None else Record.unpack(payload)
@@ -256,6 +262,13 @@ class _Deciding(Deciding):
             self._state.overdue.update(self._state.registry.table(MESH_SERVICE))
             self._state.overdue.update(self._draft.touched(MESH_SERVICE))
             self._decision.more = True
+
+    def _rested(self, payload: bytes) -> bytes:
+        """A binding at rest rests anew: its release was told in the time of another log."""
+        binding = Binding.unpack(payload)
+        if binding.released_ms is None:
+            return payload
+        return binding._replace(released_ms=self._now.log_time_ms).pack()
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
@@ -382,8 +395,10 @@ class _Deciding(Deciding):
             )
         try:
             address, evicted = allocation.choose(key, former)
-        except PoolExhaustedError:
+        except PoolExhaustedError as error:
+            self._state.shortages[kind] = str(error)
             return None
+        self._state.shortages.pop(kind, None)
         if evicted is not None:
             self._draft.set(vip_kind(kind), evicted, None)
         return address
@@ -435,7 +450,8 @@ class _Deciding(Deciding):
                 log_time_ms=self._now.log_time_ms,
                 quarantine_ms=self._settings.quarantine_ms,
             )
-        except PoolExhaustedError:
+        except PoolExhaustedError as error:
+            self._state.shortages[kind] = str(error)
             return
         for key, block in granted:
             self._draft.set(BLOCK, key, None if block is None else block.pack())
@@ -450,6 +466,7 @@ class _Deciding(Deciding):
         binding = Binding.unpack(packed)
         if binding.address != address:
             return
+        self._decision.note.setdefault("renumbered", []).append([kind, key, address])
         rests = binding.released_ms is not None
         waits = None if rests else binding._replace(address=None).pack()
         self._draft.set(vip_kind(kind), key, waits)

@@ -40,6 +40,7 @@ _CHANGES_BYTES = 180 << 10
 _CLAIM_WATCH_S = 10.0
 """How long another UID's stream is watched for signs of life before its zone is taken over."""
 _CLAIM_LOOK_S = 0.5
+_REOPEN_S = 0.2
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
@@ -105,18 +106,13 @@ class Uplink:
             StaleLogError: The own log lacks what this zone has published: an old backup.
         """
         while True:
-            appender = await self._open()
             try:
-                await self._copy_on(appender)
+                await self._copy_on(await self._open())
             except RefusedError as error:
+                # The stream has gone another way than it was opened. That is global's Redis's
+                # affair: the zone's own log, and who leads it, have nothing to do with it.
                 log.warning("uplink_refused", zone=self._state.zone, error=str(error))
-
-    async def published_term(self) -> int:
-        """The highest term of the own log that the stream knows of."""
-        head = await self._log.head()
-        newest = None if head is None else await self._newest(head)
-        src = None if newest is None else newest.src.get(self._own.name)
-        return 0 if src is None else src.position.term
+                await asyncio.sleep(_REOPEN_S)
 
     async def claim(self) -> None:
         """Make sure that nobody else runs this zone, before anything of it is taken over.
@@ -271,11 +267,13 @@ class Uplink:
         await self._store.announce(self._state.zone)
         head = await self._log.head()
         if head is None:
-            return await self._create()
+            return await self._create(None)
         if head.owner != self._uid and head != self._silent:
             await self._contend(head)
             head = await self._log.head() or head
         newest = await self._newest(head)
+        if newest is None:
+            return await self._create(head)  # its entries are gone: nothing follows that head
         cursor = self._copy.cursors.get(up_log(self._state.zone))
         term = max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
         self._term = term
@@ -284,12 +282,11 @@ class Uplink:
             writer=self._writer,
             clock=self._clock,
             place=Place(head.incarnation, head.position, head.h),
-            log_time_ms=0 if newest is None else newest.log_time_ms,
+            log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
         )
-        intact = newest is not None and not self._overtaken(head.incarnation, head.position)
-        intact = intact and not self._begin_anew
-        resume = await self._resumable(newest) if newest is not None and intact else None
+        intact = not (self._begin_anew or self._overtaken(head.incarnation, head.position))
+        resume = await self._resumable(newest) if intact else None
         if resume is None:
             await self._publish(lambda src, note: self._opened(appender, term, src, note))
             return appender
@@ -305,17 +302,24 @@ class Uplink:
         self._count(sealed)
         return sealed
 
-    async def _create(self) -> Appender:
+    async def _create(self, replacing: Head | None) -> Appender:
         cursor = self._copy.cursors.get(up_log(self._state.zone))
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
-        term = max(self._term, 0 if cursor is None else cursor.position.term) + 1
-        self._term = term
+        known = [self._term]
+        known += [cursor.position.term] if cursor is not None else []
+        known += [replacing.position.term] if replacing is not None else []
+        self._term = term = max(known) + 1
 
         async def create(src: dict[str, Cursor], note: dict[str, Any]) -> Sealed:
             return await appender.create(
-                secrets.token_hex(8), term=term, owner=self._uid, src=src, note=note
+                secrets.token_hex(8),
+                term=term,
+                owner=self._uid,
+                replacing=replacing,
+                src=src,
+                note=note,
             )
 
         await self._publish(create)
@@ -353,7 +357,8 @@ class Uplink:
             if self._adopted_anew:
                 return None
             raise StaleLogError(
-                f"own log ends at {registry.position}, and {src.position} has been published"
+                f"own log ends at {registry.position}, and {src.position} has been published",
+                term=src.position.term,
             )
         base = newest.position if newest.note.get("full") else newest.note.get("base")
         if base is None or not await self._has_snapshot(newest, Position(*base)):

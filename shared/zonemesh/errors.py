@@ -131,3 +131,8 @@ class StoreLostError(LogFaultError):
 
 class StaleLogError(LogFaultError):
     code = "stale_log"
+
+    def __init__(self, message: str, *, term: int) -> None:
+        super().__init__(message)
+        self.term = term
+        """The highest term of that log that is known: the next one must be above it."""

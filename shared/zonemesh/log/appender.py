@@ -10,7 +10,7 @@ import structlog
 
 from zonemesh.errors import UnavailableError
 from zonemesh.log.clock import MONO_DELTA_MAX_MS, Clock
-from zonemesh.log.port import Lease, Log
+from zonemesh.log.port import Head, Lease, Log
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.replica import NOWHERE, Place
 from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Sealed, seal
@@ -54,14 +54,18 @@ class Appender:
         *,
         term: int,
         owner: str = "",
+        replacing: Head | None = None,
         src: Mapping[str, Cursor] | None = None,
         note: Mapping[str, Any] | None = None,
         changes: Sequence[Change] = (),
     ) -> Sealed:
-        """Found the log with its first entry; RefusedError if it exists."""
+        """Found the log with its first entry; RefusedError if it exists.
+
+        `replacing` is the head of one that cannot be continued and gives way (`Log.create`).
+        """
         self.place = Place(incarnation, START, NOWHERE.h)
         sealed = self._seal(Position(term, 0), src, note, changes)
-        await self._until_known(self._log.create, sealed, owner=owner)
+        await self._until_known(self._log.create, sealed, owner=owner, replacing=replacing)
         return self._advance(sealed)
 
     async def open(
