@@ -354,3 +354,15 @@ def test_every_decision_replayed_gives_the_same_state(stocked: Zone) -> None:
     stocked.tick(GRACE_MS)
 
     assert replayed(stocked.leader.chain.entries).digest == stocked.state.registry.digest
+
+
+def test_what_rested_in_another_log_rests_anew_whatever_this_log_has_seen(zone: Zone) -> None:
+    day_ms = 24 * 3600 * 1000
+    zone.tick(10 * day_ms)
+
+    zone.submit(
+        adopted(block(0, size=1), bound("gone", POOL, released_ms=10 * day_ms - 1_000)),
+        put_service("db"),
+    )
+
+    assert zone.binding("db").address is None
