@@ -260,8 +260,13 @@ async def test_a_map_that_changes_too_much_for_one_turn_is_never_shown_by_half()
     assert served.feed.catching_up
 
     held = client.hash
-    fresh, again = await asyncio.gather(Client().read(served), client.read(served))
+    await asyncio.sleep(0)
+    stream = served.feed.events("default", None, outbounds=False, heartbeat_s=1.0)
+    first, fresh, again = await asyncio.gather(
+        anext(stream), Client().read(served), client.read(served)
+    )
 
+    assert len(parsed(first)[0].data["records"]) == count + 1
     assert len(fresh.names) == len(again.names) == count + 1
     assert fresh.hash == again.hash != held
     running.cancel()

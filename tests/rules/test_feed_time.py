@@ -28,12 +28,12 @@ async def test_heartbeats_come_by_the_clock_also_while_other_things_happen() -> 
             served.own()
 
     busy = asyncio.ensure_future(happenings())
-    (event,) = parsed(await anext(stream))
+    for passed_s in (1.0, 2.0, 3.0):
+        (event,) = parsed(await anext(stream))
+        assert event.name == "heartbeat"
+        assert event.data["lag_s"] == 0.25
+        assert asyncio.get_running_loop().time() - started_s == pytest.approx(passed_s)
     busy.cancel()
-
-    assert event.name == "heartbeat"
-    assert asyncio.get_running_loop().time() - started_s == pytest.approx(1.0)
-    assert event.data["lag_s"] == 0.25
 
 
 async def test_a_query_returns_when_the_map_changes_and_not_before() -> None:
