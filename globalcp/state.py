@@ -13,7 +13,7 @@ from globalcp.seen import Seen
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.errors import (
     ConflictError,
-    InputError,
+    MeshError,
     PoolExhaustedError,
     TooLargeError,
     WireError,
@@ -214,11 +214,12 @@ class _Deciding(Deciding):
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
                 _check(kind, key, payload)
-        except InputError as error:
+        except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
             counts.rejected += 1
             shown = self._decision.note.setdefault("rejected", [])
             if len(shown) < REJECTED_SHOWN_MAX:
-                shown.append([zone, kind[:100], key[:300], str(error)[:300]])
+                why = str(error) if isinstance(error, MeshError) else repr(error)
+                shown.append([zone, kind[:100], key[:300], why[:300]])
             return
         if self._draft.set(kind, key, payload):
             counts.records += 1
@@ -412,6 +413,7 @@ class _Counts:
 def _check(kind: str, key: str, payload: bytes) -> None:
     """What zones and indexes rely on in a record of a known kind; raises InputError."""
     record = Record.unpack(payload)
+    record.check_foreign()
     if not all(type(value) is str for pair in record.labels.items() for value in pair):
         raise WireError("labels are not strings")
     KINDS[kind].validate(record.spec, Key.parse(key).name)

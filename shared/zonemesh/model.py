@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,12 @@ import msgpack
 
 from zonemesh.errors import InputError, WireError
 
+TIME_MS_MAX = 253_402_300_799_000
+"""The last second of the year 9999, beyond which no time can be written down."""
+DEPTH_MAX = 32
+"""Levels of a record that another plane wrote. Kuma's resources have ten."""
+_INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
+"""What msgpack can hold."""
 SEQ_MAX = (1 << 63) - 1
 """Above any sequence number in use, below what SQLite and Lua hold exactly as integers."""
 _TEXT_MAX = 2 * 19 + 1
@@ -154,3 +161,39 @@ class Record:
         ):
             raise WireError("malformed record: not (int, int, map, map)")
         return cls(created_ms=created_ms, modified_ms=modified_ms, labels=labels, spec=spec)
+
+    def check_foreign(self) -> None:
+        """Refuse what JSON cannot say or no clock can show, wherever others' records come in.
+
+        Not part of `unpack`, which every process runs for every record.
+
+        Raises:
+            WireError: Not such a record.
+        """
+        if not (0 <= self.created_ms <= TIME_MS_MAX and 0 <= self.modified_ms <= TIME_MS_MAX):
+            raise WireError("malformed record: a time outside the years 1970 to 9999")
+        for part in (self.labels, self.spec):
+            _check_json(part, DEPTH_MAX)
+
+
+def _check_json(value: Any, depth: int) -> None:
+    if depth < 0:
+        raise WireError(f"malformed record: nested deeper than {DEPTH_MAX} levels")
+    if type(value) is dict:
+        if not all(type(name) is str for name in value):
+            raise WireError("malformed record: a map's key is not a string")
+        value = value.values()
+    elif type(value) is not list:
+        if not _is_json_scalar(value):
+            raise WireError(f"malformed record: no JSON value: {type(value).__name__}")
+        return
+    for inner in value:
+        _check_json(inner, depth - 1)
+
+
+def _is_json_scalar(value: Any) -> bool:
+    if type(value) is int:
+        return _INT_MIN <= value <= _INT_MAX
+    if type(value) is float:
+        return math.isfinite(value)
+    return value is None or type(value) in (str, bool)

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from zonemesh.errors import Violation
-from zonemesh.model import Key
+from zonemesh.model import TIME_MS_MAX, Key
 from zonemesh.resources.kind import Kind, Scope
 from zonemesh.rest.backend import Found
 from zonemesh.rest.errors import MalformedError
@@ -188,7 +188,11 @@ def render_kubernetes(kind: Kind, document: Mapping[str, Any]) -> dict[str, Any]
 
 
 def rfc3339(ms: int) -> str:
-    """Milliseconds since 1970 as UTC, fractions only where there are some."""
+    """Milliseconds since 1970 as UTC, fractions only where there are some.
+
+    A time beyond what can be written, which only a foreign record has, is shown as the nearest.
+    """
+    ms = min(max(ms, 0), TIME_MS_MAX)
     text = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fraction = f".{ms % 1000:03}".rstrip("0") if ms % 1000 else ""
     return f"{text}{fraction}Z"
