@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.maps import SERVICE, VIP, View, binding, key_of, service, started
-from zonecp.feed import Feed, Revision, query_revision
+from zonecp.feed import Feed, query_revision
+from zonecp.revision import Revision
 from zonemesh.model import Change
 
 

@@ -14,8 +14,9 @@ from zonecp import metrics as zone_metrics
 from zonecp.backend import ZoneBackend
 from zonecp.config import ZoneConfig
 from zonecp.downlink import Downlink
-from zonecp.feed import Feed, Revision
+from zonecp.feed import Feed
 from zonecp.leader import ZonePlane
+from zonecp.revision import Revision
 from zonecp.routes import add_feed
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from zonecp.revision import Revision
 from zonemesh.errors import InputError, UnavailableError
-from zonemesh.model import Cursor
 from zonemesh.vipmap import TTL_S, Delta, Named, ServiceRef, VipMap
 
 RING_BYTES_MAX = 8 << 20
@@ -41,46 +41,6 @@ BEHIND_WAIT_S = 5.0
 DOMAINS = ("mesh.local", "mesh")
 
 _encode = msgspec.json.encode
-
-
-class Revision(NamedTuple):
-    """Where both registries stood: opaque to clients, ordered for us."""
-
-    own: Cursor
-    copy: Cursor
-
-    def __str__(self) -> str:
-        return f"{self.own}~{self.copy}"
-
-    @classmethod
-    def parse(cls, text: str) -> Revision:
-        own, tilde, copy = text.partition("~")
-        if not tilde:
-            raise InputError(f"{text!r} is not a revision")
-        return cls(Cursor.parse(own), _cursor(copy))
-
-    def ahead_of(self, other: Revision) -> bool:
-        """Whether a component is beyond the other's, in the same incarnation."""
-        return any(
-            mine.incarnation == theirs.incarnation and mine.position > theirs.position
-            for mine, theirs in zip(self, other, strict=True)
-        )
-
-    def within(self, other: Revision) -> bool:
-        """Whether whoever has applied the other has applied all of this."""
-        return self.comparable(other) and not self.ahead_of(other)
-
-    def comparable(self, other: Revision) -> bool:
-        return all(
-            mine.incarnation == theirs.incarnation for mine, theirs in zip(self, other, strict=True)
-        )
-
-
-def _cursor(text: str) -> Cursor:
-    # A zone that follows no global has an empty incarnation there: ".0-0".
-    if text.startswith("."):
-        return Cursor("", Cursor.parse("x" + text).position)
-    return Cursor.parse(text)
 
 
 class Event(NamedTuple):

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feeds import Served, parsed
-from zonecp.feed import BEHIND_WAIT_S, Revision, query_revision
+from zonecp.feed import BEHIND_WAIT_S, query_revision
+from zonecp.revision import Revision
 from zonemesh.errors import InputError, UnavailableError
 from zonemesh.model import Cursor, Position
 

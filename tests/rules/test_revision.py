@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zonecp.dataplane.revision import Revision, is_older, own_incarnation
+from zonecp.dataplane.revision import is_older, own_incarnation, parse
 
 HELD = "own.3-7~glob.2-9"
 
@@ -27,6 +27,11 @@ revisions = st.builds(
 )
 def test_no_component_greater_and_one_less_is_older(offered: str) -> None:
     assert is_older(offered, HELD)
+
+
+def test_maps_of_a_zone_without_a_global_are_compared_too() -> None:
+    assert is_older("own.3-6~.0-0", "own.3-7~.0-0")
+    assert not is_older("own.3-8~.0-0", "own.3-7~.0-0")
 
 
 @pytest.mark.parametrize(
@@ -62,4 +67,4 @@ def test_older_than_an_older_one_is_older(one: str, two: str, three: str) -> Non
 def test_a_revision_names_the_incarnation_of_the_zones_own_log() -> None:
     assert own_incarnation(HELD) == "own"
     assert own_incarnation("of a later format") is None
-    assert Revision.parse("of a later format") is None
+    assert parse("of a later format") is None

@@ -28,7 +28,8 @@ from tests.scenarios.virtualtime import Process, current
 from zonecp.app import Zone
 from zonecp.config import MultizoneConfig, ZoneConfig, ZoneNameConfig
 from zonecp.config import RedisConfig as ZoneRedis
-from zonecp.feed import Feed, Revision
+from zonecp.feed import Feed
+from zonecp.revision import Revision
 from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, ipv4_text, pool_of, vip_kind
