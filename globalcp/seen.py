@@ -8,6 +8,7 @@ from typing import Any, Self
 import msgpack
 
 from zonemesh.draft import Draft
+from zonemesh.model import zone_of
 from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
@@ -58,3 +59,21 @@ class Seen:
     def of(cls, registry: Registry | Draft, zone: str) -> Self | None:
         packed = registry.get(SEEN, zone_key(zone))
         return None if packed is None else cls.unpack(packed)
+
+
+class Deletions:
+    """An index: the zones whose deletion is under way, by what the log says of them."""
+
+    def __init__(self) -> None:
+        self._zones: set[str] = set()
+
+    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
+        del old
+        if kind == SEEN:
+            deleted = new is not None and Seen.unpack(new).deleted
+            (self._zones.add if deleted else self._zones.discard)(zone_of(key))
+
+    def under_way(self, draft: Draft) -> set[str]:
+        """As of the entry that is being decided."""
+        candidates = self._zones.union(map(zone_of, draft.touched(SEEN)))
+        return {zone for zone in candidates if (seen := Seen.of(draft, zone)) and seen.deleted}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
 from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
-from globalcp.seen import Seen
+from globalcp.seen import Deletions, Seen
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
+from zonemesh.draft import Draft
 from zonemesh.errors import (
     ConflictError,
     MeshError,
@@ -47,11 +48,12 @@ class GlobalState:
         for ledger in self.ledgers.values():
             self.registry.add_index(ledger)
         self.unserved: set[str] = set()
-        """Zones whose stock of free addresses is to be looked at in the next decision."""
-        self.deleted: set[str] = set()
-        """Deleted zones of which records are left."""
+        """Zones whose stock of free addresses is to be looked at in the next decision. Only saves
+        looking at all of them: every term begins with all, and whoever waits is seen again."""
+        self._deletions = Deletions()
+        self.registry.add_index(self._deletions)
         self.shortages: dict[tuple[str, str], str] = {}
-        """(pool, zone) -> why no block could be leased, as of the last try."""
+        """(pool, zone) -> why no block could be leased, as of this leader's last try."""
 
     @property
     def settings(self) -> Settings:
@@ -65,14 +67,15 @@ class GlobalState:
         """Decide the next entry; consumes as many inputs as fit into one."""
         return _Deciding(self, now).run(inputs)
 
-    def of_zone(self, zone: str) -> dict[str, dict[str, bytes]]:
-        """Everything merged from a zone, by kind and key."""
-        return {
-            kind: found
-            for kind, table in self.registry.tables.items()
-            if accepted_from_zone(kind)
-            and (found := {key: each for key, each in table.items() if zone_of(key) == zone})
-        }
+    def deleted(self, draft: Draft) -> set[str]:
+        """Deleted zones of which records are left."""
+        return self._deletions.under_way(draft)
+
+    def of_zone(self, zone: str) -> Iterator[tuple[str, str]]:
+        """Kind and key of everything merged from a zone."""
+        for kind, table in self.registry.tables.items():
+            if accepted_from_zone(kind):
+                yield from ((kind, key) for key in table if zone_of(key) == zone)
 
 
 class _Deciding(Deciding):
@@ -143,22 +146,18 @@ class _Deciding(Deciding):
             if zone_of(key) == zone:
                 self._draft.set(BLOCK, key, Block.unpack(packed)._replace(retired=True).pack())
         self._draft.set(SEEN, zone_key(zone), seen.but(deleted=True).pack())
-        self._state.deleted.add(zone)
-        self._state.unserved.discard(zone)
 
     def _forget_zones(self) -> None:
         """Remove records of deleted zones, as many as fit; a large zone takes several entries."""
-        for zone in sorted(self._state.deleted):
-            for kind, table in self._state.of_zone(zone).items():
-                for key in table:
-                    if self._draft.bytes >= ENTRY_BYTES:
-                        self._decision.more = True
-                        return
-                    self._draft.set(kind, key, None)
-                    if pool_of(kind) is not None:
-                        self._draft.set(VERDICT, key, None)
+        for zone in sorted(self._state.deleted(self._draft)):
+            for kind, key in self._state.of_zone(zone):
+                if self._draft.bytes >= ENTRY_BYTES:
+                    self._decision.more = True
+                    return
+                self._draft.set(kind, key, None)
+                if pool_of(kind) is not None:
+                    self._draft.set(VERDICT, key, None)
             self._draft.set(SEEN, zone_key(zone), None)
-            self._state.deleted.discard(zone)
 
     # Zones
 
@@ -191,7 +190,9 @@ class _Deciding(Deciding):
         """
         self._meet(item.zone, item.report)
         counts = _Counts()
-        before = self._state.of_zone(item.zone)
+        before: dict[str, dict[str, bytes]] = {}
+        for kind, key in self._state.of_zone(item.zone):
+            before.setdefault(kind, {})[key] = self._state.registry.tables[kind][key]
         changes = [
             change if change.payload is None else _of_tables(item.tables, change)
             for change in difference(_comparable(before), _comparable(item.tables))
@@ -297,7 +298,6 @@ class _Deciding(Deciding):
         seen = Seen.of(self._draft, zone)
         if seen is None or seen.deleted:
             self._new_zones.add(zone)
-            self._state.deleted.discard(zone)
             seen = Seen(
                 uid=report.uid,
                 last_ms=self._now.log_time_ms,
@@ -337,9 +337,12 @@ class _Deciding(Deciding):
         """Keep zones in stock: those new in this entry, and those that the last ones drew on."""
         state = self._state
         touched = self._touched_zones()
-        due = sorted(self._new_zones | (state.unserved - touched))
-        state.unserved -= set(due) - touched
-        for zone in due:
+        due = self._new_zones | (state.unserved - touched)
+        state.unserved -= due - touched
+        for zone in sorted(due):
+            seen = Seen.of(self._draft, zone)
+            if seen is None or seen.deleted:
+                continue
             for pool, ledger in state.ledgers.items():
                 self._lease_to(zone, pool, ledger)
         # Bindings of this very entry count only once it is applied, and so do its blocks.
@@ -396,10 +399,8 @@ class _Deciding(Deciding):
         if not item.skip_generators:
             for name, spec, labels in default_global_generators():
                 self._put_default(GENERATOR_KIND, Key("", "", "", name), labels, spec)
-        for zone in self._state.zones():
-            seen = Seen.of(self._draft, zone)
-            unfinished = seen is not None and seen.deleted
-            (self._state.deleted if unfinished else self._state.unserved).add(zone)
+        self._state.shortages.clear()
+        self._state.unserved = set(self._state.zones())
 
 
 @dataclass(slots=True)

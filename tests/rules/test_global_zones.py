@@ -35,6 +35,15 @@ def free_address(mesh: Global, skip: int = 0) -> int:
     return blocks[skip] + 9
 
 
+def hand_over(former: Global, to: Global) -> None:
+    """Another leader begins a term, having applied all that the former one wrote."""
+    for sealed in former.leader.chain.entries:
+        if sealed.entry.position > to.state.registry.position:
+            to.state.registry.apply(sealed)
+    to.leader.chain = Chain(to.state.registry)
+    to.submit(Begin(to.settings))
+
+
 # Addresses
 
 
@@ -238,6 +247,38 @@ def test_a_large_zone_is_deleted_in_bounded_entries_also_by_the_next_leader() ->
     other.submit(Begin(other.settings))
 
     assert other.held().keys() == {BLOCK}
+
+
+def test_a_leader_that_began_a_deletion_does_not_go_on_with_it_after_others_have_led() -> None:
+    former, other, west = Global(), Global(begin=False), Stream()
+    for number in range(14):
+        west.write(*(bound(f"service-{number}-{each}", None) for each in range(1_000)))
+    while former.submit(west.replace()) != [True]:
+        pass
+    former.tick(10_000)
+    former.leader.step(DELETE_WEST)
+    assert 0 < len(former.held()[VIP]) < 14_000
+    hand_over(former, other)
+    assert other.held().keys() == {BLOCK}
+    other.submit(Stream(incarnation="anew").merge(service("web"), bound("web", None)))
+
+    hand_over(other, former)
+
+    assert former.held() == other.held()
+    assert former.held()[SERVICE] == {key_of("web")}
+
+
+def test_a_zone_that_is_deleted_is_leased_no_more_blocks(mesh: Global, west: Stream) -> None:
+    mesh.submit(west.merge())
+    first = mesh.blocks()[0].first
+    mesh.tick(10_000)
+
+    mesh.leader.step(west.merge(*(bound(f"s{number}", first + number) for number in range(10))))
+    mesh.tick(10_000)
+    mesh.submit(DELETE_WEST)
+    mesh.submit(Begin(mesh.settings))
+
+    assert mesh.blocks() == []
 
 
 def test_a_zone_that_is_back_while_it_is_deleted_stays(mesh: Global, west: Stream) -> None:
