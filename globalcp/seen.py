@@ -13,6 +13,11 @@ from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
 
+NOT_MERGED = b"not merged"
+"""In place of a hash: what stands before the cursor is not in the state, which only a snapshot
+beyond the cursor can mend. No entry has this hash, so that the zone, and whoever reads its stream,
+finds the stream not to continue what is merged; the zone then publishes such a snapshot."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
@@ -39,7 +44,7 @@ class Seen:
     version: str = ""
     h: bytes = b""
     """Hash of the entry that the zone's cursor names: a stream that lost that entry may get another
-    one at its position. The zone looks at it too."""
+    one at its position. The zone looks at it too. `NOT_MERGED` after a deletion."""
     deleted: bool = False
     """Its records are being removed; with the last of them this one goes."""
 

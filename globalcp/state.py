@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 
 from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
-from globalcp.seen import Deletions, Seen
+from globalcp.seen import NOT_MERGED, Deletions, Seen
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import (
@@ -174,13 +174,16 @@ class _Deciding(Deciding):
 
     def _merged(self, zone: str, cursor: Cursor) -> bool:
         """Whether what stands at a place of a zone's stream is in the state already."""
-        name = up_log(zone)
-        at = self._decision.src.get(name) or self._state.registry.cursors.get(name)
+        at = self._cursor(zone)
         return (
             at is not None
             and at.incarnation == cursor.incarnation
             and cursor.position <= at.position
         )
+
+    def _cursor(self, zone: str) -> Cursor | None:
+        name = up_log(zone)
+        return self._decision.src.get(name) or self._registry.cursors.get(name)
 
     def _replace(self, item: Replace) -> bool:
         """Merge by difference; True once the whole of it is in (else submit it again).
@@ -202,7 +205,7 @@ class _Deciding(Deciding):
                 self._heard(item.zone, None, counts)
                 return False
             self._take(item.zone, change, counts)
-        self._heard(item.zone, item.report, counts)
+        self._heard(item.zone, item.report, counts, whole=True)
         return True
 
     def _take(self, zone: str, change: Change, counts: _Counts) -> None:
@@ -290,24 +293,44 @@ class _Deciding(Deciding):
         self._draft.set(BLOCK, key, block.pack())
 
     def _meet(self, zone: str, report: Report) -> None:
-        """A zone is known from its first entry on."""
+        """A zone is known from its first entry on.
+
+        One that was deleted has its blocks again, and its cursor stays where it is until all that
+        went with the zone is merged anew.
+        """
         key = Key("", "", "", zone).packed
         if self._draft.get("Zone", key) is None:
             record = Record(created_ms=self._now.wall_ms, modified_ms=self._now.wall_ms)
             self._draft.set("Zone", key, record.pack())
         seen = Seen.of(self._draft, zone)
         if seen is None or seen.deleted:
+            self._unretire(zone)
             self._new_zones.add(zone)
+            was_merged = self._cursor(zone) is not None
             seen = Seen(
                 uid=report.uid,
                 last_ms=self._now.log_time_ms,
                 online=True,
                 connected_ms=self._now.wall_ms,
+                h=NOT_MERGED if was_merged else b"",
             )
             self._draft.set(SEEN, zone_key(zone), seen.pack())
 
-    def _heard(self, zone: str, report: Report | None, counts: _Counts) -> None:
-        """Note that a zone was heard from, and move its cursor if there is one to move to."""
+    def _unretire(self, zone: str) -> None:
+        for ledger in self._state.ledgers.values():
+            for key in sorted(ledger.records(zone)):
+                packed = self._draft.get(BLOCK, key)
+                if packed is not None:
+                    self._keeps(zone, key, Block.unpack(packed))
+
+    def _heard(
+        self, zone: str, report: Report | None, counts: _Counts, *, whole: bool = False
+    ) -> None:
+        """Note that a zone was heard from, and move its cursor if there is one to move to.
+
+        `whole`: all that stands before the new cursor is merged. Otherwise the cursor moves only
+        on from what is merged, along the same incarnation: who reports may be behind, or ahead.
+        """
         seen = Seen.of(self._draft, zone)
         assert seen is not None
         came_back = not seen.online
@@ -326,19 +349,27 @@ class _Deciding(Deciding):
             url=report.url if report and report.url else seen.url,
             version=report.version if report and report.version else seen.version,
         )
-        if report is not None and not self._merged(zone, report.cursor):
+        if report is not None and (whole or self._follows(zone, seen, report.cursor)):
             self._decision.src[up_log(zone)] = report.cursor
             changed = changed.but(h=report.h)
         self._draft.set(SEEN, zone_key(zone), changed.pack())
         if counts.records:
             self._state.unserved.add(zone)
 
+    def _follows(self, zone: str, seen: Seen, cursor: Cursor) -> bool:
+        at = self._cursor(zone)
+        if at is None:
+            return True
+        same = at.incarnation == cursor.incarnation and seen.h != NOT_MERGED
+        return same and cursor.position > at.position
+
     def _lease(self) -> None:
         """Keep zones in stock: those new in this entry, and those that the last ones drew on."""
         state = self._state
         touched = self._touched_zones()
-        due = self._new_zones | (state.unserved - touched)
-        state.unserved -= due - touched
+        state.unserved |= self._new_zones & touched
+        due = (self._new_zones | state.unserved) - touched
+        state.unserved -= due
         for zone in sorted(due):
             seen = Seen.of(self._draft, zone)
             if seen is None or seen.deleted:
@@ -349,11 +380,8 @@ class _Deciding(Deciding):
         self._decision.more = self._decision.more or bool(state.unserved)
 
     def _touched_zones(self) -> set[str]:
-        return {
-            zone_of(key)
-            for pool in self._state.ledgers
-            for key in self._draft.touched(f"vip.{pool}")
-        }
+        kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]
+        return {zone_of(key) for kind in kinds for key in self._draft.touched(kind)}
 
     def _lease_to(self, zone: str, pool: str, ledger: Ledger) -> None:
         try:

@@ -6,6 +6,7 @@ import msgpack
 import pytest
 
 from globalcp.inputs import Begin, Tick
+from globalcp.seen import NOT_MERGED
 from tests.builders import NOW_MS, Chain, replayed
 from tests.zones_up import DAY_MS, SERVICE, VIP, Global, Stream, bound, key_of, service
 from zonemesh.deciding import Delete, Put
@@ -304,6 +305,46 @@ def test_a_deleted_zone_that_is_back_has_its_own_blocks_again(mesh: Global, west
     assert mesh.binding("web").address == address
     assert address in {block.first for block in mesh.blocks()}
     assert mesh.seen().conflicts == 0
+
+
+def test_a_deleted_zone_that_is_back_is_merged_up_to_nowhere_until_it_is_whole(
+    mesh: Global, west: Stream
+) -> None:
+    mesh.submit(west.merge(service("web")))
+    merged = mesh.cursor
+    mesh.tick(10_000)
+    mesh.submit(DELETE_WEST)
+    west.write()
+
+    mesh.tick(west=west.report)
+    mesh.submit(west.merge(service("api")))
+
+    assert mesh.seen().online
+    assert (mesh.cursor, mesh.seen().h) == (merged, NOT_MERGED)
+    assert mesh.held()[SERVICE] == {key_of("api")}
+    assert len(mesh.blocks()) == 2
+    mesh.submit(west.replace())
+    assert (mesh.cursor, mesh.seen().h) == (west.report.cursor, west.report.h)
+    assert mesh.held()[SERVICE] == {key_of("web"), key_of("api")}
+
+
+@pytest.mark.parametrize("late", ["earlier", "another incarnation"])
+def test_a_late_report_does_not_move_a_cursor_back(mesh: Global, west: Stream, late: str) -> None:
+    west.write()
+    earlier = west.report
+    mesh.submit(west.merge(service("web")))
+    report = earlier
+    if late == "another incarnation":
+        other = Stream(incarnation="former")
+        other.write()
+        other.write()
+        other.write()
+        report = other.report
+
+    mesh.tick(west=report)
+
+    assert mesh.cursor == west.report.cursor
+    assert mesh.seen().online
 
 
 def test_blocks_of_a_deleted_zone_go_to_others_when_nothing_else_is_left() -> None:
