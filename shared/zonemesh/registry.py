@@ -132,27 +132,28 @@ class Registry:
         """A registry that keeps what this one keeps, holding nothing and without indexes."""
         return Registry(keeps=self._keeps)
 
-    def begin(self, meta: Mapping[str, Any]) -> None:
-        """Take a snapshot's place; its rows follow by `put`, then `verify`.
+    def verify(self, meta: Mapping[str, Any]) -> None:
+        """Take the place of a snapshot whose rows were all `put`.
+
+        Not before: whoever is broken off between rows must not stand where only all of them lead.
 
         Raises:
-            WireError: `meta` lacks a field or has one of the wrong shape.
+            WireError: `meta` lacks a field or has one of the wrong shape, or this full copy is not
+                what the snapshot's writer held.
         """
-        try:
-            self.incarnation, self.position = _cursor(meta["incarnation"], meta["position"])
-            self.h = _typed(meta["h"], bytes)
-            self.log_time_ms = _typed(meta["log_time_ms"], int)
-            self.time_ms = _typed(meta["time_ms"], int)
-            self.cursors = {
-                _typed(log, str): _cursor(*cursor) for log, cursor in meta["cursors"].items()
-            }
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise WireError(f"malformed snapshot: {error!r}") from error
-
-    def verify(self, meta: Mapping[str, Any]) -> None:
-        """Raises WireError if this full copy is not what the snapshot's writer held."""
         if self._keeps is None and meta.get("digest") != self.digest:
             raise WireError("a snapshot's rows are not those of its digest")
+        try:
+            cursor = _cursor(meta["incarnation"], meta["position"])
+            h = _typed(meta["h"], bytes)
+            log_time_ms = _typed(meta["log_time_ms"], int)
+            time_ms = _typed(meta["time_ms"], int)
+            cursors = {_typed(log, str): _cursor(*each) for log, each in meta["cursors"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise WireError(f"malformed snapshot: {error!r}") from error
+        self.incarnation, self.position = cursor
+        self.h, self.cursors = h, cursors
+        self.log_time_ms, self.time_ms = log_time_ms, time_ms
 
     def become(self, fresh: Registry) -> None:
         """Turn into another registry of the same filter, telling indexes only what differs."""

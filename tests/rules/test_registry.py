@@ -151,7 +151,6 @@ def test_a_snapshot_is_the_state_that_it_was_taken_of(history: list[list[Change]
     chain.commit(Change("unknown", "default/west//later", b"1"))
 
     loaded = Registry()
-    loaded.begin(frozen.meta)
     for row in frozen.rows():
         loaded.put(*row)
     loaded.verify(frozen.meta)
@@ -165,7 +164,6 @@ def test_a_snapshot_that_lacks_a_row_is_noticed() -> None:
     chain.commit(Change("Mesh", "///default", b"1"), Change("Zone", "///west", b"1"))
     frozen = chain.registry.freeze()
     loaded = Registry()
-    loaded.begin(frozen.meta)
     loaded.put("Mesh", "///default", b"1")
 
     with pytest.raises(WireError):
@@ -192,14 +190,14 @@ def test_a_snapshot_with_a_malformed_head_is_refused(changed: Mapping[str, Any])
     meta = {**Registry().freeze().meta, **changed}
 
     with pytest.raises(WireError):
-        Registry().begin(meta)
+        Registry().verify(meta)
 
 
 def test_a_snapshot_without_a_field_is_refused() -> None:
     for name in ("incarnation", "position", "h", "log_time_ms", "time_ms", "cursors"):
         meta = {key: value for key, value in Registry().freeze().meta.items() if key != name}
         with pytest.raises(WireError):
-            Registry().begin(meta)
+            Registry().verify(meta)
 
 
 @given(HISTORIES)

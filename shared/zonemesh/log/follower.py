@@ -26,7 +26,7 @@ from zonemesh.wire import Sealed, decode
 _READ_BLOCK_S = 0.5
 """Bounds how late a stop is noticed; news wakes the read at once."""
 _HEAD_EVERY_S = 1.0
-"""How often an idle reader compares its place with the head: loss is noticed within this."""
+"""How often the head is read, idle or busy: within this, loss is noticed and a lag is known."""
 _SLICE_CHANGES = 250
 """Changes applied between two turns of the event loop, about 10 ms with what follows from them."""
 _SLICE_ROWS = 2_000
@@ -71,12 +71,12 @@ class Follower:
 
     @property
     def lag_s(self) -> float | None:
-        """Age of what is applied: None until the head was read once.
+        """Age of what is applied: None until the head was read once and something is applied.
 
         Head's time less the last applied entry's (both by the writer's clock), plus the time since
-        the head was last read (by ours): neither clock skew nor a backlog can hide in it.
+        the head was last asked for (by ours): neither clock skew nor a backlog can hide in it.
         """
-        if self._head is None or self._head_s is None:
+        if self._head is None or self._head_s is None or self._registry.incarnation == "":
             return None
         behind_ms = max(0, self._head.time_ms - self._registry.time_ms)
         if self._head.position <= self._registry.position:
@@ -90,6 +90,7 @@ class Follower:
             UnavailableError: The store does not answer, or the log cannot be followed yet.
         """
         while True:
+            asked_s = self._clock.mono_s()
             head = await self._log.head()
             if head is None and self.place == NOWHERE:
                 return None
@@ -97,7 +98,7 @@ class Follower:
                 check_head(self.place, _place_of(head), read_nothing=False)
                 await self._read_on(block_s=0.0)
                 if head is not None and self._registry.position >= head.position:
-                    self._note_head(head)
+                    self._note_head(head, asked_s)
                     return head
                 if head is not None and not await self._read_on(block_s=0.0):
                     check_head(self.place, _place_of(head), read_nothing=True)
@@ -118,16 +119,25 @@ class Follower:
 
     async def _follow(self) -> None:
         while True:
-            due_s = (self._head_s or 0.0) + _HEAD_EVERY_S
-            got = await self._read_on(block_s=_READ_BLOCK_S)
-            if got or self._clock.mono_s() < due_s:
-                continue
-            head = await self._log.head()
-            read_nothing = not await self._read_on(block_s=0.0)
-            if read_nothing or head is None:
-                check_head(self.place, _place_of(head), read_nothing=read_nothing)
-            if head is not None:
-                self._note_head(head)
+            if self._head_s is None or self._clock.mono_s() >= self._head_s + _HEAD_EVERY_S:
+                await self._look()
+            await self._read_on(block_s=_READ_BLOCK_S)
+
+    async def _look(self) -> None:
+        """Read the head, and whether this copy leads to it."""
+        asked_s = self._clock.mono_s()
+        head = await self._log.head()
+        if head is not None and self._is_behind(head):
+            self._note_head(head, asked_s)  # before a read that may take long: the lag is known
+        read_nothing = not await self._read_on(block_s=0.0)
+        if read_nothing or head is None:
+            check_head(self.place, _place_of(head), read_nothing=read_nothing)
+        if head is not None:
+            self._note_head(head, asked_s)
+
+    def _is_behind(self, head: Head) -> bool:
+        registry = self._registry
+        return head.incarnation == registry.incarnation and head.position > registry.position
 
     async def _read_on(self, *, block_s: float) -> bool:
         """Read once and apply; True if there was anything."""
@@ -140,22 +150,12 @@ class Follower:
     def _applied(self, entries: Sequence[Sealed]) -> None:
         self._patience.progressed()
         self.halted = None
-        newest = entries[-1]
-        entry = newest.entry
-        if self._head is None or self._head.position <= entry.position:
-            self._note_head(
-                Head(
-                    incarnation=entry.incarnation,
-                    position=entry.position,
-                    h=newest.h,
-                    time_ms=entry.time_ms,
-                )
-            )
         self._on_entries(entries)
 
-    def _note_head(self, head: Head) -> None:
+    def _note_head(self, head: Head, asked_s: float) -> None:
+        """What was read of the store, never what was applied: with a backlog they are not one."""
         self._head = head
-        self._head_s = self._clock.mono_s()
+        self._head_s = asked_s
 
     async def _heal(self, fault: LogFaultError | WireError) -> None:
         """Resynchronise; after the same fault three times, wait and say so instead of spinning."""
@@ -179,6 +179,7 @@ class Follower:
         await self._resync(fault)
 
     async def _resync(self, fault: LogFaultError | WireError) -> None:
+        asked_s = self._clock.mono_s()
         head = await self._log.head()
         if head is None:
             raise UnavailableError(f"log {self._log.name} is missing: {fault}")
@@ -188,7 +189,7 @@ class Follower:
                 f"log {self._log.name} has neither its beginning nor a snapshot: {fault}"
             )
         self._registry.become(fresh)
-        self._note_head(head)
+        self._note_head(head, asked_s)
         log.info("log_resynced", log=self._log.name, position=str(self._registry.position))
         self._on_replaced()
 
@@ -197,7 +198,8 @@ async def load(target: Log, like: Registry, head: Head) -> Registry | None:
     """The state at (or beyond) `head`, from the newest usable snapshot or the log's beginning.
 
     Answers `like` itself, loaded, if it was blank: a process that starts does everything once.
-    Otherwise nothing of it but its filter is used, so that a failure leaves no half-loaded state.
+    Otherwise nothing of it but its filter is used. Either way a failure, or being broken off (a
+    standby whose lease came), leaves no half-loaded state.
     None: the log's beginning is trimmed and no snapshot bridges it.
     """
     blank = like.blank
@@ -206,27 +208,34 @@ async def load(target: Log, like: Registry, head: Head) -> Registry | None:
             continue
         fresh = like if blank else like.empty()
         try:
-            if info is not None:
-                await _load_snapshot(target, info, fresh)
-            while fresh.position < head.position:
-                raws = await target.read(fresh.position)
-                if not raws:
-                    raise GapError(f"nothing after {fresh.position}")
-                await apply_all(fresh, raws, lambda _: None)
+            await _load_from(target, info, fresh, head)
         except (LogFaultError, WireError, NotFoundError) as fault:
-            name = "beginning" if info is None else f"snapshot {info.position}"
-            log.info("snapshot_unusable", log=target.name, source=name, error=str(fault))
             if blank:
                 like.become(like.empty())
+            name = "beginning" if info is None else f"snapshot {info.position}"
+            log.info("snapshot_unusable", log=target.name, source=name, error=str(fault))
             continue
+        except BaseException:
+            if blank:
+                like.become(like.empty())
+            raise
         return fresh
     return None
+
+
+async def _load_from(target: Log, info: SnapshotInfo | None, fresh: Registry, head: Head) -> None:
+    if info is not None:
+        await _load_snapshot(target, info, fresh)
+    while fresh.position < head.position:
+        raws = await target.read(fresh.position)
+        if not raws:
+            raise GapError(f"nothing after {fresh.position}")
+        await apply_all(fresh, raws, lambda _: None)
 
 
 async def _load_snapshot(target: Log, info: SnapshotInfo, into: Registry) -> None:
     chunks = await target.load_snapshot(info)
     meta, rows = await snapshot.decode_in_thread(chunks)
-    into.begin(meta)
     for number, row in enumerate(rows, 1):
         into.put(*row)
         if number % _SLICE_ROWS == 0:
