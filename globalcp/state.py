@@ -36,6 +36,8 @@ _ORDER_MAX = 1 << 53
 """A zone's claim to an order beyond any drawn one is none."""
 RECORD_BYTES_MAX = 256 << 10
 """What a record written here may take: it comes on top of `ENTRY_BYTES`, as an up entry does."""
+KEY_MAX = 1_000
+"""Of a zone's kind and key, which global may repeat in what it adds. Valid ones are half of it."""
 DEFAULT_MESH = "default"
 
 
@@ -144,7 +146,10 @@ class _Deciding(Deciding):
             )
         for key, packed in self._state.registry.table(BLOCK).items():
             if zone_of(key) == zone:
-                self._draft.set(BLOCK, key, Block.unpack(packed)._replace(retired=True).pack())
+                block = Block.unpack(packed)._replace(
+                    retired=True, retired_ms=self._now.log_time_ms
+                )
+                self._draft.set(BLOCK, key, block.pack())
         self._draft.set(SEEN, zone_key(zone), seen.but(deleted=True).pack())
 
     def _forget_zones(self) -> None:
@@ -214,6 +219,8 @@ class _Deciding(Deciding):
         try:
             if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
                 raise WireError(f"not zone {zone}'s to write")
+            if len(kind) + len(key) > KEY_MAX:
+                raise WireError(f"a key of {len(kind) + len(key)} characters; at most {KEY_MAX}")
             if pool_of(kind) is not None:
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
@@ -285,7 +292,7 @@ class _Deciding(Deciding):
         if zone_of(key) != zone:
             return False
         if block.retired and block.first not in self._leased:
-            self._grant(key, block._replace(retired=False))
+            self._grant(key, block._replace(retired=False, retired_ms=0))
         return True
 
     def _grant(self, key: str, block: Block) -> None:
@@ -411,6 +418,8 @@ class _Deciding(Deciding):
         for zone, report in item.moved.items():
             self._meet(zone, report)
             self._heard(zone, report, _Counts())
+        # Whoever found the pool empty: blocks come free by the passing of time alone.
+        self._state.unserved |= {zone for _, zone in self._state.shortages}
         after_ms = self._settings.offline_after_ms
         for key in self._state.registry.table(SEEN):
             seen = Seen.of(self._draft, zone_of(key))  # who was heard in this entry is in the draft

@@ -96,7 +96,9 @@ class Block(NamedTuple):
     granted_ms: int
     """Wall time of the grant: of two claims, the earlier grant wins."""
     retired: bool = False
-    """Its zone was deleted: leased again only when nothing else is left."""
+    """Its zone was deleted: leased again only when nothing else is left, and after quarantine."""
+    retired_ms: int = 0
+    """Global's log time of that."""
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, int) and self.first <= address < self.first + self.size
@@ -108,15 +110,16 @@ class Block(NamedTuple):
     @classmethod
     def unpack(cls, payload: bytes) -> Self:
         try:
-            first, size, granted_ms, retired, *_ = msgpack.unpackb(payload)
+            first, size, granted_ms, retired, *more = msgpack.unpackb(payload)
         except (ValueError, TypeError, msgpack.UnpackException) as error:
             raise WireError(f"malformed block: {error!r}") from error
-        for value in (first, size, granted_ms):
+        retired_ms = more[0] if more else 0  # older records lack it
+        for value in (first, size, granted_ms, retired_ms):
             if type(value) is not int:
                 raise WireError(f"malformed block: {value!r} is not an integer")
         if type(retired) is not bool or not 0 < size <= BLOCK_ADDRESSES_MAX:
             raise WireError(f"malformed block: {size} addresses, retired {retired!r}")
-        return cls(first, size, granted_ms, retired)
+        return cls(first, size, granted_ms, retired, retired_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,9 +433,10 @@ def grants(
 ) -> list[tuple[str, Block | None]]:
     """The blocks to lease to a zone now, each with the key of its record.
 
-    A block of a deleted zone changes its owner only when no other is left; its former record comes
-    before the new one, as None. `drafted` are the first addresses of blocks given out in the same
-    entry already, which the ledger does not know yet.
+    A block of a deleted zone changes its owner only when no other is left and its addresses have
+    rested, which no binding tells any more; its former record comes before the new one, as None.
+    `drafted` are the first addresses of blocks given out in the same entry already, which the
+    ledger does not know yet.
 
     A zone is kept at free - waiting >= max(two blocks, a quarter of what it has bound): with
     fewer, a burst that arrives while global is away would have to wait. The n-th block is searched
@@ -457,7 +461,7 @@ def grants(
         number += 1
         if key in held:
             continue  # claimed or retired blocks have shifted the count
-        place = _search_block(places, ledger, taken, start)
+        place = _search_block(places, ledger, taken, start, log_time_ms - quarantine_ms)
         if place is None:
             if free <= 0 and not result:
                 raise PoolExhaustedError(
@@ -476,8 +480,9 @@ def grants(
 
 
 def _search_block(
-    places: Sequence[tuple[int, int]], ledger: Ledger, taken: set[int], start: int
+    places: Sequence[tuple[int, int]], ledger: Ledger, taken: set[int], start: int, rested_ms: int
 ) -> tuple[int, int] | None:
+    """A block that nobody holds, else one retired by `rested_ms` (log time) and empty."""
     count = len(places)
     last_resort = None
     for step in range(count):
@@ -488,7 +493,8 @@ def _search_block(
         if record is None:
             return first, size
         block = record[1]
-        if block.retired and not ledger.filled(block) and last_resort is None:
+        rested = block.retired and block.retired_ms <= rested_ms and not ledger.filled(block)
+        if rested and last_resort is None:
             last_resort = first, size
     return last_resort
 

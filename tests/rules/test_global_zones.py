@@ -347,13 +347,20 @@ def test_a_late_report_does_not_move_a_cursor_back(mesh: Global, west: Stream, l
     assert mesh.seen().online
 
 
-def test_blocks_of_a_deleted_zone_go_to_others_when_nothing_else_is_left() -> None:
+def test_blocks_of_a_deleted_zone_go_to_others_after_quarantine_if_nothing_else_is_left() -> None:
     mesh = Global(pool="10.0.0.0/30")
     mesh.submit(Stream("west").merge())
     mesh.tick(10_000)
     mesh.submit(DELETE_WEST)
+    east = Stream("east")
 
-    mesh.submit(Stream("east").merge(*(bound(f"s{n}", None, "east") for n in range(2))))
+    mesh.submit(east.merge(*(bound(f"s{n}", None, "east") for n in range(2))))
+    assert len(mesh.blocks("east")) == 2
+    mesh.tick(DAY_MS - 1)
+    mesh.submit(east.merge(bound("s2", None, "east")))
+    assert len(mesh.blocks("east")) == 2
+    assert (SERVICE, "east") in mesh.state.shortages
+    mesh.tick(1)
 
     assert len(mesh.blocks("east")) == 4
     firsts = [Block.unpack(each).first for each in mesh.state.registry.table(BLOCK).values()]

@@ -86,7 +86,13 @@ class Books:
         registry = self.chain.registry
         gone = [Change(VIP, key, None) for key in registry.table(VIP) if zone_of(key) == zone]
         blocks = [
-            Change(BLOCK, key, Block.unpack(payload)._replace(retired=True).pack())
+            Change(
+                BLOCK,
+                key,
+                Block.unpack(payload)
+                ._replace(retired=True, retired_ms=registry.log_time_ms)
+                .pack(),
+            )
             for key, payload in registry.table(BLOCK).items()
             if zone_of(key) == zone
         ]
@@ -219,6 +225,7 @@ def test_blocks_of_a_deleted_zone_are_leased_again_last() -> None:
     books.grant("west")
     retired = {block.first for block in books.ledger.blocks("west")}
     books.retire("west")
+    books.chain.commit(after_ms=DAY_MS)
 
     given: list[int] = []
     while len(given) < 32:
@@ -238,6 +245,7 @@ def test_a_block_that_is_still_used_is_not_leased_again() -> None:
     (_, used), *_ = books.grant("west")
     assert used is not None
     books.retire("west")
+    books.chain.commit(after_ms=DAY_MS)
     books.bind("redis", "west", address=used.first)
     every = [first for first, _ in SMALL.blocks() if first not in books.ledger.leased()]
 

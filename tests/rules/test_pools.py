@@ -98,7 +98,12 @@ def test_what_is_no_ipv4_address_is_refused(text: str) -> None:
 @given(
     st.builds(Binding, *[st.none() | st.integers(0, 1 << 40)] * 3, birth=st.integers(0, 1 << 60)),
     st.builds(
-        Block, st.integers(0, 1 << 32), st.integers(1, 4096), st.integers(0, 1 << 50), st.booleans()
+        Block,
+        st.integers(0, 1 << 32),
+        st.integers(1, 4096),
+        st.integers(0, 1 << 50),
+        st.booleans(),
+        st.integers(0, 1 << 50),
     ),
 )
 def test_bindings_and_blocks_are_read_as_they_were_packed(binding: Binding, block: Block) -> None:
@@ -116,10 +121,15 @@ def test_a_malformed_binding_is_refused(fields: Any) -> None:
         Binding.unpack(msgpack.packb(fields))
 
 
+def test_a_block_that_was_packed_without_the_time_of_its_retirement_is_read() -> None:
+    assert Block.unpack(msgpack.packb([1, 2, 3, True])) == Block(1, 2, 3, retired=True)
+
+
 @pytest.mark.parametrize(
     "fields",
     [[], [1, 2, 3], [True, 1, 1, False], ["1", 1, 1, False], [1, 2.5, 1, False], [1, 0, 1, False],
-     [1, -1, 1, False], [1, 1 << 40, 1, False], [1, 1, float("inf"), False], [1, 1, 1, 1], 7],
+     [1, -1, 1, False], [1, 1 << 40, 1, False], [1, 1, float("inf"), False], [1, 1, 1, 1], 7,
+     [1, 1, 1, True, None]],
 )  # fmt: skip
 def test_a_malformed_block_is_refused(fields: Any) -> None:
     with pytest.raises(WireError):
