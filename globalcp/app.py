@@ -34,9 +34,8 @@ from zonemesh.runtime.plane import (
     advertised,
     because,
     check_redis,
+    data_dir,
     freeze_as_it_grows,
-    lock,
-    make_data_dir,
     run_until,
 )
 from zonemesh.runtime.supervise import Component
@@ -114,7 +113,6 @@ class Replica:
             clock=clock,
         )
         self.backend = GlobalBackend(self.state, members, self.follower, lambda: self.leadership)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def ready(self) -> str | None:
         """Why this replica should not be asked, or None."""
@@ -173,12 +171,7 @@ class Replica:
         self.copy.replaced()
         self.backend.applied()
 
-    def _snapshot_kept(self, cursors: Mapping[str, Any]) -> None:
-        task = asyncio.ensure_future(self._trim(cursors))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _trim(self, cursors: Mapping[str, Any]) -> None:
+    async def _snapshot_kept(self, cursors: Mapping[str, Any]) -> None:
         try:
             await self.plane.trim_up(cursors)
         except UnavailableError as error:
@@ -191,14 +184,17 @@ async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asynci
     Raises:
         ConfigError: Something that an operator must change.
     """
-    make_data_dir(config.data_dir)
+    with data_dir(config.data_dir):
+        await _run(config, config_dump, stop)
+
+
+async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
     clock = Clock()
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
     store = RedisStore(config.redis.url, prefix=config.redis.key_prefix)
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     try:
-        await lock(disk, config.data_dir, secrets.token_hex(8))
         known = await disk.head() is not None
         address = config.api_server.http
         url = advertised(address)

@@ -89,10 +89,12 @@ class GlobalBackend(PlaneBackend):
     def _lag_s(self, seen: Seen) -> float | None:
         """Age of what is merged of a zone: its clock until its last entry, global's log since."""
         silent_ms = self._state.registry.log_time_ms - seen.last_ms
-        own_lag_s = self._follower.lag_s
-        leading = self._leadership().writer is not None
-        hop_s = 0.0 if leading or own_lag_s is None else own_lag_s
-        return round(max(0, silent_ms) / 1000 + hop_s, 3)
+        hop_s = self._own_lag_s()
+        return None if hop_s is None else round(max(0, silent_ms) / 1000 + hop_s, 3)
+
+    def _own_lag_s(self) -> float | None:
+        """Age of this replica's copy of the log: 0 for its writer; None until that is known."""
+        return 0.0 if self._leadership().writer is not None else self._follower.lag_s
 
     def leader_url(self) -> str | None:
         leadership = self._leadership()
@@ -104,7 +106,7 @@ class GlobalBackend(PlaneBackend):
         registry = self._state.registry
         return {
             **describe_registry(registry),
-            "lag_s": self._follower.lag_s,
+            "lag_s": self._own_lag_s(),
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
             "zones": {

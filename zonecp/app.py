@@ -39,9 +39,9 @@ from zonemesh.runtime.plane import (
     advertised,
     because,
     check_redis,
+    data_dir,
     freeze_as_it_grows,
-    lock,
-    make_data_dir,
+    lead_alone,
     run_until,
 )
 from zonemesh.runtime.supervise import Component
@@ -67,6 +67,7 @@ class Zone:
     ) -> None:
         """`store` is global's and `disk` holds the copy of its log; None for a zone alone."""
         self.clock = clock
+        self._started_s = clock.mono_s()
         self.url = url
         self.state = ZoneState(config.name, federated=store is not None)
         self.copy = Registry(keeps=kept_by(config.name))
@@ -124,11 +125,20 @@ class Zone:
         )
 
     def lag_s(self) -> float:
-        """Age of what is known of other zones; 0 for a zone alone."""
+        """Age of what is known of other zones; 0 for a zone alone.
+
+        Until global's head was read: that of the copy by the wall clock, as nothing else is there.
+        """
         if self.follower is None:
             return 0.0
         lag_s = self.follower.lag_s
-        return 0.0 if lag_s is None else lag_s
+        return self._copy_age_s() if lag_s is None else lag_s
+
+    def _copy_age_s(self) -> float:
+        running_s = self.clock.mono_s() - self._started_s
+        if self.copy.incarnation == "":
+            return running_s
+        return max(running_s, (self.clock.wall_ms() - self.copy.time_ms) / 1000)
 
     def ready(self) -> str | None:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
@@ -154,6 +164,7 @@ class Zone:
         """Take up global's log where the copy on disk ends, before anything is reached."""
         if self.keeper is not None and await self.keeper.load():
             self._copy_loaded = True
+            log.info("copy_served", age_s=round(self.lag_s(), 3), until="global's log is read")
 
     def _follow_global(self, store: Store | None) -> Follower | None:
         if store is None:
@@ -228,7 +239,11 @@ async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.
     Raises:
         ConfigError: Something that an operator must change.
     """
-    make_data_dir(config.data_dir)
+    with data_dir(config.data_dir):
+        await _run(config, config_dump, stop)
+
+
+async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
     store = (
@@ -248,7 +263,7 @@ async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.
             url=url,
         )
         if isinstance(own, SqliteLog):
-            await lock(own, config.data_dir, zone.writer_id)
+            await lead_alone(own, zone.writer_id)
         await zone.load_copy()
         zone_metrics.register(
             registry,

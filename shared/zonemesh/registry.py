@@ -143,6 +143,14 @@ class Registry:
         """
         if self._keeps is None and meta.get("digest") != self.digest:
             raise WireError("a snapshot's rows are not those of its digest")
+        self.stand(meta)
+
+    def stand(self, meta: Mapping[str, Any]) -> None:
+        """Take a place; the rows that are held must be those that lead there.
+
+        Raises:
+            WireError: `meta` lacks a field or has one of the wrong shape.
+        """
         try:
             cursor = _cursor(meta["incarnation"], meta["position"])
             h = _typed(meta["h"], bytes)

@@ -229,7 +229,7 @@ async def test_nobody_resumes_across_an_incarnation(component: str) -> None:
     known = served.revision._replace(**{component: ahead})
 
     fresh = chain.registry.empty()
-    fresh.begin({**chain.registry.freeze().meta, "incarnation": "two", "position": [1, 5]})
+    fresh.stand({**chain.registry.freeze().meta, "incarnation": "two", "position": [1, 5]})
     for row in chain.registry.freeze().rows():
         if "gone" not in row[1]:
             fresh.put(*row)

@@ -85,7 +85,7 @@ class AnyOrder(RuleBasedStateMachine):
         """The copy becomes another state in one step, as after a gap."""
         copy = self.view.copy.registry
         fresh = copy.empty()
-        fresh.begin(copy.freeze().meta)
+        fresh.stand(copy.freeze().meta)
         for each, key, payload in copy.freeze().rows():
             if each != kind and not both:
                 fresh.put(each, key, payload)

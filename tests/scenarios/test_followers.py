@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.follower import Follower
 from zonemesh.log.memory import MemoryLog, MemoryStore
-from zonemesh.model import Change
+from zonemesh.model import Change, Cursor
 from zonemesh.registry import Registry
 from zonemesh.wire import Sealed
 
@@ -115,3 +115,14 @@ async def test_a_follower_kept_busy_reads_the_head_each_second(log: MemoryLog) -
     assert 0.5 < max(lags) < 2.0
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_what_goes_wrong_after_a_snapshot_is_seen_by_who_takes_them(log: MemoryLog) -> None:
+    async def fail(cursors: Mapping[str, Cursor]) -> None:
+        raise ZeroDivisionError
+
+    snapshots = snapshotter.Snapshotter(log, await written(log), on_snapshot=fail)
+    await snapshots.take()
+
+    with pytest.raises(ZeroDivisionError):
+        await snapshots.take()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -53,10 +53,11 @@ class Snapshotter:
         *,
         entries: int = ENTRIES_BETWEEN,
         size: int = BYTES_BETWEEN,
-        on_snapshot: Callable[[dict[str, Cursor]], None] = lambda _: None,
+        on_snapshot: Callable[[dict[str, Cursor]], Awaitable[None]] | None = None,
     ) -> None:
         """`on_snapshot` gets the cursors that the older kept snapshot holds: nothing before them
-        will be asked of the logs that this one is made from.
+        will be asked of the logs that this one is made from. It is waited for, and what it raises
+        is raised here: there is no other who would see it.
         """
         self._log = target
         self._registry = registry
@@ -131,5 +132,5 @@ class Snapshotter:
             records=len(frozen),
             trimmed_entries=trimmed,
         )
-        if len(self._cursors) == self._cursors.maxlen:
-            self._on_snapshot(self._cursors[0])
+        if self._on_snapshot is not None and len(self._cursors) == self._cursors.maxlen:
+            await self._on_snapshot(self._cursors[0])
