@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
 from globalcp.inputs import Merge, Replace, Report
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
-from zonemesh.errors import GapError, LogFaultError, NotFoundError, UnavailableError, WireError
+from zonemesh.errors import (
+    GapError,
+    LogFaultError,
+    MeshError,
+    NotFoundError,
+    UnavailableError,
+    WireError,
+    WrongKeyError,
+)
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
 from zonemesh.log.writer import Writer
-from zonemesh.model import Cursor, Position
+from zonemesh.model import TIME_MS_MAX, Cursor, Position
 from zonemesh.replica import NOWHERE, Place, check_head, follows
 from zonemesh.travel import accepted_from_zone, up_log
-from zonemesh.wire import Sealed, decode
+from zonemesh.wire import HASH_BYTES, UP_ENTRY_BYTES_MAX, Sealed, decode
 
 _BLOCK_S = 0.25
 """Also how long a zone's very first entry may go unnoticed: the set of zones is read as often."""
@@ -29,6 +36,17 @@ _HEADS_EVERY_S = 1.0
 _MERGE_BYTES = 256 << 10
 """Source entries put together into one input: with what global adds, they fit into its entry."""
 _SYNC_RETRY_S = 0.2
+_PARK_S = 2.0
+"""How long a zone of which something cannot be read is left alone; others are read meanwhile."""
+SNAPSHOT_BYTES_MAX = 512 << 20
+"""What one zone's snapshot may unpack to in memory. A million records of the usual size have it;
+a few KiB of zstd can mean terabytes."""
+_ROW_OVERHEAD_BYTES = 200
+"""What Python keeps per row besides its text: rows of nothing must not be free."""
+_ROWS_PER_TURN = 2_000
+_READ_COUNT = 64
+_TEXT_MAX = 200
+"""Characters of what a zone says of itself. It is kept in global's log and repeated there."""
 
 log = structlog.get_logger()
 
@@ -45,6 +63,11 @@ class _Stream:
     syncing: asyncio.Task[None] | None = None
     last_seen_s: float = 0.0
     head_time_ms: int = 0
+    parked_until_s: float = 0.0
+    fault: str | None = None
+    """Why it is parked; told once."""
+    reread: Position | None = None
+    """Where reading last went on after a fault: there a second time, it waits."""
 
 
 @dataclass(slots=True)
@@ -59,11 +82,20 @@ class Counts:
 class Ingest:
     """One leader's reading of all zones. Made anew for each term: the cursors are the state's."""
 
-    def __init__(self, store: Store, state: GlobalState, writer: Writer, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        state: GlobalState,
+        writer: Writer,
+        clock: Clock,
+        *,
+        snapshot_bytes_max: int = SNAPSHOT_BYTES_MAX,
+    ) -> None:
         self._store = store
         self._state = state
         self._writer = writer
         self._clock = clock
+        self._snapshot_bytes_max = snapshot_bytes_max
         self._streams: dict[str, _Stream] = {}
         self._moved: dict[str, Report] = {}
         self._zones_read_s = float("-inf")
@@ -103,17 +135,32 @@ class Ingest:
         for zone in sorted(zones - set(self._streams)):
             self._streams[zone] = _Stream(self._store.log(up_log(zone)))
         for zone, stream in self._streams.items():
-            if not stream.known:
+            if stream.known or stream.syncing is not None or now_s < stream.parked_until_s:
+                continue
+            try:
                 await self._start(zone, stream, group)
+            except WrongKeyError as error:
+                self._park(zone, stream, error)
+
+    def _park(self, zone: str, stream: _Stream, error: MeshError) -> None:
+        """Leave one zone alone for a while: what it put into its keys must stop nobody else."""
+        self.counts.resyncs[zone, error.code] += 1
+        stream.known = False
+        stream.parked_until_s = self._clock.mono_s() + _PARK_S
+        if stream.fault != str(error):
+            stream.fault = str(error)
+            log.warning("zone_parked", zone=zone, reason=error.code, error=str(error))
 
     async def _start(self, zone: str, stream: _Stream, group: asyncio.TaskGroup) -> None:
         """Find the place in the chain where the merged state ends."""
         head = await stream.log.head()
         if head is None:
             return
+        if stream.fault is not None:
+            await stream.log.read(head.position, count=1)  # raises, if that is still the fault
         stream.known = True
         cursor = self._state.registry.cursors.get(up_log(zone))
-        stream.report = Report(cursor or head.cursor, head.owner, head.time_ms)
+        stream.report = _report_of(cursor or head.cursor, head)
         if cursor is None:
             return
         place = await self._merged_place(zone, stream)
@@ -129,7 +176,10 @@ class Ingest:
         if cursor is None:
             return None
         for raw in await stream.log.read(cursor.position.before(), count=1):
-            sealed, _ = decode(raw.data, NOWHERE.h)
+            try:
+                sealed, _ = _decode(raw, NOWHERE.h)
+            except WireError:
+                return None  # merged, or taken from a snapshot, by a build that could read it
             seen = Seen.of(self._state.registry, zone)
             same = seen is None or seen.h in (b"", sealed.h)
             if same and (sealed.entry.incarnation, raw.position) == cursor:
@@ -145,32 +195,76 @@ class Ingest:
         if not after:
             await asyncio.sleep(_BLOCK_S)
             return
-        found = await self._store.read_many(after, block_s=_BLOCK_S)
-        waiting = []
+        try:
+            found = await self._store.read_many(after, block_s=_BLOCK_S, count=_READ_COUNT)
+        except WrongKeyError:
+            found = await self._read_each(after)  # one of them is wrong, and it is not said which
+        news = []
         for zone, stream in self._streams.items():
             raws = found.get(up_log(zone))
             if raws and stream.syncing is None:
-                waiting += self._take(zone, stream, raws, group)
+                items = self._take(zone, stream, raws, group)
+                if items:
+                    news.append((zone, stream, items))
         # What was read is committed before more is read: a zone that floods waits for itself.
-        for done in waiting:
-            await done
+        await self._commit(news, group)
+
+    async def _read_each(self, after: Mapping[str, Position]) -> dict[str, Sequence[Raw]]:
+        """As the store's `read_many`, at once, but a log that cannot be read costs only itself."""
+        found = {}
+        parked = False
+        for zone, stream in self._streams.items():
+            name = up_log(zone)
+            if name not in after:
+                continue
+            try:
+                found[name] = await stream.log.read(after[name], count=_READ_COUNT)
+            except WrongKeyError as error:
+                parked = True
+                self._park(zone, stream, error)
+        if not parked:
+            await asyncio.sleep(_BLOCK_S)
+        return found
+
+    async def _commit(
+        self,
+        news: Sequence[tuple[str, _Stream, deque[Merge | Report]]],
+        group: asyncio.TaskGroup,
+    ) -> None:
+        """Have the news merged, each zone's in order: nothing may pass what was not merged."""
+        while news:
+            waiting = []
+            for zone, stream, items in news:
+                item = items.popleft()
+                if isinstance(item, Report):
+                    self._moved[zone] = item
+                else:
+                    self._moved.pop(zone, None)
+                    waiting.append((zone, stream, items, self._writer.enqueue(item)))
+            for zone, stream, items, done in waiting:
+                outcome = await done
+                if isinstance(outcome, MeshError):
+                    items.clear()
+                    self._sync(zone, stream, _NotMergedError(outcome), group)
+            news = [each for each in news if each[2]]
 
     def _take(
         self, zone: str, stream: _Stream, raws: Sequence[Raw], group: asyncio.TaskGroup
-    ) -> list[asyncio.Future[Any]]:
+    ) -> deque[Merge | Report]:
+        """What an entry each of global is to be made of: a heartbeat alone is only reported."""
         entries: list[Sealed] = []
         size = 0
-        waiting: list[asyncio.Future[Any]] = []
+        news: deque[Merge | Report] = deque()
         stream.last_seen_s = self._clock.mono_s()
         try:
             for raw in raws:
-                sealed, chained = decode(raw.data, stream.place.h)
+                sealed, chained = _decode(raw, stream.place.h)
                 if not follows(stream.place, sealed, chained=chained):
                     continue
                 if sealed.entry.note.get("full"):
                     raise _FullSyncError(sealed.entry.position)
                 if entries and size + len(raw.data) > _MERGE_BYTES:
-                    waiting += self._submit(zone, stream, entries)
+                    news += self._news(zone, stream, entries)
                     entries, size = [], 0
                 entries.append(sealed)
                 size += len(raw.data)
@@ -179,30 +273,29 @@ class Ingest:
                 self._advance(stream, sealed)
         except (LogFaultError, WireError) as fault:
             self._sync(zone, stream, fault, group)
-        waiting += self._submit(zone, stream, entries)
-        return waiting
+        news += self._news(zone, stream, entries)
+        return news
 
     def _advance(self, stream: _Stream, sealed: Sealed) -> None:
         entry = sealed.entry
         stream.place = Place(entry.incarnation, entry.position, sealed.h)
         stream.report = _report(sealed, stream.report)
         stream.head_time_ms = entry.time_ms
+        stream.fault = None
 
-    def _submit(
+    def _news(
         self, zone: str, stream: _Stream, entries: Sequence[Sealed]
-    ) -> list[asyncio.Future[Any]]:
+    ) -> tuple[Merge | Report, ...]:
         if not entries or stream.report is None:
-            return []
+            return ()
         last = entries[-1].entry
         report = stream.report
         cursor = Cursor(last.incarnation, last.position)
         if report.cursor != cursor:
             report = _report(entries[-1], report)
         if not any(sealed.entry.changes for sealed in entries) and self._known(zone):
-            self._moved[zone] = report
-            return []
-        self._moved.pop(zone, None)
-        return [self._writer.enqueue(Merge(zone, entries, report))]
+            return (report,)
+        return (Merge(zone, entries, report),)
 
     def _known(self, zone: str) -> bool:
         return up_log(zone) in self._state.registry.cursors
@@ -219,11 +312,13 @@ class Ingest:
             idle = now_s - stream.last_seen_s > _HEADS_EVERY_S
             if not idle:
                 continue
-            head = await stream.log.head()
             try:
+                head = await stream.log.head()
                 check_head(stream.place, _place(head), read_nothing=False)
             except LogFaultError as fault:
                 self._sync(zone, stream, fault, group)
+            except WrongKeyError as error:
+                self._park(zone, stream, error)
 
     # Full sync
 
@@ -247,22 +342,27 @@ class Ingest:
         try:
             found = await self._way_on(zone, stream, fault)
             if isinstance(found, Place):
-                stream.place = found
+                if found.position == stream.reread:
+                    await asyncio.sleep(_PARK_S)
+                stream.place, stream.reread = found, found.position
                 log.info("zone_reread", zone=zone, position=str(found.position))
                 return
             info, head = found
             tables = await self._load(zone, stream, info)
-            report = Report(
-                Cursor(info.incarnation, info.position), head.owner, head.time_ms, h=info.h
-            )
-            while not await self._writer.submit(Replace(zone, tables, report)):
+            report = _report_of(Cursor(info.incarnation, info.position), head, h=info.h)
+            whole = Replace(zone, tables, report)
+            while not await self._writer.submit(whole):
                 pass  # a bounded part of the difference each time
             stream.place = Place(info.incarnation, info.position, info.h)
             stream.report = report
             log.info("zone_resynced", zone=zone, position=str(info.position))
-        except (NotFoundError, WireError) as error:
+        except NotFoundError as error:
             log.warning("zone_snapshot_unusable", zone=zone, error=str(error))
             stream.known = False  # look again from the start
+        except MeshError as error:
+            if isinstance(error, UnavailableError) and not isinstance(error, WrongKeyError):
+                raise  # the store does not answer, or this is no leader any more
+            self._park(zone, stream, error)
         finally:
             stream.syncing = None
 
@@ -277,26 +377,38 @@ class Ingest:
         beyond = fault.position if isinstance(fault, _FullSyncError) else None
         while True:
             head = await stream.log.head()
-            if beyond is None and head is not None:
-                place = await self._merged_place(zone, stream)
-                if place is not None and await self._continues(stream, place, head):
-                    return place
-            cursor = self._state.registry.cursors.get(up_log(zone))
-            for info in await stream.log.snapshots() if head is not None else ():
-                if head is None or info.incarnation != head.incarnation:
-                    continue
-                if beyond is not None and info.position < beyond:
-                    continue
-                if beyond is None and cursor is not None and _covered(info, cursor):
-                    continue
-                return info, head
+            if head is not None:
+                info = await self._usable(zone, stream, head, beyond)
+                if info is not None and isinstance(fault, _NotMergedError):
+                    return info, head  # the same entries would most likely fail again
+                if beyond is None:
+                    place = await self._merged_place(zone, stream)
+                    if place is not None and await self._continues(stream, place, head):
+                        return place
+                if info is not None:
+                    return info, head
             await asyncio.sleep(_SYNC_RETRY_S)
+
+    async def _usable(
+        self, zone: str, stream: _Stream, head: Head, beyond: Position | None
+    ) -> SnapshotInfo | None:
+        """The newest snapshot that holds more than what is merged, or than an entry asks for."""
+        cursor = self._state.registry.cursors.get(up_log(zone))
+        for info in await stream.log.snapshots():
+            if info.incarnation != head.incarnation:
+                continue
+            if beyond is not None and info.position < beyond:
+                continue
+            if beyond is None and cursor is not None and _covered(info, cursor):
+                continue
+            return info
+        return None
 
     async def _continues(self, stream: _Stream, place: Place, head: Head) -> bool:
         """Whether the next entry of a stream, if there is one, follows a place."""
         for raw in await stream.log.read(place.position, count=1):
             try:
-                sealed, chained = decode(raw.data, place.h)
+                sealed, chained = _decode(raw, place.h)
             except WireError:
                 return False
             return chained and sealed.entry.previous == place.position
@@ -305,14 +417,27 @@ class Ingest:
     async def _load(
         self, zone: str, stream: _Stream, info: SnapshotInfo
     ) -> Mapping[str, Mapping[str, bytes]]:
+        bytes_max = self._snapshot_bytes_max
+        # Chunks are at least half full, or of one row.
+        if info.chunks > 2 + 2 * bytes_max // snapshot.CHUNK_BYTES:
+            raise WireError(f"a snapshot of {info.chunks} chunks; at most {bytes_max} bytes")
         chunks = await stream.log.load_snapshot(info)
         meta, rows = await snapshot.decode_in_thread(chunks)
         if meta.get("zone") != zone:
             raise WireError(f"a snapshot of zone {meta.get('zone')!r} in the stream of {zone!r}")
         tables: dict[str, dict[str, bytes]] = {}
-        for kind, key, payload in rows:
+        total = 0
+        for number, (kind, key, payload) in enumerate(rows, 1):
+            size = len(kind) + len(key) + len(payload)
+            if size > UP_ENTRY_BYTES_MAX:
+                raise WireError(f"row {kind[:100]} {key[:300]} of {size} bytes fits into no entry")
+            total += size + _ROW_OVERHEAD_BYTES
+            if total > bytes_max:
+                raise WireError(f"a snapshot of over {bytes_max} bytes when unpacked")
             if accepted_from_zone(kind):
                 tables.setdefault(kind, {})[key] = payload
+            if number % _ROWS_PER_TURN == 0:
+                await asyncio.sleep(0)
         return tables
 
 
@@ -326,6 +451,23 @@ class _FullSyncError(LogFaultError):
         self.position = position
 
 
+class _NotMergedError(LogFaultError):
+    """What a zone's entries hold was refused as a whole."""
+
+    code = "not_merged"
+
+
+def _decode(raw: Raw, previous_h: bytes) -> tuple[Sealed, bool]:
+    """As `wire.decode`, and refuse what would not fit into an entry or a record of global's."""
+    sealed, chained = decode(raw.data, previous_h, bytes_max=UP_ENTRY_BYTES_MAX)
+    entry = sealed.entry
+    if entry.position != raw.position:
+        raise WireError(f"the entry at {raw.position} says that it is {entry.position}")
+    if not 0 < len(entry.incarnation) <= _TEXT_MAX or len(sealed.h) != HASH_BYTES:
+        raise WireError("an incarnation or a hash of impossible length")
+    return sealed, chained
+
+
 def _covered(info: SnapshotInfo, cursor: Cursor) -> bool:
     """Whether what a snapshot holds is merged already."""
     return info.incarnation == cursor.incarnation and info.position <= cursor.position
@@ -335,15 +477,30 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
     entry, note = sealed.entry, sealed.entry.note
     return Report(
         cursor=Cursor(entry.incarnation, entry.position),
-        uid=str(note.get("uid") or (last.uid if last else "")),
-        time_ms=entry.time_ms,
-        lag_ms=note["lag_ms"]
+        uid=_text(note.get("uid")) or (last.uid if last else ""),
+        time_ms=_time_ms(entry.time_ms),
+        lag_ms=_time_ms(note["lag_ms"])
         if type(note.get("lag_ms")) is int
         else (last.lag_ms if last else None),
-        url=str(note.get("url") or (last.url if last else "")),
-        version=str(note.get("version") or (last.version if last else "")),
+        url=_text(note.get("url")) or (last.url if last else ""),
+        version=_text(note.get("version")) or (last.version if last else ""),
         h=sealed.h,
     )
+
+
+def _report_of(cursor: Cursor, head: Head, h: bytes = b"") -> Report:
+    return Report(cursor, _text(head.owner), _time_ms(head.time_ms), h=h)
+
+
+def _text(value: object) -> str:
+    """A zone's word about itself, as far as it can be kept and shown."""
+    if isinstance(value, str) and len(value) <= _TEXT_MAX and value.isprintable():
+        return value
+    return ""
+
+
+def _time_ms(ms: int) -> int:
+    return min(max(ms, 0), TIME_MS_MAX)
 
 
 def _place(head: Head | None) -> Place | None:

@@ -12,7 +12,7 @@ import structlog
 from globalcp.ingest import Counts, Ingest
 from globalcp.inputs import Begin, Tick
 from globalcp.state import GlobalState
-from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.errors import ConfigError, UnavailableError, WireError, WrongKeyError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
@@ -26,6 +26,7 @@ from zonemesh.wire import FORMAT, NO_HASH, Sealed, decode
 
 log = structlog.get_logger()
 _RETRY_S = 0.25
+_INCARNATION_MAX = 100
 
 
 class GlobalPlane:
@@ -102,9 +103,12 @@ class GlobalPlane:
         """Let go of what zones' streams hold before the older snapshot of global."""
         for zone in await self._store.zones():
             cursor = cursors.get(up_log(zone))
-            head = await self._store.log(up_log(zone)).head()
-            if cursor and head and head.incarnation == cursor.incarnation:
-                await self._store.log(up_log(zone)).trim(cursor.position)
+            try:
+                head = await self._store.log(up_log(zone)).head()
+                if cursor and head and head.incarnation == cursor.incarnation:
+                    await self._store.log(up_log(zone)).trim(cursor.position)
+            except WrongKeyError as error:
+                log.warning("zone_not_trimmed", zone=zone, error=str(error))
 
     async def _beat(self, writer: Writer, ingest: Ingest) -> None:
         while True:
@@ -144,18 +148,26 @@ class GlobalPlane:
             raise ConfigError(faults)
 
     async def _incarnation_seen_by(self, zone: str) -> str | None:
-        """Global's incarnation that a zone's newest entry says it follows."""
+        """Global's incarnation that a zone's newest entry says it follows, if it can be read."""
         up = self._store.log(up_log(zone))
-        head = await up.head()
-        if head is None:
-            return None
-        for raw in await up.read(head.position.before(), count=1):
-            sealed, _ = decode(raw.data, NO_HASH)
-            applied: Mapping[str, Any] = sealed.entry.note.get("applied") or {}
-            cursor = applied.get("global")
-            if cursor and cursor[0]:
-                return str(cursor[0])
+        try:
+            head = await up.head()
+            raws = () if head is None else await up.read(head.position.before(), count=1)
+            for raw in raws:
+                sealed, _ = decode(raw.data, NO_HASH)
+                return _followed(sealed.entry.note)
+        except (WireError, WrongKeyError) as error:
+            log.warning("zone_stream_unreadable", zone=zone, error=str(error))
         return None
+
+
+def _followed(note: Mapping[str, Any]) -> str | None:
+    """Global's incarnation by a zone's heartbeat, whose note may have any shape."""
+    match note.get("applied"):
+        case {"global": [str(incarnation), *_]} if 0 < len(incarnation) <= _INCARNATION_MAX:
+            return incarnation
+        case _:
+            return None
 
 
 async def _keep(component: Callable[[], Any]) -> None:

@@ -13,6 +13,7 @@ MeshError
 │   ├── PoolExhaustedError   no address left
 │   └── RefusedError         an append that does not follow the log's head: writer deposed
 ├── UnavailableError         a peer's or the network's fault; may succeed later      503
+│   ├── WrongKeyError        the store answers, but one key of it holds what it should not
 │   └── FateUnknownError     an append that may or may not have happened: send the same bytes again
 └── LogFaultError            what a reader finds wrong with a log; heals by resynchronisation
     ├── GapError             an entry is missing before this one
@@ -103,6 +104,12 @@ class RefusedError(ConflictError):
 
 class UnavailableError(MeshError):
     code = "unavailable"
+
+
+class WrongKeyError(UnavailableError):
+    """Whoever reads many logs need not wait with all of them for this one."""
+
+    code = "wrong_key"
 
 
 class FateUnknownError(UnavailableError):

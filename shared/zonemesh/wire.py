@@ -91,7 +91,9 @@ def seal(entry: Entry, previous_h: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -
     return Sealed(entry, data, h, previous_h)
 
 
-def decode(data: bytes, previous_h: bytes) -> tuple[Sealed, bool]:
+def decode(
+    data: bytes, previous_h: bytes, *, bytes_max: int = ENTRY_BYTES_MAX
+) -> tuple[Sealed, bool]:
     """Parse one entry; the flag says whether it continues `previous_h`'s chain.
 
     The chain is reported, not raised, since what a mismatch means depends on `previous` (a gap or
@@ -101,8 +103,8 @@ def decode(data: bytes, previous_h: bytes) -> tuple[Sealed, bool]:
         NewerFormatError: Written in a later format.
         WireError: Too long, not msgpack, or a field of the wrong shape.
     """
-    if len(data) > ENTRY_BYTES_MAX:
-        raise WireError(f"entry of {len(data)} bytes; at most {ENTRY_BYTES_MAX}")
+    if len(data) > bytes_max:
+        raise WireError(f"entry of {len(data)} bytes; at most {bytes_max}")
     try:
         # A later format may have any shape: only its number is looked at.
         version, *rest = msgpack.unpackb(data, use_list=False)

@@ -27,7 +27,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.errors import ConfigError, UnavailableError, WrongKeyError
 from zonemesh.log.scripts import Script
 
 Command = Sequence[str | bytes | int]
@@ -322,5 +322,6 @@ def unavailable(error: Exception) -> UnavailableError:
     text = f"{getattr(error, 'status_code', None) or ''} {error}".strip() or type(error).__name__
     for mark, advice in _ADVICE:
         if mark in text:
-            return UnavailableError(f"redis: {advice} ({text})")
+            kind = WrongKeyError if mark == "WRONGTYPE" else UnavailableError
+            return kind(f"redis: {advice} ({text})")
     return UnavailableError(f"redis: {text}")

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from redis.asyncio.connection import ConnectionPool
 
 from zonemesh.errors import (
@@ -20,15 +21,18 @@ from zonemesh.errors import (
     NotFoundError,
     RefusedError,
     UnavailableError,
+    WireError,
+    WrongKeyError,
 )
 from zonemesh.log import keys as names
 from zonemesh.log import scripts
 from zonemesh.log.connections import Connections, Reply, pool_of
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.log.scripts import Script
-from zonemesh.model import Position
+from zonemesh.model import SEQ_MAX, Position
+from zonemesh.names import is_dns_label
 from zonemesh.travel import up_log
-from zonemesh.wire import FORMAT, Sealed
+from zonemesh.wire import FORMAT, HASH_BYTES, Sealed
 
 VERSION_MIN = (6, 2)
 TIMEOUT_S = 2.0
@@ -45,6 +49,16 @@ _READERS_MAX = 64
 _CHUNKS_PER_CALL = 8
 """Up to 4 MiB before compression: what one exchange's deadline allows on a slow link."""
 
+_CHUNK_BYTES_MAX = 2 << 20
+"""No chunk that we write is larger, even one of a single row."""
+
+_SNAPSHOT_BYTES_MAX = 1 << 30
+"""Compressed; held in memory while it is read. Ten million records have half of it."""
+
+_CHUNKS_MAX = 1 << 16
+_TEXT_MAX = 100
+"""Of what we write into a head or an announcement: an incarnation, a token."""
+
 _CHUNK_S = 3_600
 """A chunk that is never announced (its writer died) goes by itself; an announced one stays."""
 
@@ -53,7 +67,12 @@ _SCANS_MAX = 1_000
 _DELETES_PER_CALL = 500
 _ANNOUNCE_TRIES = 3
 
+_NAMES_LOGGED_MAX = 100
+
 _HEAD = ("incarnation", "position", "h", "time", "owner", "format")
+
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +119,9 @@ class RedisStore:
         self.keys = names.Keys(prefix)
         self.lease_ms = lease_ms
         self.commands = Connections(pool, timeout_s=timeout_s, limit=_COMMANDS_MAX)
+        self.odd_zones: frozenset[bytes] = frozenset()
+        """Announced names, as of the last look, that are no zone's."""
+        self._logged: set[bytes] = set()
         # Apart: a reader that waits must not keep an append from its turn.
         self._readers = Connections(pool, timeout_s=timeout_s, limit=_READERS_MAX)
 
@@ -141,9 +163,14 @@ class RedisStore:
         await self.commands.call("SADD", self.keys.zones, zone)
 
     async def zones(self) -> frozenset[str]:
-        return frozenset(
-            zone.decode() for zone in await self.commands.call("SMEMBERS", self.keys.zones)
-        )
+        found = await self.commands.call("SMEMBERS", self.keys.zones)
+        zones = {name: name.decode(errors="replace") for name in found}
+        self.odd_zones = frozenset(name for name, zone in zones.items() if not is_dns_label(zone))
+        for name in self.odd_zones - self._logged:
+            if len(self._logged) < _NAMES_LOGGED_MAX:
+                self._logged.add(name)
+                log.warning("zone_name_ignored", name=repr(name[:_TEXT_MAX]))
+        return frozenset(zone for name, zone in zones.items() if name not in self.odd_zones)
 
     async def forget(self, zone: str) -> None:
         keys = self.keys.of(up_log(zone))
@@ -325,11 +352,17 @@ class RedisLog:
             raise NotFoundError(f"snapshot {info.position} is not announced")
         wanted = announced[0].chunk_keys(self._keys)
         chunks: list[bytes] = []
+        size = 0
         for start in range(0, len(wanted), _CHUNKS_PER_CALL):
             found = await self._redis.call("MGET", *wanted[start : start + _CHUNKS_PER_CALL])
             if None in found:
                 raise NotFoundError(f"snapshot {info.position} lacks chunks from {start} on")
             chunks += found
+            if max(map(len, found)) > _CHUNK_BYTES_MAX:
+                raise WireError(f"snapshot {info.position}: a chunk of over {_CHUNK_BYTES_MAX} B")
+            size += sum(map(len, found))
+            if size > _SNAPSHOT_BYTES_MAX:
+                raise WireError(f"snapshot {info.position}: over {_SNAPSHOT_BYTES_MAX} bytes")
         return chunks
 
     async def trim(self, before: Position) -> int:
@@ -353,7 +386,7 @@ class RedisLog:
             document = json.loads(value)
             return Lease(writer=str(document["writer"]), url=str(document["url"]))
         except (ValueError, TypeError, KeyError) as error:
-            raise UnavailableError(f"{self._keys.leader} holds no lease: {error!r}") from error
+            raise WrongKeyError(f"{self._keys.leader} holds no lease: {error!r}") from error
 
     async def close(self) -> None:
         """Nothing: the connections are the store's."""
@@ -434,33 +467,55 @@ def _position(entry_id: bytes) -> Position:
     return Position(int(term), int(seq))
 
 
+def _our_position(text: bytes) -> Position:
+    """A position that one of us wrote: Redis's own may be larger than any."""
+    position = _position(text)
+    if not (0 <= position.term <= SEQ_MAX and 0 <= position.seq <= SEQ_MAX):
+        raise ValueError(f"{text!r} is beyond any position")
+    return position
+
+
+def _text(value: bytes) -> str:
+    if not 0 < len(value) <= _TEXT_MAX:
+        raise ValueError(f"{len(value)} bytes of text; 1 to {_TEXT_MAX} are allowed")
+    return value.decode()
+
+
+def _hash(value: bytes) -> bytes:
+    if len(value) != HASH_BYTES:
+        raise ValueError(f"a hash of {len(value)} bytes")
+    return value
+
+
 def _head(name: str, fields: Sequence[bytes]) -> Head:
     incarnation, position, h, time, owner, version = fields
     try:
         return Head(
-            incarnation=incarnation.decode(),
-            position=_position(position),
-            h=h,
+            incarnation=_text(incarnation),
+            position=_our_position(position),
+            h=_hash(h),
             time_ms=int(time),
             owner=(owner or b"").decode(),
             format=int(version),
         )
     except (ValueError, AttributeError, TypeError) as error:
-        raise UnavailableError(f"the head of {name} is malformed: {error!r}") from error
+        raise WrongKeyError(f"the head of {name} is malformed: {error!r}") from error
 
 
 def _announced(entry_id: bytes, fields: Sequence[bytes]) -> _Announced:
     by_name = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
         info = SnapshotInfo(
-            incarnation=by_name[b"incarnation"].decode(),
-            position=_position(entry_id),
-            h=by_name[b"h"],
+            incarnation=_text(by_name[b"incarnation"]),
+            position=_our_position(entry_id),
+            h=_hash(by_name[b"h"]),
             chunks=int(by_name[b"chunks"]),
         )
-        return _Announced(info, by_name[b"token"].decode())
+        if not 0 < info.chunks <= _CHUNKS_MAX + 1:
+            raise ValueError(f"{info.chunks} chunks")
+        return _Announced(info, _text(by_name[b"token"]))
     except (ValueError, KeyError) as error:
-        raise UnavailableError(f"snapshot {entry_id!r} is announced wrongly: {error!r}") from error
+        raise WrongKeyError(f"snapshot {entry_id!r} is announced wrongly: {error!r}") from error
 
 
 def _facts(info: bytes) -> dict[str, str]:
