@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from zonemesh.deciding import Delete, Put
-from zonemesh.model import Cursor
+from zonemesh.model import Change, Cursor
 from zonemesh.settings import Settings
 from zonemesh.wire import Sealed
 
@@ -35,13 +35,25 @@ class Merge:
     report: Report
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a full sync came by the decisions about it. To lose it costs only time."""
+
+    steps: Iterator[Change | None] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """A zone's whole state, from a snapshot of its up stream: merged by difference."""
+    """A zone's whole state, from a snapshot of its up stream: merged by difference.
+
+    To be submitted again until all of it is in. If an entry of it is lost, with the term, it is to
+    be made anew.
+    """
 
     zone: str
     tables: Mapping[str, Mapping[str, bytes]]
     report: Report
+    progress: Progress = field(default_factory=Progress, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
+from globalcp.fullsync import birth, steps
 from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
 from globalcp.seen import NOT_MERGED, Deletions, Seen
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
@@ -22,7 +23,7 @@ from zonemesh.errors import (
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
-from zonemesh.registry import Registry, difference
+from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
 from zonemesh.travel import SEEN, VERDICT, accepted_from_zone, up_log
@@ -34,6 +35,10 @@ REJECTED_SHOWN_MAX = 20
 """Rejected records that one entry describes; all are counted. A zone may send thousands."""
 _ORDER_MAX = 1 << 53
 """A zone's claim to an order beyond any drawn one is none."""
+_COMPARED_MAX = 10_000
+"""Records of a full sync that one decision looks at: some 20 ms, in which nothing else is done."""
+_TAKEN_AS_COMPARED = 9
+"""What it costs further to take one, in the same measure."""
 RECORD_BYTES_MAX = 256 << 10
 """What a record written here may take: it comes on top of `ENTRY_BYTES`, as an up entry does."""
 KEY_MAX = 1_000
@@ -191,25 +196,24 @@ class _Deciding(Deciding):
         return self._decision.src.get(name) or self._registry.cursors.get(name)
 
     def _replace(self, item: Replace) -> bool:
-        """Merge by difference; True once the whole of it is in (else submit it again).
+        """Merge by difference; True once the whole of it is in (else submit the same again).
 
-        Bounded: a large difference takes several entries, of which only the last moves the cursor,
-        and every try starts from what is merged by then, so that it can be redone by anyone.
+        Bounded: a large difference takes several entries, of which only the last moves the cursor.
+        Another input that holds the same begins from what is merged by then: anyone can redo it.
         """
         self._meet(item.zone, item.report)
         counts = _Counts()
-        before: dict[str, dict[str, bytes]] = {}
-        for kind, key in self._state.of_zone(item.zone):
-            before.setdefault(kind, {})[key] = self._state.registry.tables[kind][key]
-        changes = [
-            change if change.payload is None else _of_tables(item.tables, change)
-            for change in difference(_comparable(before), _comparable(item.tables))
-        ]
-        for change in _by_birth(changes):
-            if self._draft.bytes >= ENTRY_BYTES:
+        if item.progress.steps is None or item.zone in self._new_zones:
+            item.progress.steps = steps(item.zone, item.tables, self._registry)
+        compared = 0
+        for change in item.progress.steps:
+            compared += 1
+            if change is not None:
+                self._take(item.zone, change, counts)
+                compared += _TAKEN_AS_COMPARED
+            if compared >= _COMPARED_MAX or self._draft.bytes >= ENTRY_BYTES:
                 self._heard(item.zone, None, counts)
                 return False
-            self._take(item.zone, change, counts)
         self._heard(item.zone, item.report, counts, whole=True)
         return True
 
@@ -457,29 +461,6 @@ def _check(kind: str, key: str, payload: bytes) -> None:
     KINDS[kind].validate(record.spec, Key.parse(key).name)
 
 
-def _comparable(tables: Mapping[str, Mapping[str, bytes]]) -> dict[str, Mapping[str, bytes]]:
-    """Records without what is global's own of them, so that equal ones compare equal."""
-    return {
-        kind: table
-        if pool_of(kind) is None
-        else {key: _zones_part(payload) for key, payload in table.items()}
-        for kind, table in tables.items()
-    }
-
-
-def _zones_part(payload: bytes) -> bytes:
-    try:
-        binding = Binding.unpack(payload)
-    except WireError:
-        return payload  # compared as it is, and rejected alone
-    rests = None if binding.released_ms is None else 0
-    return binding._replace(order=None, released_ms=rests).pack()
-
-
-def _of_tables(tables: Mapping[str, Mapping[str, bytes]], change: Change) -> Change:
-    return change._replace(payload=tables[change.kind][change.key])
-
-
 def _by_birth(changes: Sequence[Change]) -> list[Change]:
     """Records, bindings as their zone ranks them (merging keeps the order of names), removals."""
     return sorted(changes, key=_birth)
@@ -488,7 +469,4 @@ def _by_birth(changes: Sequence[Change]) -> list[Change]:
 def _birth(change: Change) -> tuple[bool, int]:
     if change.payload is None or pool_of(change.kind) is None:
         return change.payload is None, -1
-    try:
-        return False, Binding.unpack(change.payload).birth
-    except WireError:
-        return False, -1
+    return False, birth(change.payload)

@@ -7,6 +7,8 @@ import pytest
 from globalcp.inputs import Begin
 from tests.builders import Chain
 from tests.zones_up import SERVICE, VIP, Global, Stream, bound, key_of, service
+from zonemesh.deciding import Delete
+from zonemesh.model import Key
 from zonemesh.travel import SEEN
 
 
@@ -47,8 +49,9 @@ def test_a_large_full_sync_takes_bounded_entries_and_moves_the_cursor_last(
     start = len(mesh.leader.chain.entries)
 
     outcomes = []
+    whole = west.replace()
     while True not in outcomes:
-        outcomes += mesh.submit(west.replace())
+        outcomes += mesh.submit(whole)
 
     written = mesh.leader.chain.entries[start:]
     assert len(outcomes) > 2
@@ -65,8 +68,9 @@ def test_a_full_sync_can_be_redone_by_another_leader_at_any_point(
     mesh.submit(west.merge(service("old"), bound("old", None)))
     west.write(service("old")._replace(payload=None), bound("old", None)._replace(payload=None))
     grown(west, 1_000)
+    begun = west.replace()
     for _ in range(done):
-        mesh.submit(west.replace())
+        mesh.submit(begun)
 
     other = Global(begin=False)
     for sealed in mesh.leader.chain.entries:
@@ -74,7 +78,8 @@ def test_a_full_sync_can_be_redone_by_another_leader_at_any_point(
             other.state.registry.apply(sealed)
     other.leader.chain = Chain(other.state.registry)
     other.submit(Begin(other.settings))
-    while other.submit(west.replace()) != [True]:
+    whole = west.replace()
+    while other.submit(whole) != [True]:
         pass
 
     assert other.held()[SERVICE] == {key_of(f"s{number}") for number in range(1_000)}
@@ -100,3 +105,37 @@ def test_a_full_sync_that_changes_nothing_changes_no_record(mesh: Global, west: 
     decision = mesh.leader.step(west.replace())
 
     assert {change.kind for change in decision.changes} <= {SEEN}
+
+
+def test_a_full_sync_of_what_is_merged_already_is_bounded_too(mesh: Global, west: Stream) -> None:
+    west.write(*(bound(f"s{number}", None) for number in range(20_000)))
+    whole = west.replace()
+    while mesh.submit(whole) != [True]:
+        pass
+    fresh = Stream(incarnation="anew")
+    fresh.write(*(bound(f"s{number}", None) for number in range(1, 20_000)))
+    again = fresh.replace()
+
+    parts = 1
+    while mesh.submit(again) != [True]:
+        assert mesh.cursor == west.report.cursor
+        parts += 1
+
+    assert parts > 2
+    assert mesh.held()[VIP] == {key_of(f"s{number}") for number in range(1, 20_000)}
+    assert mesh.cursor == fresh.report.cursor
+
+
+def test_a_full_sync_begins_again_if_the_zone_is_deleted_meanwhile(
+    mesh: Global, west: Stream
+) -> None:
+    grown(west, 1_000)
+    whole = west.replace()
+    assert mesh.submit(whole) == [False]
+    mesh.tick(10_000)
+    mesh.submit(Delete("Zone", Key("", "", "", "west")))
+
+    while mesh.submit(whole) != [True]:
+        pass
+
+    assert len(mesh.held()[SERVICE]) == len(mesh.held()[VIP]) == 1_000

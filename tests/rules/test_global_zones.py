@@ -236,7 +236,8 @@ def test_a_large_zone_is_deleted_in_bounded_entries_also_by_the_next_leader() ->
     west = Stream()
     for number in range(14):
         west.write(*(bound(f"service-{number}-{each}", None) for each in range(1_000)))
-    while mesh.submit(west.replace()) != [True]:
+    whole = west.replace()
+    while mesh.submit(whole) != [True]:
         pass
     mesh.tick(10_000)
     mesh.leader.step(DELETE_WEST)
@@ -254,7 +255,8 @@ def test_a_leader_that_began_a_deletion_does_not_go_on_with_it_after_others_have
     former, other, west = Global(), Global(begin=False), Stream()
     for number in range(14):
         west.write(*(bound(f"service-{number}-{each}", None) for each in range(1_000)))
-    while former.submit(west.replace()) != [True]:
+    whole = west.replace()
+    while former.submit(whole) != [True]:
         pass
     former.tick(10_000)
     former.leader.step(DELETE_WEST)
