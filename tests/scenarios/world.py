@@ -78,7 +78,7 @@ def _for_life() -> float:
 
 
 class Copy(MemoryLog):
-    """A copy of another log on a node's disk, with `SqliteLog`'s meaning of `copy` and `clear`."""
+    """A copy of another log on a node's disk, as `SqliteLog` keeps one."""
 
     async def copy(self, raws: Sequence[Raw], head: Head) -> None:
         data = await self._request()
@@ -87,6 +87,11 @@ class Copy(MemoryLog):
         for raw in raws:
             data.stream.add(raw)
         data.head = head
+
+    async def replace(self, info: SnapshotInfo, chunks: Sequence[bytes], head: Head) -> None:
+        data = await self._request()
+        data.stream, data.head = _Stream(last=head.position), head
+        data.snapshots, data.chunks = [info], {info.position: tuple(chunks)}
 
     async def clear(self) -> None:
         data = await self._request()

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -352,6 +353,37 @@ async def test_an_own_log_is_only_appended_to(log: SqliteLog) -> None:
         await log.copy([], head_of(entry(0, None)))
     with pytest.raises(RuntimeError):
         await log.clear()
+    with pytest.raises(RuntimeError):
+        await log.replace(snapshot_of(entry(0, None)), [b"state"], head_of(entry(0, None)))
+
+
+@pytest.mark.parametrize("position", [1, 2])
+async def test_a_copy_broken_off_while_it_is_replaced_is_the_old_one_and_then_the_new(
+    tmp_path: Path, position: int
+) -> None:
+    chain = chain_of(4)
+    copy = SqliteLog(tmp_path / "global.db", "global", durable=False)
+    await copy.put_snapshot(snapshot_of(chain[position]), [b"old"])
+    await copy.copy(raws(chain[position + 1 :]), head_of(chain[3]))
+    new = replace(snapshot_of(chain[2]), incarnation="inc-2", h=b"another!", chunks=100)
+    head = replace(head_of(chain[2]), incarnation="inc-2", h=b"another!")
+    replacing = asyncio.ensure_future(copy.replace(new, [b"x"] * 100, head))
+    await until(lambda: copy._read(_several_chunks))
+    replacing.cancel()
+    await asyncio.gather(replacing, return_exceptions=True)
+
+    assert await copy.head() == head_of(chain[3])
+    assert list(await copy.read(START)) == raws(chain[position + 1 :])
+    assert list(await copy.load_snapshot(snapshot_of(chain[position]))) == [b"old"]
+
+    await copy.replace(new, [b"%d" % i for i in range(100)], head)
+
+    assert await copy.head() == head
+    assert list(await copy.read(START)) == []
+    assert list(await copy.snapshots()) == [new]
+    assert list(await copy.load_snapshot(new)) == [b"%d" % i for i in range(100)]
+    assert await copy._read(_count_chunks) == 100
+    await copy.close()
 
 
 async def test_chunks_of_a_snapshot_that_was_broken_off_are_removed_by_the_next(
@@ -376,6 +408,10 @@ def _count_chunks(connection: sqlite3.Connection) -> int:
     count: int
     (count,) = connection.execute("SELECT count(*) FROM chunks").fetchone()
     return count
+
+
+def _several_chunks(connection: sqlite3.Connection) -> bool:
+    return _count_chunks(connection) > 1
 
 
 def _some_chunks(connection: sqlite3.Connection) -> bool:

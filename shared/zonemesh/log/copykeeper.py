@@ -10,7 +10,7 @@ import structlog
 
 from zonemesh.errors import UnavailableError
 from zonemesh.log import follower, snapshotter
-from zonemesh.log.port import Head, Log, Raw
+from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
 from zonemesh.registry import Registry
 from zonemesh.wire import Sealed
 
@@ -27,6 +27,8 @@ class CopyLog(Log, Protocol):
     """A log that takes entries verbatim."""
 
     async def copy(self, raws: Sequence[Raw], head: Head) -> None: ...
+
+    async def replace(self, info: SnapshotInfo, chunks: Sequence[bytes], head: Head) -> None: ...
 
     async def clear(self) -> None: ...
 
@@ -93,6 +95,10 @@ class CopyKeeper:
         except UnavailableError as error:
             log.warning("copy_failed", log=self._log.name, error=str(error))
             self.replaced()
+        except BaseException:
+            # By a stop, which flushes once more: what was taken from here may not be there.
+            self.replaced()
+            raise
 
     async def _write_entries(self) -> None:
         entries, self._pending = self._pending, []
@@ -103,7 +109,7 @@ class CopyKeeper:
             await self._log.copy(raws, _head(entries[-1]))
 
     async def _write_snapshot(self) -> None:
-        """Start the copy again from the state: clear, then a snapshot at its position."""
+        """Start the copy again from the state; until that is done the old one is the copy."""
         self._restart = False
         self._since_snapshot = 0
         self._pending.clear()
@@ -116,9 +122,8 @@ class CopyKeeper:
             h=registry.h,
             time_ms=registry.time_ms,
         )
-        await self._log.clear()
-        await self._log.copy([], head)
-        await snapshotter.write(self._log, frozen)
+        info, chunks = await snapshotter.encode(frozen)
+        await self._log.replace(info, chunks, head)
 
 
 def _head(sealed: Sealed) -> Head:

@@ -32,6 +32,12 @@ async def write(target: Log, frozen: Frozen) -> SnapshotInfo:
     Raises:
         RefusedError: The log has gone another way: its writer is deposed.
     """
+    info, chunks = await encode(frozen)
+    await target.put_snapshot(info, chunks)
+    return info
+
+
+async def encode(frozen: Frozen) -> tuple[SnapshotInfo, Sequence[bytes]]:
     chunks = await snapshot.encode_in_thread(frozen.meta, frozen.rows())
     info = SnapshotInfo(
         incarnation=frozen.meta["incarnation"],
@@ -39,8 +45,7 @@ async def write(target: Log, frozen: Frozen) -> SnapshotInfo:
         h=frozen.meta["h"],
         chunks=len(chunks),
     )
-    await target.put_snapshot(info, chunks)
-    return info
+    return info, chunks
 
 
 class Snapshotter:

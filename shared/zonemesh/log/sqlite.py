@@ -78,8 +78,8 @@ class SqliteLog:
         path: The file; made if its directory exists.
         name: The log's; a file of another log is refused.
         durable: False for a copy of another log: losing its newest part in a power cut costs a
-            download. Only then `copy` and `clear` may be used, and only then a snapshot may be put
-            whose entry is not held.
+            download. Only then `copy`, `replace` and `clear` may be used, and only then a snapshot
+            may be put whose entry is not held.
     """
 
     def __init__(self, path: Path, name: str, *, durable: bool = True) -> None:
@@ -159,6 +159,15 @@ class SqliteLog:
         """
         self._require_copy()
         await self._write(_copy, raws, head)
+        self._tell()
+
+    async def replace(self, info: SnapshotInfo, chunks: Sequence[bytes], head: Head) -> None:
+        """Start a copy again from a snapshot; broken off at any moment, the old one is whole."""
+        self._require_copy()
+        first = await self._write(_next_chunk, info)
+        for i, chunk in enumerate(chunks, first):
+            await self._write(_put_chunk, info, i, chunk)
+        await self._write(_replace, info, first, head)
         self._tell()
 
     async def clear(self) -> None:
@@ -477,6 +486,33 @@ def _clear(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM chunks")
 
 
+def _next_chunk(connection: sqlite3.Connection, info: SnapshotInfo) -> int:
+    """Beyond what another snapshot has at this position, announced or broken off."""
+    (last,) = connection.execute(
+        "SELECT max(i) FROM chunks WHERE (term, seq) = (?, ?)", info.position
+    ).fetchone()
+    return 0 if last is None else int(last) + 1
+
+
+def _replace(connection: sqlite3.Connection, info: SnapshotInfo, first: int, head: Head) -> None:
+    connection.execute("DELETE FROM entries")
+    connection.execute("DELETE FROM snapshots")
+    connection.execute(
+        "DELETE FROM chunks WHERE (term, seq) != (?, ?) OR i < ?", (*info.position, first)
+    )
+    # Only where the replaced snapshot was at this very position: one by one, so that none collides.
+    for i in range(info.chunks if first else 0):
+        connection.execute(
+            "UPDATE chunks SET i = ? WHERE (term, seq, i) = (?, ?, ?)",
+            (i, *info.position, first + i),
+        )
+    connection.execute(
+        "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?)",
+        (*info.position, info.incarnation, info.h, info.chunks),
+    )
+    _put_head(connection, head)
+
+
 def _snapshots(connection: sqlite3.Connection) -> list[SnapshotInfo]:
     rows = connection.execute(
         "SELECT incarnation, term, seq, h, chunks FROM snapshots ORDER BY term DESC, seq DESC"
@@ -525,8 +561,10 @@ def _announce(connection: sqlite3.Connection, info: SnapshotInfo, *, fenced: boo
 def _chunks(connection: sqlite3.Connection, info: SnapshotInfo) -> list[bytes]:
     if info not in _snapshots(connection):
         raise NotFoundError(f"snapshot {info.position} is not announced")
+    # What lies beyond them is a successor's that is not whole yet.
     rows = connection.execute(
-        "SELECT data FROM chunks WHERE (term, seq) = (?, ?) ORDER BY i", info.position
+        "SELECT data FROM chunks WHERE (term, seq) = (?, ?) ORDER BY i LIMIT ?",
+        (*info.position, info.chunks),
     ).fetchall()
     if len(rows) != info.chunks:
         raise NotFoundError(f"snapshot {info.position} has {len(rows)} of {info.chunks} chunks")
