@@ -28,9 +28,9 @@ from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
 from zonemesh.travel import SEEN, VERDICT, accepted_from_zone, up_log
 
-ENTRY_BYTES = 600 << 10
-"""What one decision may fill. The last up entry taken in (256 KiB at most, and what is added to it)
-must still fit into the entry of 1 MiB."""
+ENTRY_BYTES = 400 << 10
+"""What one decision may fill. The last up entry taken in (256 KiB at most, and with a verdict or a
+grant for each of its bindings over twice that) must still fit into the entry of 1 MiB."""
 REJECTED_SHOWN_MAX = 20
 """Rejected records that one entry describes; all are counted. A zone may send thousands."""
 _ORDER_MAX = 1 << 53

@@ -9,8 +9,9 @@ import pytest
 
 from globalcp import state as global_state
 from tests.builders import NOW_MS
-from tests.zones_up import SERVICE, Global, Stream, key_of, service
+from tests.zones_up import SERVICE, VIP, Global, Stream, key_of, service
 from zonemesh.errors import WireError
+from zonemesh.ipam import Binding
 from zonemesh.model import DEPTH_MAX, TIME_MS_MAX, Change, Record
 from zonemesh.rest.document import rfc3339
 
@@ -83,6 +84,20 @@ def test_a_fault_of_ours_in_looking_at_a_record_costs_that_record_only(
     note = mesh.leader.chain.entries[-1].entry.note
     assert note["rejected"] == [["west", SERVICE, key_of("bad"), note["rejected"][0][3]]]
     assert "nobody thought of this" in note["rejected"][0][3]
+
+
+def test_bindings_that_are_all_refused_fit_behind_what_others_wrote() -> None:
+    mesh, west = Global(), Stream()
+    others = [Stream(f"z{number}") for number in range(6)]
+    mesh.submit(west.merge(), *(each.merge() for each in others), Stream("east").merge())
+    foreign = mesh.blocks("east")[0].first
+    payload = Binding(foreign, None, None, 1).pack()
+    refused = [Change(VIP, f"m/west//{number:x}", payload) for number in range(6_000)]
+    fill = [each.merge(Change("Foo", key_of("y", each.zone), bytes(99_000))) for each in others]
+
+    mesh.submit(*fill, west.merge(*refused))
+
+    assert mesh.seen().conflicts == 6_000
 
 
 @pytest.mark.parametrize(
