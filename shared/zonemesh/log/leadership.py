@@ -79,9 +79,10 @@ class Leadership:
 
     async def run(self) -> None:
         """Stand by and lead, for ever; UnavailableError where the store does not answer."""
+        fruitless = 0
         while True:
             await self._stand_by()
-            refused = False
+            refused, led = False, self.terms_led
             try:
                 await self._lead()
             except* RefusedError as refusals:
@@ -93,6 +94,11 @@ class Leadership:
                     raise UnavailableError(str(errors.exceptions[0])) from errors
             finally:
                 self.writer = None
+            fruitless = fruitless + 1 if refused and self.terms_led == led else 0
+            if fruitless > 1:
+                # A log that takes nobody's entries (an outsider has written into its stream) must
+                # not be tried in a tight loop.
+                await asyncio.sleep(ACQUIRE_EVERY_S)
 
     async def _stand_by(self) -> None:
         """Follow until the lease is ours."""
