@@ -23,6 +23,8 @@ _QPS = re.compile(r"Queries per second:\s+([\d.]+)")
 _LOST = re.compile(r"Queries lost:\s+(\d+)")
 _LATENCY = re.compile(r"^> NOERROR \S+ \S+ ([\d.]+)$", re.MULTILINE)
 _CHANGES_PER_S = 100
+_STEADY_QPS = 60_000
+"""Half of what one core has to answer."""
 _SETTLE_S = 20.0
 
 
@@ -42,13 +44,15 @@ async def measure(mesh: BenchMesh, names: int, *, seconds: int) -> dict[str, Any
     os.sched_setaffinity(mesh.processes["west"].process.pid, {CLIENT_CORE})
     port = mesh.ports.west_dns
     saturated = await _best(queries, port, seconds)
-    changing = await _under_changes(mesh, queries, port, seconds, saturated / 2)
+    half = await _under_changes(mesh, queries, port, seconds, saturated / 2)
+    steady = await _under_changes(mesh, queries, port, seconds, _STEADY_QPS)
     os.sched_setaffinity(agent, set(range(os.cpu_count() or 1)))
     peers = await _peers(mesh.directory, services, queries, seconds)
     return {
         "names": names,
         "qps": round(saturated),
-        "under_changes": changing,
+        "half_under_changes": half,
+        "steady_under_changes": steady,
         "peers_qps": peers,
         "ratios": {name: round(saturated / qps, 2) for name, qps in peers.items()},
     }
