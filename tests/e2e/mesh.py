@@ -308,12 +308,14 @@ class Watcher(threading.Thread):
         self.wrong: list[str] = []
 
     def run(self) -> None:
-        while not self._ended.wait(POLL_S):
+        while True:  # at least once, however soon the end comes
             for (zone, name), address in self._expected.items():
                 found = self._mesh.resolve(zone, name)
                 self.asked += 1
                 if found != [address]:
                     self.wrong.append(f"{name} in {zone}: {found}, not {address}")
+            if self._ended.wait(POLL_S):
+                return
 
     def end(self) -> None:
         self._ended.set()

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from zonemesh.errors import Violation
-from zonemesh.model import TIME_MS_MAX, Key
+from zonemesh.model import DEPTH_MAX, TIME_MS_MAX, Key
 from zonemesh.resources.kind import Kind, Scope
 from zonemesh.rest.backend import Found
 from zonemesh.rest.errors import MalformedError
@@ -47,13 +47,18 @@ def from_json(data: bytes) -> dict[str, Any]:
     """
     try:
         document = _decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedError(f"not a JSON document: {error}") from error
     if type(document) is not dict:
         raise MalformedError("a resource is a JSON object")
-    if _LONG_NUMBER.search(data):
+    # Fewer brackets than levels that are allowed: nearly every document, and at no cost.
+    deep = data.count(b"{") + data.count(b"[") > DEPTH_MAX
+    if deep or _LONG_NUMBER.search(data):
         _check_size(document)
     return document
+
+
+_TOO_DEEP = f"nested deeper than {DEPTH_MAX} levels"
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -72,6 +77,7 @@ def from_yaml(data: bytes) -> dict[str, Any]:
         MalformedError: Not YAML, not a mapping, or not expressible in JSON.
     """
     try:
+        _check_yaml_depth(data)
         document = yaml.load(data, _Loader)  # noqa: S506 -- derived from the safe one
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise MalformedError(f"not a YAML document: {' '.join(str(error).split())}") from error
@@ -79,6 +85,18 @@ def from_yaml(data: bytes) -> dict[str, Any]:
         raise MalformedError("a resource is a mapping")
     _check_size(document)
     return document
+
+
+def _check_yaml_depth(data: bytes) -> None:
+    """Count levels event by event: building a deep document overflows the C stack."""
+    depth = 0
+    for event in yaml.parse(data, _Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH_MAX:
+            raise MalformedError(_TOO_DEEP)
 
 
 def _check_size(document: Any) -> None:
@@ -91,8 +109,8 @@ def _check_size(document: Any) -> None:
 
 
 def _walk(value: Any, depth: int) -> Iterator[Any]:
-    if depth > 100:
-        raise MalformedError("nested deeper than 100 levels")
+    if depth > DEPTH_MAX:
+        raise MalformedError(_TOO_DEEP)
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
