@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zonemesh.rest import document
-from zonemesh.rest.document import MalformedError
+from zonemesh.rest.errors import MalformedError
 
 LEVELS = [33, 980, 30_000]
 
