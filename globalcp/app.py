@@ -118,6 +118,8 @@ class Replica:
         """Why this replica should not be asked, or None."""
         if self.state.registry.incarnation == "":
             return "global's log has not been read yet"
+        if faults := self.plane.settings_faults():
+            return f"it could not take over: {faults[0]}"
         if self.follower.halted is not None:
             return f"stopped following the log: {self.follower.halted}"
         writer = self.leadership.writer

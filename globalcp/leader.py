@@ -133,19 +133,23 @@ class GlobalPlane:
         self._on_committed(entries)
 
     def _check_settings(self, wanted: Settings) -> None:
+        faults = self.settings_faults(wanted)
+        if faults:
+            raise ConfigError(faults)
+
+    def settings_faults(self, wanted: Settings | None = None) -> list[str]:
         """Pools are replicated: a replica with others must not decide by them in silence."""
+        wanted = wanted or self._begin.settings
         packed = self._state.registry.get(SETTINGS, GLOBAL_KEY)
         if packed is None:
-            return
+            return []
         held = Settings.unpack(packed)
-        faults = [
+        return [
             f"ipam pool {name}: configured {', '.join(wanted.pools.get(name, ()))}, but this mesh"
             f" runs with {', '.join(cidrs)}; addresses are bound in it: set it back"
             for name, cidrs in held.pools.items()
             if wanted.pools.get(name) != cidrs
         ]
-        if faults:
-            raise ConfigError(faults)
 
     async def _incarnation_seen_by(self, zone: str) -> str | None:
         """Global's incarnation that a zone's newest entry says it follows, if it can be read."""

@@ -180,6 +180,8 @@ def check_pools(pools: Iterable[Pool]) -> list[str]:
     faults: list[str] = []
     seen: list[tuple[str, netaddr.IPNetwork]] = []
     for pool in pools:
+        if not pool.cidrs:
+            faults.append(f"ipam {pool.name}: at least one CIDR")
         for cidr in pool.cidrs:
             try:
                 network = netaddr.IPNetwork(cidr)

@@ -145,6 +145,7 @@ class Leadership:
             writer = self._plane.writer(appender)
             self.writer = writer
             self.terms_led += 1
+            self._follower.halted = None  # whatever stopped it, this log takes our entries
             term = appender.place.position.term
             log.info("leading", log=self._log.name, term=term, position=str(appender.place[1]))
             async with asyncio.TaskGroup() as group:
