@@ -19,13 +19,12 @@ from zonemesh.log.port import Store
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer, cursors_note
 from zonemesh.model import Cursor, Position
-from zonemesh.runtime.supervise import check_cancelled
+from zonemesh.runtime.supervise import keep
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings
 from zonemesh.travel import up_log
 from zonemesh.wire import FORMAT, NO_HASH, Sealed, decode
 
 log = structlog.get_logger()
-_RETRY_S = 0.25
 _INCARNATION_MAX = 100
 
 
@@ -95,9 +94,9 @@ class GlobalPlane:
         ingest = Ingest(self._store, self._state, writer, self._clock)
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
-            group.create_task(_keep(ingest.run), name="ingest")
+            group.create_task(keep(ingest.run), name="ingest")
             group.create_task(self._beat(writer, ingest), name="heartbeat")
-            group.create_task(_keep(self._snapshotter.run), name="snapshots")
+            group.create_task(keep(self._snapshotter.run), name="snapshots")
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:
         """Let go of what zones' streams hold before the older snapshot of global."""
@@ -172,14 +171,3 @@ def _followed(note: Mapping[str, Any]) -> str | None:
             return incarnation
         case _:
             return None
-
-
-async def _keep(component: Callable[[], Any]) -> None:
-    """Run again what the store's absence ended: leadership itself outlasts it."""
-    while True:
-        try:
-            await component()
-        except UnavailableError as error:
-            check_cancelled()
-            log.warning("leader_component_restarting", error=str(error))
-            await asyncio.sleep(_RETRY_S)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -14,18 +13,16 @@ from zonecp.downlink import Downlink
 from zonecp.inputs import Begin, Tick
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
-from zonemesh.errors import RefusedError, StaleLogError, UnavailableError
+from zonemesh.errors import RefusedError, StaleLogError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer
 from zonemesh.model import Position
-from zonemesh.runtime.supervise import check_cancelled
+from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
 from zonemesh.wire import FORMAT, Sealed
-
-_RETRY_S = 0.25
 
 log = structlog.get_logger()
 
@@ -132,14 +129,3 @@ class ZonePlane:
                 self.renumbered += 1
                 log.error("vip_renumbered", zone=self._state.zone, kind=kind, key=key, was=address)
         self._on_committed(entries)
-
-
-async def keep(component: Callable[[], Awaitable[Any]]) -> None:
-    """Run again what the store's absence ended: leadership itself outlasts it."""
-    while True:
-        try:
-            await component()
-        except UnavailableError as error:
-            check_cancelled()
-            log.warning("leader_component_restarting", error=str(error))
-            await asyncio.sleep(_RETRY_S)

@@ -15,6 +15,9 @@ log = structlog.get_logger(__name__)
 
 Component = Callable[[], Awaitable[None]]
 
+LEADER_RETRY_S = 0.25
+"""Between two tries of a leader's component."""
+
 STOP_S = 5.0
 """How long one component may take to end once cancelled before the next one is told to."""
 
@@ -117,3 +120,14 @@ async def _keep(
             await asyncio.sleep(delay_s)
         else:
             return
+
+
+async def keep(component: Component) -> None:
+    """Run a leader's component again after what the store's absence ended: leading outlasts it."""
+    while True:
+        try:
+            await component()
+        except UnavailableError as error:
+            check_cancelled()
+            log.warning("leader_component_restarting", error=str(error))
+            await asyncio.sleep(LEADER_RETRY_S)
