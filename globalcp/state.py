@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,21 +95,12 @@ class _Deciding(Deciding):
         self._new_zones: set[str] = set()
         self._leased: dict[int, str] = {}
         """Blocks given out by this decision: the ledgers learn of them when it is applied."""
-        self._handlers: dict[type, Callable[[Any], Any]] = {
-            Put: self._put,
-            Delete: self._delete,
-            Merge: self._merge,
-            Replace: self._replace,
-            Tick: self._tick,
-            Begin: self._begin,
-        }
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
         # A `Replace` compares with the state, which what stands before it is still to change.
         self._consume(
             inputs,
-            self._handlers,
             alone=Replace,
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
@@ -117,6 +108,21 @@ class _Deciding(Deciding):
         self._lease()
         decision.changes = self._draft.changes()
         return decision
+
+    def _handle(self, item: Input) -> Any:
+        match item:
+            case Put():
+                return self._put(item)
+            case Delete():
+                return self._delete(item)
+            case Merge():
+                return self._merge(item)
+            case Replace():
+                return self._replace(item)
+            case Tick():
+                return self._tick(item)
+            case Begin():
+                return self._begin(item)
 
     # Writes of users
 

@@ -7,7 +7,7 @@ one entry cost one regeneration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,21 +133,12 @@ class _Deciding(Deciding):
         self._restate: set[str] = set()
         self._allocations: dict[str, Allocation] = {}
         self._settings = state.settings
-        self._handlers: dict[type, Callable[[Any], Any]] = {
-            Put: self._put_by_user,
-            Delete: self._delete,
-            Tick: self._tick,
-            FromGlobal: self._from_global,
-            Adopt: self._adopt,
-            Begin: self._begin,
-        }
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
         self._looks_around = not inputs  # there is more of something
         self._consume(
             inputs,
-            self._handlers,
             alone=Adopt,
             full=lambda: self._draft.bytes + self._follow_bytes >= ENTRY_BYTES,
         )
@@ -162,6 +153,21 @@ class _Deciding(Deciding):
         return decision
 
     # Inputs
+
+    def _handle(self, item: Input) -> Any:
+        match item:
+            case Put():
+                return self._put_by_user(item)
+            case Delete():
+                return self._delete(item)
+            case Tick():
+                return self._tick(item)
+            case FromGlobal():
+                return self._from_global(item)
+            case Adopt():
+                return self._adopt(item)
+            case Begin():
+                return self._begin(item)
 
     def _put_by_user(self, item: Put) -> Written:
         if item.kind == MESH_SERVICE:

@@ -70,7 +70,11 @@ Decide = Callable[[Sequence[Any], Now], Decision]
 
 
 class Deciding:
-    """One decision in the making. Subclasses say what each type of input does."""
+    """One decision in the making. Subclasses say what each type of input does.
+
+    There are some for every entry: nothing in them may refer back to them, or all that an entry was
+    made of would wait for the garbage collector.
+    """
 
     def __init__(self, registry: Registry, now: Now) -> None:
         self._registry = registry
@@ -78,10 +82,13 @@ class Deciding:
         self._draft = Draft(registry)
         self._decision = Decision()
 
+    def _handle(self, item: Any) -> Any:
+        """Put what an input says into the draft; answers its outcome, or raises a MeshError."""
+        raise NotImplementedError
+
     def _consume(
         self,
         inputs: Sequence[Any],
-        handlers: Mapping[type, Callable[[Any], Any]],
         *,
         alone: type,
         full: Callable[[], bool],
@@ -92,9 +99,9 @@ class Deciding:
             if isinstance(item, alone) and decision.consumed:
                 break
             try:
-                outcome: Any = handlers[type(item)](item)
+                outcome: Any = self._handle(item)
             except MeshError as error:
-                outcome = error
+                outcome = error.with_traceback(None)  # which refers back to this very frame
             decision.outcomes.append(outcome)
             decision.consumed += 1
             if isinstance(item, alone) or full():

@@ -200,6 +200,14 @@ def check_pools(pools: Iterable[Pool]) -> list[str]:
     return faults
 
 
+@dataclass(slots=True)
+class _Use:
+    """Which addresses of a block somebody holds: a flag each, and how many."""
+
+    flags: bytearray
+    count: int
+
+
 class Ledger:
     """An index over one pool's blocks and bindings: who holds what, and what is free."""
 
@@ -212,7 +220,7 @@ class Ledger:
         self._owner: dict[int, str] = {}
         self._record: dict[int, str] = {}
         self._firsts: list[int] = []
-        self._fill: defaultdict[int, int] = defaultdict(int)
+        self._use: dict[int, _Use] = {}
         self._live: defaultdict[str, int] = defaultdict(int)
         self.waiting: defaultdict[str, dict[str, None]] = defaultdict(dict)
         """Keys without an address, by zone, in the order in which they came."""
@@ -265,7 +273,16 @@ class Ledger:
 
     def filled(self, block: Block) -> int:
         """Addresses of a block that were ever given out and are still remembered."""
-        return self._fill[block.first]
+        use = self._use.get(block.first)
+        return 0 if use is None else use.count
+
+    def free_from(self, block: Block, offset: int) -> int | None:
+        """The first address, from an offset on and round, that nobody holds, if there is one."""
+        flags = self._use[block.first].flags
+        at = flags.find(0, offset)
+        if at < 0:
+            at = flags.find(0, 0, offset)
+        return None if at < 0 else block.first + at
 
     def leased(self) -> Mapping[int, str]:
         """First address of every block that is held, and by which zone (retired ones too)."""
@@ -295,16 +312,15 @@ class Ledger:
         self._blocks[zone][first] = block
         self._owner[first] = zone
         self._record[first] = key
-        self._fill[first] = sum(
-            address in self._key_of for address in range(first, first + block.size)
-        )
+        flags = bytearray(address in self._key_of for address in range(first, first + block.size))
+        self._use[first] = _Use(flags, sum(flags))
 
     def _unlease(self, key: str, first: int) -> None:
         # Another record may have taken the block over before this removal.
         if self._record.get(first) != key:
             return
         del self._blocks[self._owner[first]][first]
-        del self._owner[first], self._record[first], self._fill[first]
+        del self._owner[first], self._record[first], self._use[first]
         self._firsts.remove(first)
 
     def _note(self, key: str, binding: Binding) -> None:
@@ -314,7 +330,7 @@ class Ledger:
                 self.waiting[zone][key] = None
             return
         if binding.address not in self._key_of:
-            self._count(binding.address, 1)
+            self._mark(binding.address, held=True)
         previous = self._key_of.get(binding.address)
         if previous is not None:
             self._resting[zone_of(previous)].pop(binding.address, None)
@@ -335,12 +351,14 @@ class Ledger:
         if self._key_of.get(binding.address) == key:
             self._resting[zone].pop(binding.address, None)
             del self._key_of[binding.address]
-            self._count(binding.address, -1)
+            self._mark(binding.address, held=False)
 
-    def _count(self, address: int, by: int) -> None:
+    def _mark(self, address: int, *, held: bool) -> None:
         first = self._first_of(address)
         if first is not None:
-            self._fill[first] += by
+            use = self._use[first]
+            use.flags[address - first] = held
+            use.count += 1 if held else -1
 
     def _first_of(self, address: int) -> int | None:
         """The block that an address lies in, by its first address."""
@@ -396,11 +414,14 @@ class Allocation:
             if self._room[block.first] <= 0:
                 continue
             offset = (start // count) % block.size
-            for probe in range(block.size):
-                address = block.first + (offset + probe) % block.size
-                if self._ledger.holder(address) is None and address not in self._taken:
+            for _ in range(block.size):
+                address = self._ledger.free_from(block, offset)
+                if address is None:
+                    break
+                if address not in self._taken:
                     self._room[block.first] -= 1
                     return address
+                offset = (address + 1 - block.first) % block.size
         return None
 
     def _longest_released(self, key: str) -> tuple[int, str | None]:

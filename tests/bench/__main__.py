@@ -38,9 +38,11 @@ _TARGETS = {
 async def _propagation(quick: bool) -> Result:
     east, west, loaded = (500, 200, 1_000) if quick else (10_000, 2_000, 10_000)
     async with running() as mesh:
+        await load.bulk(mesh, loaded, prefix="loaded")
         return {
-            "east": await propagation.measure(mesh, "east", rate=100, samples=east, loaded=loaded),
-            "west": await propagation.measure(mesh, "west", rate=100, samples=west, loaded=0),
+            "loaded": loaded,
+            "west": await propagation.measure(mesh, "west", rate=100, samples=west),
+            "east": await propagation.measure(mesh, "east", rate=100, samples=east),
         }
 
 

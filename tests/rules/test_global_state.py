@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from globalcp.inputs import Merge, Tick
 from globalcp.state import REJECTED_SHOWN_MAX
-from tests.builders import NOW_MS, put_dataplane, replayed
+from tests.builders import NOW_MS, left_to_the_collector, put_dataplane, replayed
 from tests.zones_up import SERVICE, VIP, Global, Stream, bound, key_of, service
 from zonemesh.deciding import Put
 from zonemesh.ipam import BLOCK, Block
@@ -281,3 +281,14 @@ def test_every_decision_replayed_gives_the_same_state(mesh: Global, west: Stream
     assert replica.digest == mesh.state.registry.digest
     assert replica.parts() == mesh.state.registry.parts()
     assert replica.cursors == mesh.state.registry.cursors
+
+
+def test_a_decision_leaves_nothing_to_the_garbage_collector(mesh: Global, west: Stream) -> None:
+    merges = [west.merge(service(name), bound(name, None)) for name in ("a", "b", "c")]
+    mesh.submit(merges[0])
+
+    def change() -> None:
+        mesh.submit(*merges[1:])
+        mesh.submit(Tick({}, {}))
+
+    assert left_to_the_collector(change) == 0

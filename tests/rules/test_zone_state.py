@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import put_dataplane, put_service, replayed
+from tests.builders import left_to_the_collector, put_dataplane, put_service, replayed
 from tests.zones import GRACE_MS, QUARANTINE_MS, SERVICE, SETTINGS_HERE, VIP, Zone, gone
 from zonecp.inputs import Begin, FromGlobal, Tick
 from zonemesh.deciding import Put, Written
@@ -308,3 +308,15 @@ def test_every_entry_replayed_gives_the_same_state(zone: Zone) -> None:
     assert replica.digest == zone.state.registry.digest
     assert replica.parts() == zone.state.registry.parts()
     assert replica.cursors == {"global": Cursor("g", Position(1, 1))}
+
+
+def test_a_decision_leaves_nothing_to_the_garbage_collector() -> None:
+    zone = Zone()
+
+    def change() -> None:
+        zone.submit(put_dataplane("web-1", "web"), put_service("own"), gone("absent"))
+        zone.submit(gone("web-1"), Tick({}))
+
+    change()  # what is made once and kept
+
+    assert left_to_the_collector(change) == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +68,7 @@ async def test_what_changes_while_it_is_written_is_written_too(tmp_path: Path) -
 
     assert found._entries == table._entries
     assert found_state.head == state.head
-    assert table.touched is None
+    assert table.touched == set()
 
 
 async def test_a_map_that_is_replaced_while_it_is_written_is_written_later(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_without_a_file_there_is_no_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 5, 14, 30, 60, -1])
-async def test_a_flipped_bit_anywhere_sets_the_file_aside(tmp_path: Path, at: int) -> None:
+async def test_a_flipped_bit_in_the_base_sets_the_file_aside(tmp_path: Path, at: int) -> None:
     await made(tmp_path)[0].write()
     path = tmp_path / FILE_NAME
     data = bytearray(path.read_bytes())
@@ -121,18 +123,108 @@ async def test_a_cut_file_is_set_aside(tmp_path: Path, keep: int) -> None:
     "chunks",
     [
         [],
-        [cache_module._chunk(["not a head"])],
-        [cache_module._chunk({"revision": "1", "mesh": "m"}), b"\0\0\0\1\xc1"],
-        [cache_module._chunk({"revision": "1", "mesh": "m"}), cache_module._chunk({b"a": b"b"})],
+        [["not a head"]],
+        [{"revision": "1", "mesh": "m"}],
+        [{"revision": "1", "mesh": "m", "chunks": 2}, {}],
+        [{"revision": "1", "mesh": "m", "chunks": 1}, ["not names"]],
+        [{"revision": "1", "mesh": "m", "chunks": 1}, {b"a": b"b"}],
+        [{"revision": "1", "mesh": "m", "chunks": 0}, [{"mesh": "m"}, {}]],
     ],
 )
-def test_a_sound_file_of_something_else_is_set_aside(tmp_path: Path, chunks: list[bytes]) -> None:
-    cache_module._replace(tmp_path / FILE_NAME, chunks)
+def test_a_sound_file_of_something_else_is_set_aside(tmp_path: Path, chunks: list[Any]) -> None:
+    cache_module._replace(tmp_path / FILE_NAME, map(cache_module._packed, chunks))
 
     cache, table, _ = loaded(tmp_path)
 
     assert cache.corrupt == 1
     assert len(table) == 0
+
+
+async def changed_twice(directory: Path) -> tuple[Path, int, int]:
+    """A base with s0 to s2, a delta without s0, one with s9; where the deltas begin."""
+    cache, state = made(directory)
+    await cache.write()
+    base = last = cache.bytes
+    for number, change in ((3, "s0.mesh"), (4, "s9.mesh")):
+        key = wire_name(change)
+        if change in cache._table:
+            cache._table.remove(key)
+        else:
+            cache._table.put(key, wire_entry([bytes((241, 0, 0, 9))], 60))
+        state.head = Head(revision=f"own.1-{number}~glob.1-1", mesh="default")
+        last = cache.bytes
+        await cache.write()
+    assert base < last < cache.bytes == (directory / FILE_NAME).stat().st_size
+    return directory / FILE_NAME, base, last
+
+
+async def test_changes_are_appended_to_the_map_and_read_with_it(tmp_path: Path) -> None:
+    await changed_twice(tmp_path)
+
+    cache, table, state = loaded(tmp_path)
+
+    assert state.head is not None
+    assert state.head.revision == "own.1-4~glob.1-1"
+    assert table.keys() == [wire_name(f"s{index}.mesh") for index in (1, 2, 9)]
+    assert cache.corrupt == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "added"])
+async def test_a_damaged_end_leaves_the_map_before_it_and_nothing_is_written_behind_it(
+    tmp_path: Path, damage: str
+) -> None:
+    path, _, last = await changed_twice(tmp_path)
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        del data[-1]
+    elif damage == "flipped":
+        data[last + 30] ^= 1
+    else:
+        data += b"\0\0"
+    path.write_bytes(data)
+
+    cache, table, state = loaded(tmp_path)
+    assert state.head is not None
+    found = state.head.revision
+    table.put(wire_name("new.mesh"), wire_entry([bytes((241, 0, 0, 7))], 60))
+    state.head = Head(revision="own.1-9~glob.1-1", mesh="default")
+    await cache.write()
+
+    assert found == ("own.1-4~glob.1-1" if damage == "added" else "own.1-3~glob.1-1")
+    assert loaded(tmp_path)[1]._entries == table._entries
+    assert cache.corrupt == 0
+
+
+async def test_a_file_that_another_has_written_is_replaced(tmp_path: Path) -> None:
+    cache, state = made(tmp_path)
+    await cache.write()
+    (tmp_path / FILE_NAME).write_bytes(b"something else")
+
+    for number in (3, 4):
+        cache._table.remove(wire_name(f"s{number - 3}.mesh"))
+        state.head = Head(revision=f"own.1-{number}~glob.1-1", mesh="default")
+        await cache.write()
+
+    assert cache.failures == 1
+    assert loaded(tmp_path)[1].keys() == [wire_name("s2.mesh")]
+
+
+async def test_deltas_beyond_the_size_of_the_map_make_a_new_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "DELTAS_BYTES_MIN", 100)
+    cache, state = made(tmp_path)
+    sizes = []
+    for number in range(40):
+        entry = wire_entry([bytes((241, 0, 1, number))], 60)
+        cache._table.put(wire_name("s0.mesh"), entry)
+        state.head = Head(revision=f"own.1-{number}~glob.1-1", mesh="default")
+        await cache.write()
+        sizes.append(cache.bytes)
+
+    assert max(sizes) < 4 * sizes[0] + 200
+    assert any(after < before for before, after in pairwise(sizes))
+    assert loaded(tmp_path)[1]._entries == cache._table._entries
 
 
 def test_a_file_over_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

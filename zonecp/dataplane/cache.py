@@ -1,11 +1,14 @@
 """The last map on disk: what is answered before, and without, any zone.
 
-    file   = magic, BLAKE2b-256 of the rest, chunks
-    chunk  = length (4 octets), msgpack
-    chunks = the head as a map, then keys and entries, at most 1,024 in a map; of a key that is
-             there twice the last one counts, and nil is a name that is gone
+    file  = magic, base, deltas
+    base  = the head with the number of its chunks, then maps of at most 1,024 names, a frame each;
+            of a key that is there twice the last one counts, and nil is a name that is gone
+    delta = one frame: [head, names that changed]
+    frame = length (4 octets), digest (16 octets, over the digest before and the payload), msgpack
 
-Written to a temporary file, synced, renamed: a crash leaves the former map or the new one.
+The base is written to a temporary file, synced and renamed: a crash leaves the former one or the
+new one. Changes are appended unsynced, so that a change costs what it is and not what the map is;
+a delta torn by a crash ends the file, and what is before it is a map that the zone had.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -31,10 +35,16 @@ from zonemesh.errors import WireError
 log = structlog.get_logger(__name__)
 
 FILE_NAME: Final = "map.zonedp"
-MAGIC: Final = b"zonedp map 1\n"
-DIGEST_BYTES: Final = 32
+MAGIC: Final = b"zonedp map 2\n"
+DIGEST_BYTES: Final = 16
 CHUNK_NAMES: Final = 1_024
 """Encoded between two turns of the loop: about 0.15 ms."""
+
+DELTA_NAMES_MAX: Final = 4 * CHUNK_NAMES
+"""A delta is encoded in one turn; for more, the base is written anew."""
+
+DELTAS_BYTES_MIN: Final = 64 << 10
+"""So much, and as much as the base has, is appended before the base is written anew."""
 
 FILE_BYTES_MAX: Final = 512 << 20
 """Three million names; more is not read."""
@@ -60,11 +70,14 @@ class Cache:
         self._table = table
         self._state = state
         self._written: str | None = None
+        self._base_bytes = 0
+        """0: there is no file that may be appended to."""
+        self._digest = b""
 
     def load(self) -> None:
         """Put the map of an earlier process into the table; none, or a damaged one, is no fault."""
         try:
-            head, entries = _decode(_read(self._path))
+            found = _decode(_read(self._path))
         except FileNotFoundError:
             log.info("cache_absent", path=str(self._path))
             return
@@ -75,12 +88,18 @@ class Cache:
         except WireError as error:
             self._set_aside(error)
             return
-        for key, entry in entries.items():
+        for key, entry in found.entries.items():
             self._table.put(key, entry)
         self._table.loaded = True
-        self._state.head = head
+        self._state.head = head = found.head
         self._written = head.revision
-        log.info("cache_loaded", names=len(entries), revision=head.revision, zone=head.zone)
+        if found.torn_bytes:
+            log.warning("cache_tail_dropped", bytes=found.torn_bytes, revision=head.revision)
+        else:
+            self._base_bytes, self._digest = found.base_bytes, found.digest
+            self.bytes = found.bytes
+            self._table.touched = set()
+        log.info("cache_loaded", names=len(found.entries), revision=head.revision, zone=head.zone)
 
     async def run(self) -> None:
         """Write after changes, at most once a second, less often where that takes long."""
@@ -101,44 +120,80 @@ class Cache:
         if head is None or not self._state.whole or head.revision == self._written:
             return
         started_s = time.monotonic()
+        touched = self._table.touched
+        try:
+            if touched is None or not self._appendable(len(touched)):
+                await self._rewrite()
+            else:
+                await self._append(head, touched)
+        except OSError as error:
+            self.failures += 1
+            self._begin_anew()
+            log.warning("cache_write_failed", path=str(self._path), error=str(error))
+        except BaseException:
+            self._begin_anew()  # broken off: what is on disk is not known
+            raise
+        self.write_s = time.monotonic() - started_s
+
+    def _appendable(self, names: int) -> bool:
+        deltas_bytes = self.bytes - self._base_bytes
+        return (
+            self._base_bytes > 0
+            and names <= DELTA_NAMES_MAX
+            and deltas_bytes <= max(DELTAS_BYTES_MIN, self._base_bytes)
+        )
+
+    def _begin_anew(self) -> None:
+        self._base_bytes = 0
+        self._table.touched = None
+
+    async def _append(self, head: Head, touched: set[bytes]) -> None:
+        delta = [msgspec.to_builtins(head), self._table.pick(touched)]
+        frame, digest = _frame(self._digest, _packed(delta))
+        self._table.touched = set()
+        await asyncio.to_thread(_append, self._path, frame, self.bytes)
+        self._digest = digest
+        self._note(self.bytes + len(frame), head.revision)
+
+    async def _rewrite(self) -> None:
         encoded = await self._encode()
         if encoded is None:
             self._state.changed.set()  # try again
             return
         revision, chunks = encoded
-        try:
-            self.bytes = await asyncio.to_thread(_replace, self._path, chunks)
-        except OSError as error:
-            self.failures += 1
-            log.warning("cache_write_failed", path=str(self._path), error=str(error))
-        else:
-            self.writes += 1
-            self._written = revision
-        self.write_s = time.monotonic() - started_s
+        self._base_bytes = 0
+        size, self._digest = await asyncio.to_thread(_replace, self._path, chunks)
+        self._base_bytes = size
+        self._note(size, revision)
+
+    def _note(self, size: int, revision: str) -> None:
+        self.bytes = size
+        self.writes += 1
+        self._written = revision
 
     async def _encode(self) -> tuple[str, list[bytes]] | None:
         """The map as it is at the end: what changes meanwhile is encoded once more.
 
         Here and not in the thread, since a thread that computes takes the interpreter from the
-        loop for 5 ms at a time, while one that hashes and writes hardly needs it.
+        loop, while one that hashes and writes hardly needs it.
 
         Returns:
             The revision and the chunks; None if too much changes.
         """
         touched = self._table.touched = set()
-        try:
-            chunks = []
-            keys = self._table.keys()
-            for at in range(0, len(keys), CHUNK_NAMES):
-                chunks.append(_chunk(self._table.pick(keys[at : at + CHUNK_NAMES])))
-                await asyncio.sleep(0)
-        finally:
-            self._table.touched = None
+        chunks = []
+        keys = self._table.keys()
+        for at in range(0, len(keys), CHUNK_NAMES):
+            chunks.append(_packed(self._table.pick(keys[at : at + CHUNK_NAMES])))
+            await asyncio.sleep(0)
         head = self._state.head
         if head is None or not self._state.whole or len(touched) > CHUNK_NAMES:
+            self._table.touched = None
             return None
-        first, last = msgspec.to_builtins(head), self._table.pick(touched)
-        return head.revision, [_chunk(first), *chunks, _chunk(last)]
+        chunks.append(_packed(self._table.pick(touched)))
+        self._table.touched = set()
+        first = {**msgspec.to_builtins(head), "chunks": len(chunks)}
+        return head.revision, [_packed(first), *chunks]
 
     def _set_aside(self, error: WireError) -> None:
         self.corrupt += 1
@@ -148,29 +203,62 @@ class Cache:
         log.error("cache_corrupt", path=str(self._path), moved_to=str(aside), error=str(error))
 
 
-def _chunk(value: Any) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a file holds."""
+
+    head: Head
+    entries: dict[bytes, bytes]
+    digest: bytes
+    """Of the last frame that can be read."""
+
+    base_bytes: int
+    bytes: int
+    """Up to the end of that frame."""
+
+    torn_bytes: int
+    """Behind it."""
+
+
+def _packed(value: Any) -> bytes:
     packed: bytes = msgpack.packb(value, use_bin_type=True)
-    return len(packed).to_bytes(4, "big") + packed
+    return packed
 
 
-def _replace(path: Path, chunks: list[bytes]) -> int:
+def _frame(before: bytes, payload: bytes) -> tuple[bytes, bytes]:
+    """A frame, and its digest, which the next one's is made with: no frame can change places."""
+    digest = blake2b(before + payload, digest_size=DIGEST_BYTES).digest()
+    return len(payload).to_bytes(4, "big") + digest + payload, digest
+
+
+def _append(path: Path, frame: bytes, at: int) -> None:
+    """Raises OSError, also if the file is not the one that was written to `at`."""
+    with path.open("r+b") as file:
+        if file.seek(0, os.SEEK_END) != at:
+            raise OSError(f"has {file.tell()} bytes where {at} were written")
+        file.write(frame)
+
+
+def _replace(path: Path, chunks: Iterable[bytes]) -> tuple[int, bytes]:
+    """Write a base; its size and last digest."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = blake2b(digest_size=DIGEST_BYTES)
-    for chunk in chunks:
-        digest.update(chunk)
+    digest = b""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
-        file.write(MAGIC + digest.digest())
-        file.writelines(chunks)
+        file.write(MAGIC)
+        for chunk in chunks:
+            frame, digest = _frame(digest, chunk)
+            file.write(frame)
         file.flush()
         os.fsync(file.fileno())
+        size = file.tell()
     temporary.replace(path)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # else the rename may be lost with the power
     finally:
         os.close(directory)
-    return len(MAGIC) + DIGEST_BYTES + sum(map(len, chunks))
+    return size, digest
 
 
 def _read(path: Path) -> bytes:
@@ -181,33 +269,55 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _decode(data: bytes) -> tuple[Head, dict[bytes, bytes]]:
+def _decode(data: bytes) -> _Found:
     """Read a file's content.
 
     Raises:
-        WireError: Not written by `_replace`, or not completely.
+        WireError: Its base was not written by `_replace`, or not completely.
     """
-    body_at = len(MAGIC) + DIGEST_BYTES
-    body = memoryview(data)[body_at:]
     if not data.startswith(MAGIC):
         raise WireError("not a map of this format")
-    if blake2b(body, digest_size=DIGEST_BYTES).digest() != data[len(MAGIC) : body_at]:
-        raise WireError("the checksum does not match")
+    frames = _frames(data)
     try:
-        first, *rest = (msgpack.unpackb(chunk) for chunk in _chunks(body))
+        first, digest, at = next(frames)
         head = msgspec.convert(first, Head)
-        found = {key: entry for chunk in rest for key, entry in chunk.items()}
-        entries = {key: entry for key, entry in found.items() if entry is not None}
+        entries: dict[bytes, bytes] = {}
+        for _ in range(first["chunks"]):
+            chunk, digest, at = next(frames)
+            _update(entries, chunk)
+        base_bytes = at
+        for (after, delta), end_digest, end in frames:
+            head = msgspec.convert(after, Head)
+            _update(entries, delta)
+            digest, at = end_digest, end
+    except StopIteration:
+        raise WireError("the base is damaged or cut") from None
+    except WireError:
+        raise
     except Exception as error:  # unpackb and convert raise a dozen types; all mean the same here
         raise WireError(f"malformed: {error!r}") from error
-    if not all(is_entry(key, entry) for key, entry in entries.items()):
-        raise WireError("an entry that is none")
-    return head, entries
+    return _Found(head, entries, digest, base_bytes, at, len(data) - at)
 
 
-def _chunks(body: memoryview) -> Iterator[memoryview]:
-    at = 0
-    while at < len(body):
-        size = int.from_bytes(body[at : at + 4], "big")
-        yield body[at + 4 : at + 4 + size]
-        at += 4 + size
+def _update(entries: dict[bytes, bytes], chunk: dict[bytes, bytes | None]) -> None:
+    for key, entry in chunk.items():
+        if entry is None:
+            entries.pop(key, None)
+        elif is_entry(key, entry):
+            entries[key] = entry
+        else:
+            raise WireError("an entry that is none")
+
+
+def _frames(data: bytes) -> Iterator[tuple[Any, bytes, int]]:
+    """What the frames hold, each with its digest and its end, up to the first damaged one."""
+    view, at, digest = memoryview(data), len(MAGIC), b""
+    while at < len(data):
+        start = at + 4 + DIGEST_BYTES
+        end = start + int.from_bytes(view[at : at + 4], "big")
+        payload = bytes(view[start:end])
+        frame, digest = _frame(digest, payload)
+        if frame != view[at:end]:
+            return
+        yield msgpack.unpackb(payload), digest, end
+        at = end

@@ -225,10 +225,9 @@ class Follower:
         # A stream that is cut in here is resumed at the revision before: a delta can be repeated.
         self._state.whole = False
         await self._put(delta.put)
-        for names in _slices(delta.remove, SLICE):
+        async for names in _slices(delta.remove, SLICE):
             for name in names:
                 self._remove(name)
-            await asyncio.sleep(0)
         self._state.whole = True
         self._advance(delta.revision)
         self._state.changed.set()
@@ -248,19 +247,17 @@ class Follower:
             return
         absent = await self._absent()
         self._suspect(offered, len(absent))
-        for keys in _slices(absent, SLICE):
+        async for keys in _slices(absent, SLICE):
             for key in keys:
                 self._table.remove(key)
-            await asyncio.sleep(0)
         self._adopt(offered)
         log.info("snapshot_applied", revision=offered.revision, names=len(self._table),
                  removed=len(absent), zone=offered.zone)  # fmt: skip
 
     async def _absent(self) -> list[bytes]:
         absent: list[bytes] = []
-        for keys in _slices(self._table.keys(), SWEEP_SLICE):
+        async for keys in _slices(self._table.keys(), SWEEP_SLICE):
             absent += [key for key in keys if key not in self._seen]
-            await asyncio.sleep(0)
         return absent
 
     def _suspect(self, offered: events.Head, absent: int) -> None:
@@ -312,10 +309,9 @@ class Follower:
             raise StreamEndError("older", message)
 
     async def _put(self, records: Sequence[events.Record]) -> None:
-        for piece in _slices(records, SLICE):
+        async for piece in _slices(records, SLICE):
             for record in piece:
                 self._put_one(record)
-            await asyncio.sleep(0)
 
     def _put_one(self, record: events.Record) -> None:
         try:
@@ -347,9 +343,13 @@ def _packed(ip: str) -> bytes:
         raise InputError(f"{ip!r} is not an IP address") from None
 
 
-def _slices(items: Sequence[T], size: int) -> Generator[Sequence[T]]:
+async def _slices(items: Sequence[T], size: int) -> AsyncGenerator[Sequence[T]]:
+    """Items in pieces, with a turn of the loop after each that is full: queries come between."""
     for at in range(0, len(items), size):
-        yield items[at : at + size]
+        piece = items[at : at + size]
+        yield piece
+        if len(piece) == size:
+            await asyncio.sleep(0)
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

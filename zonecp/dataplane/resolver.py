@@ -117,7 +117,7 @@ class Table:
         """Queries by (type, result) that are not in the two counts above."""
 
         self.touched: set[bytes] | None = None
-        """While not None: keys that were put or removed; for who reads the table in slices."""
+        """While not None: keys that were put or removed, for the one who keeps a copy."""
 
         self.negative_ttl_s = negative_ttl_s
         self._entries: dict[bytes, bytes] = {}
