@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Self
 
 import msgpack
@@ -55,15 +56,20 @@ class Seen:
         packed: bytes = msgpack.packb({name: getattr(self, name) for name in self.__slots__})
         return packed
 
-    @classmethod
-    def unpack(cls, payload: bytes) -> Self:
-        fields = msgpack.unpackb(payload)
-        return cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
+    @staticmethod
+    def unpack(payload: bytes) -> Seen:
+        return _unpack(payload)
 
     @classmethod
-    def of(cls, registry: Registry | Draft, zone: str) -> Self | None:
+    def of(cls, registry: Registry | Draft, zone: str) -> Seen | None:
         packed = registry.get(SEEN, zone_key(zone))
         return None if packed is None else cls.unpack(packed)
+
+
+@lru_cache(maxsize=256)  # an entry of a zone has its record looked at four times
+def _unpack(payload: bytes) -> Seen:
+    fields = msgpack.unpackb(payload)
+    return Seen(**{name: fields[name] for name in Seen.__slots__ if name in fields})
 
 
 class Deletions:

@@ -130,10 +130,9 @@ class Pool:
     cidrs: tuple[str, ...]
 
     @property
-    def ranges(self) -> list[tuple[int, int]]:
+    def ranges(self) -> Sequence[tuple[int, int]]:
         """(first, size) of each CIDR, in the order given."""
-        networks = [netaddr.IPNetwork(cidr) for cidr in self.cidrs]
-        return [(int(network.first), int(network.size)) for network in networks]
+        return _ranges(self.cidrs)
 
     @property
     def block_size(self) -> int:
@@ -151,6 +150,12 @@ class Pool:
                 start = address - (address - first) % _step(size)
                 return start, _length(start, first, size)
         return None
+
+
+@lru_cache(maxsize=16)  # asked for with every entry, and netaddr takes 50 us
+def _ranges(cidrs: tuple[str, ...]) -> Sequence[tuple[int, int]]:
+    networks = [netaddr.IPNetwork(cidr) for cidr in cidrs]
+    return tuple((int(network.first), int(network.size)) for network in networks)
 
 
 @lru_cache(maxsize=16)  # 4,096 blocks for each pool, asked for whenever a zone's stock is looked at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from functools import lru_cache
 
 import msgpack
 
@@ -52,15 +52,20 @@ class Settings:
         )
         return packed
 
-    @classmethod
-    def unpack(cls, payload: bytes) -> Self:
-        try:
-            fields = msgpack.unpackb(payload)
-            return cls(
-                pools={name: tuple(cidrs) for name, cidrs in fields["pools"].items()},
-                quarantine_ms=int(fields["quarantine_ms"]),
-                offline_after_ms=int(fields["offline_after_ms"]),
-                grace_ms=int(fields["grace_ms"]),
-            )
-        except (AttributeError, KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
-            raise WireError(f"malformed settings: {error!r}") from error
+    @staticmethod
+    def unpack(payload: bytes) -> Settings:
+        return _unpack(payload)
+
+
+@lru_cache(maxsize=8)  # asked for with every entry
+def _unpack(payload: bytes) -> Settings:
+    try:
+        fields = msgpack.unpackb(payload)
+        return Settings(
+            pools={name: tuple(cidrs) for name, cidrs in fields["pools"].items()},
+            quarantine_ms=int(fields["quarantine_ms"]),
+            offline_after_ms=int(fields["offline_after_ms"]),
+            grace_ms=int(fields["grace_ms"]),
+        )
+    except (AttributeError, KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
+        raise WireError(f"malformed settings: {error!r}") from error
