@@ -30,11 +30,11 @@ from zonemesh.members import Members
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
+from zonemesh.runtime.datadir import data_dir
 from zonemesh.runtime.plane import (
     advertised,
     because,
     check_redis,
-    data_dir,
     freeze_as_it_grows,
     run_until,
 )
@@ -178,6 +178,11 @@ class Replica:
             await self.plane.trim_up(cursors)
         except UnavailableError as error:
             log.info("trim_postponed", error=str(error))
+
+
+def check(config: GlobalConfig) -> None:
+    """Raise ConfigError for what cannot work; connects nothing."""
+    RedisStore(config.redis.url, prefix=config.redis.key_prefix)
 
 
 async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:

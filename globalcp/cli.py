@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from globalcp.config import IGNORED, GlobalConfig
-from zonemesh.runtime.command import Run, make_command
+from zonemesh.runtime.command import Check, Run, make_command
 
 
-def _run() -> Run[GlobalConfig]:
-    from globalcp import app  # noqa: PLC0415 -- `config` and `version` need none of it
+def _find() -> tuple[Run[GlobalConfig], Check[GlobalConfig]]:
+    from globalcp import app  # noqa: PLC0415 -- `version` needs none of it
 
-    return app.run
+    return app.run, app.check
 
 
 cli = make_command(
@@ -17,7 +17,7 @@ cli = make_command(
     "The global control plane: merges all zones and owns the address pools.",
     GlobalConfig,
     IGNORED,
-    _run,
+    _find,
 )
 
 

@@ -19,10 +19,8 @@ from zonemesh.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedisConfig:
-    url: str = setting("redis://127.0.0.1:6379/0")
-    """redis://, rediss://, unix:// or redis+sentinel://host:port,…/service."""
-    key_prefix: str = "zm"
+class RedisConfig(sections.RedisConfig):
+    url: str = "redis://127.0.0.1:6379/0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

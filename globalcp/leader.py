@@ -94,9 +94,9 @@ class GlobalPlane:
         ingest = Ingest(self._store, self._state, writer, self._clock)
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
-            group.create_task(keep(ingest.run), name="ingest")
+            group.create_task(keep("ingest", ingest.run), name="ingest")
             group.create_task(self._beat(writer, ingest), name="heartbeat")
-            group.create_task(keep(self._snapshotter.run), name="snapshots")
+            group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:
         """Let go of what zones' streams hold before the older snapshot of global."""

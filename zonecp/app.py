@@ -21,7 +21,7 @@ from zonecp.routes import add_feed
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
-from zonemesh.errors import UnavailableError
+from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
@@ -35,11 +35,11 @@ from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
+from zonemesh.runtime.datadir import data_dir
 from zonemesh.runtime.plane import (
     advertised,
     because,
     check_redis,
-    data_dir,
     freeze_as_it_grows,
     lead_alone,
     run_until,
@@ -233,6 +233,13 @@ class Zone:
         self._publish()
 
 
+def check(config: ZoneConfig) -> None:
+    """Raise ConfigError for what cannot work; connects nothing."""
+    if config.redis.url:
+        RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    own_log(config)
+
+
 async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
     """Run one zone's control plane until `stop` is set.
 
@@ -318,12 +325,19 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
 
 
 def own_log(config: ZoneConfig) -> tuple[Log, RedisStore | None]:
-    """The zone's own log: a file unless `log.url` names a Redis."""
+    """The zone's own log: a file unless `log.url` names a Redis; connects and opens nothing."""
     name = travel.own_log(config.name)
     url = config.log.url
     if not url:
         return SqliteLog(config.data_dir / "own.db", name), None
-    if url.startswith("sqlite:///"):
-        return SqliteLog(Path(url.removeprefix("sqlite:///")), name), None
-    store = RedisStore(url, prefix=config.redis.key_prefix)
+    if url.startswith("sqlite:"):
+        path = url.removeprefix("sqlite:///")
+        if path in ("", url):
+            raise ConfigError([f"log.url: {url!r} names no file: sqlite:///<path>"])
+        return SqliteLog(Path(path), name), None
+    try:
+        store = RedisStore(url, prefix=config.redis.key_prefix)
+    except ConfigError as error:
+        faults = [fault.replace("redis.url:", "log.url:") for fault in error.faults]
+        raise ConfigError(faults) from error
     return store.log(name), store

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from zonecp.config import IGNORED, ZoneConfig
-from zonemesh.runtime.command import Run, make_command
+from zonemesh.runtime.command import Check, Run, make_command
 
 
-def _run() -> Run[ZoneConfig]:
-    from zonecp import app  # noqa: PLC0415 -- `config` and `version` need none of it
+def _find() -> tuple[Run[ZoneConfig], Check[ZoneConfig]]:
+    from zonecp import app  # noqa: PLC0415 -- `version` needs none of it
 
-    return app.run
+    return app.run, app.check
 
 
 cli = make_command(
@@ -17,7 +17,7 @@ cli = make_command(
     "The control plane of one zone: registrations, addresses, names, the feed.",
     ZoneConfig,
     IGNORED,
-    _run,
+    _find,
 )
 
 

@@ -13,16 +13,10 @@ from zonemesh.runtime.sections import (
     ApiServerConfig,
     DiagnosticsConfig,
     LogConfig,
+    RedisConfig,
     SnapshotConfig,
 )
 from zonemesh.settings import Settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedisConfig:
-    url: str = ""
-    """Global's Redis. Empty: a zone of its own, without a global control plane."""
-    key_prefix: str = "zm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,7 +88,7 @@ class ZonePlane:
         await writer.submit(Begin(uid, self._settings, adopted=alone, stale=self._stale))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(writer), name="heartbeat")
-            group.create_task(keep(self._snapshotter.run), name="snapshots")
+            group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             if self._store is not None and self._downlink is not None:
                 self.uplink = uplink = self._make_uplink(uid, self._stale)
                 if not self._state.adopted:
@@ -100,12 +100,12 @@ class ZonePlane:
                 group.create_task(self._copy_up(uplink), name="uplink")
                 downlink = self._downlink
                 downlink.look_again()
-                group.create_task(keep(lambda: downlink.run(writer)), name="downlink")
+                group.create_task(keep("downlink", lambda: downlink.run(writer)), name="downlink")
 
     async def _copy_up(self, uplink: Uplink) -> None:
         """Copy up until the own log proves older than the stream: then lead anew and adopt."""
         try:
-            await keep(uplink.run)
+            await keep("uplink", uplink.run)
         except StaleLogError as error:
             log.warning("own_log_stale", zone=self._state.zone, error=str(error))
             self._stale = True

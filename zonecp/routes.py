@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiohttp import web
 
 from zonecp.feed import Feed, query_revision
-from zonemesh.errors import NotFoundError, UnavailableError, ValidationError
+from zonemesh.errors import NotFoundError, UnavailableError
+from zonemesh.rest.errors import ParameterError
 from zonemesh.runtime.values import parse_duration
 
 HEARTBEAT_S = 1.0
@@ -36,16 +37,18 @@ def add_feed(
         mesh = request.match_info["mesh"]
         if not mesh_exists(mesh):
             raise NotFoundError(f"mesh {mesh} does not exist")
+        watch, wait_s = _flag(request, "watch", default=False), _wait_s(request)
+        _flag(request, "outbounds", default=True)
         why = feed.ready()
         if why is not None:
             raise UnavailableError(why)
         known = query_revision(request.headers.get("Last-Event-ID") or request.query.get("after"))
         if known is not None:
             await feed.wait_for(known)
-        if request.query.get("watch") == "true":
+        if watch:
             return await _watch(request, feed, mesh, heartbeat_s)
-        if known is not None and "wait" in request.query:
-            await feed.wait_beyond(mesh, known, _wait_s(request.query["wait"]))
+        if known is not None and wait_s > 0:
+            await feed.wait_beyond(mesh, known, wait_s)
         return web.Response(body=await feed.map_json(mesh), content_type="application/json")
 
     async def close(_: web.Application) -> None:
@@ -59,7 +62,7 @@ async def _watch(
     request: web.Request, feed: Feed, mesh: str, heartbeat_s: float
 ) -> web.StreamResponse:
     known = query_revision(request.headers.get("Last-Event-ID") or request.query.get("after"))
-    outbounds = request.query.get("outbounds", "true") != "false"
+    outbounds = _flag(request, "outbounds", default=True)
     response = web.StreamResponse(headers=_SSE_HEADERS)
     await response.prepare(request)
     # The client going away is how a subscription ends.
@@ -83,8 +86,17 @@ async def _write(write: Callable[[bytes], Awaitable[None]], pieces: Sequence[byt
         await write(b"".join(pending))
 
 
-def _wait_s(text: str) -> float:
+def _flag(request: web.Request, name: str, *, default: bool) -> bool:
+    text = request.query.get(name)
+    if text not in (None, "true", "false"):
+        raise ParameterError(f"Invalid {name}", name, f"{text!r} is neither true nor false")
+    return default if text is None else text == "true"
+
+
+def _wait_s(request: web.Request) -> float:
+    text = request.query.get("wait", "0s")
     try:
         return min(parse_duration(text), WAIT_MAX_S)
     except ValueError as error:
-        raise ValidationError([("wait", f"{text!r} is not a duration like 30s")]) from error
+        reason = f"{text!r} is not a duration like 30s"
+        raise ParameterError("Invalid wait", "wait", reason) from error

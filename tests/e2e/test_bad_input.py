@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.e2e.mesh import HOST, Mesh, environment, eventually, program
+from zonemesh.runtime.datadir import data_dir
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -27,12 +28,12 @@ def busy_port() -> Iterator[int]:
 
 
 def _run(
-    script: str, directory: Path, config: dict[str, Any], *arguments: str
+    script: str, directory: Path, config: dict[str, Any], command: str = "run"
 ) -> subprocess.CompletedProcess[str]:
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return subprocess.run(
-        [program(script), "run", "-c", str(path), *arguments],
+        [program(script), command, "-c", str(path)],
         capture_output=True,
         text=True,
         timeout=ENDS_S,
@@ -63,6 +64,60 @@ def test_a_log_of_an_unknown_scheme_is_refused(mesh: Mesh) -> None:
     assert "log.url" in line
     assert "postgres" in line
     assert "sqlite:///" in line
+
+
+@pytest.mark.parametrize("command", ["run", "config"])
+@pytest.mark.parametrize(
+    "script, setting, key",
+    [
+        ("globalcp", {"redis": {"url": "http://127.0.0.1"}}, "redis.url"),
+        ("globalcp", {"redis": {"keyPrefix": "a b"}}, "redis.keyPrefix"),
+        ("zonecp", {"redis": {"url": "redis://127.0.0.1?nonsense=1"}}, "redis.url"),
+        ("zonecp", {"log": {"url": "redis://127.0.0.1:x"}}, "log.url"),
+        ("zonecp", {"log": {"url": "sqlite://"}}, "log.url"),
+        ("zonedp", {"dataplane": {"name": "Not A Label"}}, "dataplane.name"),
+        ("zonedp", {"dataplaneRuntime": {"resourcePath": "/nowhere"}}, "/nowhere"),
+    ],
+)
+def test_what_cannot_work_is_said_by_config_as_by_run(
+    command: str, script: str, setting: dict[str, Any], key: str, tmp_path: Path
+) -> None:
+    config = {"dataDir": str(tmp_path / "data"), **setting}
+
+    [line] = _faults(_run(script, tmp_path, config, command))
+
+    assert key in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_configuration_nested_thousands_deep_is_one_fault(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("a: " + "[" * 40_000)
+
+    done = subprocess.run(
+        [program("zonecp"), "config", "-c", str(tmp_path / "deep.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=ENDS_S,
+        env=environment(),
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "deep.yaml" in done.stderr
+
+
+def test_two_agents_cannot_share_a_directory(tmp_path: Path) -> None:
+    config = {
+        "dataplane": {"name": "x", "readinessPort": 0},
+        "dns": {"proxyPort": 0},
+        "dataDir": str(tmp_path / "agent"),
+    }
+    with data_dir(tmp_path / "agent"):
+        [line] = _faults(_run("zonedp", tmp_path, config))
+
+    assert "dataDir" in line
+    assert "in use" in line
 
 
 def test_a_zone_with_only_globals_address_is_told_of_redis(mesh: Mesh) -> None:

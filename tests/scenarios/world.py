@@ -27,7 +27,6 @@ from globalcp.config import GlobalConfig
 from tests.scenarios.virtualtime import Process, current
 from zonecp.app import Zone
 from zonecp.config import MultizoneConfig, ZoneConfig, ZoneNameConfig
-from zonecp.config import RedisConfig as ZoneRedis
 from zonecp.feed import Feed
 from zonecp.revision import Revision
 from zonemesh.deciding import Delete, Put, Written
@@ -40,6 +39,7 @@ from zonemesh.log.memory import MemoryLog, MemoryStore, _Stream
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.model import Key, zone_of
 from zonemesh.registry import Registry
+from zonemesh.runtime.sections import RedisConfig as ZoneRedis
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 from zonemesh.travel import own_log
 from zonemesh.wire import NO_HASH, Entry, decode

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from io import BytesIO
 from typing import Any
 
 import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
 
 from tests.builders import FakeBackend, dataplane, mesh_service, rest_client, with_mesh
+from tests.fake_zone import until
 from zonemesh import names
 from zonemesh.errors import PoolExhaustedError, UnavailableError
 from zonemesh.model import Key
@@ -529,3 +533,33 @@ async def test_zones_are_listed_with_their_insights(path: str) -> None:
         "zoneInsight": {"subscriptions": []},
     }
     assert missing.status == 404
+
+
+async def test_a_body_that_is_not_packed_as_it_says_is_a_bad_request() -> None:
+    async with rest_client(zone_west()) as client:
+        answer = await client.put(
+            ITEM, data=b"{}", headers={"Content-Encoding": "gzip", "Content-Type": "text/json"}
+        )
+
+        assert answer.status == 400
+        assert "the body cannot be read" in (await answer.json())["detail"]
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_a_client_that_goes_in_the_middle_of_a_body_is_no_fault_of_ours(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rest_client(zone_west()) as client:
+        with capture_logs() as logs:
+            _, writer = await asyncio.open_connection("127.0.0.1", client.port)
+            writer.write(f"PUT {ITEM} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n".encode())
+            writer.write(b'{"type"')
+            await writer.drain()
+            server = client.server.handler
+            assert isinstance(server, web.Server)
+            await until(lambda: server.requests_count == 1)
+            getattr(writer.transport, how)()
+            await until(lambda: not server.connections)
+
+        assert logs == []
+        assert caplog.records == []

@@ -11,12 +11,12 @@ import pytest
 from zonemesh.errors import ConfigError
 from zonemesh.log.port import Lease
 from zonemesh.log.sqlite import SqliteLog
-from zonemesh.runtime.plane import data_dir
+from zonemesh.runtime.datadir import data_dir
 
 HOLDING = """
 import sys
 from pathlib import Path
-from zonemesh.runtime.plane import data_dir
+from zonemesh.runtime.datadir import data_dir
 
 with data_dir(Path(sys.argv[1])):
     print("held", flush=True)

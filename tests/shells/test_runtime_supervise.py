@@ -7,9 +7,10 @@ import itertools
 import random
 
 import pytest
+from structlog.testing import capture_logs
 
 from zonemesh.errors import ConflictError, UnavailableError
-from zonemesh.runtime.supervise import Backoff, supervise
+from zonemesh.runtime.supervise import LEADER_RETRY_S, Backoff, keep, supervise
 
 pytestmark = pytest.mark.looptime
 
@@ -150,3 +151,30 @@ async def test_it_returns_once_every_component_has() -> None:
 
 def test_delays_are_bounded_however_often_it_failed() -> None:
     assert BACKOFF.delay_s(10_000, RNG) <= 8
+
+
+async def test_a_trouble_is_said_once_again_when_it_lasts_or_changes_and_when_it_is_over() -> None:
+    tries = 0
+
+    async def flaky() -> None:
+        nonlocal tries
+        tries += 1
+        if now_s() < 15:
+            raise UnavailableError("redis: refused" if now_s() < 3 else "redis: loading")
+        await asyncio.sleep(20)
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(keep("ingest", flaky))
+        await asyncio.sleep(30)
+        task.cancel()
+
+    assert tries > 15 / LEADER_RETRY_S
+    said = [(each["event"], each["component"], each.get("error")) for each in logs]
+    assert said == [
+        ("component_failing", "ingest", "redis: refused"),
+        ("component_failing", "ingest", "redis: loading"),
+        ("component_failing", "ingest", "redis: loading"),
+        ("component_recovered", "ingest", None),
+    ]
+    assert logs[-1]["failures"] == tries - 1
+    assert logs[-1]["after_s"] == pytest.approx(15, abs=0.5)

@@ -14,9 +14,10 @@ from zonecp.dataplane.dns import Server
 from zonecp.dataplane.feed import Feed, FeedOptions, FeedState
 from zonecp.dataplane.forward import Address, Forwarder, Servers, is_own, parse_address
 from zonecp.dataplane.metrics import AgentCollector, upstream_seconds
-from zonecp.dataplane.register import Registration, read_dataplane
+from zonecp.dataplane.register import Registration, configured_dataplane
 from zonecp.dataplane.resolver import Table
 from zonemesh.runtime import http, main, metrics
+from zonemesh.runtime.datadir import data_dir
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 
 log = structlog.get_logger(__name__)
@@ -106,7 +107,12 @@ async def run(config: Config, stop: asyncio.Event) -> None:
         ConfigError: What keeps the agent from starting.
         ExceptionGroup: What ended it later.
     """
-    agent = Agent(config, _document(config))
+    with data_dir(config.data_dir):
+        await _run(config, stop)
+
+
+async def _run(config: Config, stop: asyncio.Event) -> None:
+    agent = Agent(config, configured_dataplane(config))
     agent.cache.load()
     agent.server.bind()
     app = http.make_diagnostics(agent.registry, ready=agent.checks())
@@ -122,10 +128,3 @@ async def run(config: Config, stop: asyncio.Event) -> None:
     finally:
         agent.server.close()
         agent.forwarder.close()
-
-
-def _document(config: Config) -> dict[str, Any] | None:
-    path = config.dataplane_runtime.resource_path
-    if path is None:
-        return None
-    return read_dataplane(path, mesh=config.dataplane.mesh, name=config.dataplane.name)

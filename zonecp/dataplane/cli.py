@@ -87,11 +87,17 @@ def _load(
 ) -> tuple[Config, tuple[str, ...]]:
     # A flag is its variable, given closer by: the same conversions, the same faults.
     given = {variable: value for variable, value in flags.items() if value is not None}
+    from zonecp.dataplane.register import configured_dataplane  # noqa: PLC0415 -- see `run`
+
     try:
         document = {} if file is None else configuration.read_file(file)
-        return configuration.load(Config, document, {**environ, **given}, ignored=IGNORED)
+        config, warnings = configuration.load(
+            Config, document, {**environ, **given}, ignored=IGNORED
+        )
+        configured_dataplane(config)
     except ConfigError as error:
         sys.exit(report(error))
+    return config, warnings
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from zonecp.dataplane.forward import RESOLV_CONF, parse_address
 from zonecp.dataplane.resolver import wire_name
 from zonemesh.errors import ConfigError, InputError
+from zonemesh.names import resource_name_fault
 from zonemesh.runtime.config import setting
 from zonemesh.runtime.sections import LogConfig
 
@@ -104,7 +105,10 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        if self.dataplane.name is None and self.dataplane_runtime.resource_path is None:
+        name = self.dataplane.name
+        if name is not None and (fault := resource_name_fault(name)) is not None:
+            raise ConfigError([f"dataplane.name: {name!r} {fault}"])
+        if name is None and self.dataplane_runtime.resource_path is None:
             raise ConfigError(
                 ["dataplane.name: must be given (--name), or a Dataplane (--dataplane-file)"]
             )

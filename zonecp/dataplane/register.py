@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
+from zonecp.dataplane.config import Config
 from zonecp.dataplane.feed import FeedState
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime.config import read_file
@@ -29,6 +30,14 @@ _AGAIN: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 )
 """Not the document's fault, among what is the client's."""
+
+
+def configured_dataplane(config: Config) -> dict[str, Any] | None:
+    """The document to register, None without one; raises ConfigError as `read_dataplane`."""
+    path = config.dataplane_runtime.resource_path
+    if path is None:
+        return None
+    return read_dataplane(path, mesh=config.dataplane.mesh, name=config.dataplane.name)
 
 
 def read_dataplane(path: Path, *, mesh: str, name: str | None) -> dict[str, Any]:

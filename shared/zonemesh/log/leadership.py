@@ -31,6 +31,15 @@ _RESIGN_S = 2.0
 log = structlog.get_logger()
 
 
+def _reasons(errors: BaseExceptionGroup[RefusedError]) -> str:
+    """What the exceptions of a group say, whatever it is nested like."""
+    found = (
+        _reasons(error) if isinstance(error, BaseExceptionGroup) else str(error)
+        for error in errors.exceptions
+    )
+    return "; ".join(dict.fromkeys(found))
+
+
 class Plane(Protocol):
     """What a control plane does with leadership."""
 
@@ -87,7 +96,7 @@ class Leadership:
                 await self._lead()
             except* RefusedError as refusals:
                 refused = True
-                log.warning("leadership_lost", log=self._log.name, reason=str(refusals.exceptions))
+                log.warning("leadership_lost", log=self._log.name, reason=_reasons(refusals))
             except* UnavailableError as errors:
                 # With a refusal come those who waited for the writer that it ended.
                 if not refused:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.typedefs import Handler
 
 from zonemesh.errors import (
@@ -121,6 +122,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _from_aiohttp(error)
     except ConnectionError:
         raise  # the client is gone; aiohttp ends the connection
+    except (web.RequestPayloadError, BadHttpMessage) as error:
+        # The body ended early, or is not encoded as it says.
+        why = f"the body cannot be read: {getattr(error, 'message', '') or error}"
+        return answer.json(body(HTTPStatus.BAD_REQUEST, "Bad Request", why), status=400)
     except Exception:  # a bug in one request must not take the feed of 1,000 agents down
         log.exception("request_failed", method=request.method, path=request.path)
         status = HTTPStatus.INTERNAL_SERVER_ERROR

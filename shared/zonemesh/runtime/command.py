@@ -31,6 +31,9 @@ C = TypeVar("C", bound=PlaneConfig)
 Run = Callable[[C, Mapping[str, Any], asyncio.Event], Coroutine[Any, Any, None]]
 """(configuration, its dump, stop) -> the process, until `stop` is set."""
 
+Check = Callable[[C], None]
+"""Raises ConfigError for what only the adapters can tell of a configuration; connects nothing."""
+
 _FILE = click.option(
     "-c",
     "--config-file",
@@ -46,7 +49,7 @@ def make_command(
     about: str,
     config_class: type[C],
     ignored: Mapping[str, str],
-    find_run: Callable[[], Run[C]],
+    find: Callable[[], tuple[Run[C], Check[C]]],
 ) -> click.Group:
     """Build the command.
 
@@ -55,37 +58,41 @@ def make_command(
         about: One sentence for its help.
         config_class: The root of its configuration.
         ignored: See `runtime.config.load`.
-        find_run: Imports and answers the process; `config` and `version` need none of it.
+        find: Imports and answers the process and its check; `version` needs none of it.
     """
 
     @click.group(name, help=about, context_settings={"help_option_names": ["-h", "--help"]})
     def group() -> None:
         pass
 
-    def load(file: Path | None) -> tuple[C, tuple[str, ...]]:
+    def load(file: Path | None) -> tuple[C, tuple[str, ...], Run[C]]:
+        process, check = find()
         try:
             document = {} if file is None else configuration.read_file(file)
-            return configuration.load(config_class, document, os.environ, ignored=ignored)
+            config, warnings = configuration.load(
+                config_class, document, os.environ, ignored=ignored
+            )
+            check(config)
         except ConfigError as error:
             sys.exit(report(error))
+        return config, warnings, process
 
     @group.command()
     @_FILE
     def run(file: Path | None) -> None:
         """Run until SIGTERM or Ctrl-C."""
-        config, warnings = load(file)
+        config, warnings, process = load(file)
         logging.configure(config.log.level, config.log.format)
         for warning in warnings:
             structlog.get_logger().warning("config_ignored", detail=warning)
         dump = configuration.dump(config)
-        process = find_run()
         sys.exit(run_main(lambda stop: process(config, dump, stop)))
 
     @group.command("config")
     @_FILE
     def show(file: Path | None) -> None:
         """Print the effective configuration, secrets masked."""
-        config, warnings = load(file)
+        config, warnings, _ = load(file)
         click.echo("".join(f"warning: {warning}\n" for warning in warnings), err=True, nl=False)
         click.echo(yaml.safe_dump(configuration.dump(config), sort_keys=False), nl=False)
 

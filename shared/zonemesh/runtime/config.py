@@ -110,6 +110,8 @@ def read_file(path: Path) -> Mapping[str, Any]:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: {' '.join(str(error).split())}"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}: nested too deeply"]) from error
     if document is None:
         return {}
     if not isinstance(document, dict):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -21,9 +17,6 @@ from zonemesh.log.sqlite import SqliteLog
 from zonemesh.runtime.main import freeze_heap
 from zonemesh.runtime.sections import HttpConfig
 from zonemesh.runtime.supervise import Backoff, Component, supervise
-
-PROCESS_LOCK = "process.lock"
-"""In the data directory. Local disks only; NFS may grant it twice."""
 
 _FREEZE_LOOK_S = 2.0
 _FREEZE_RECORDS_MIN = 5_000
@@ -79,28 +72,6 @@ def advertised(http: HttpConfig) -> str:
     return http.advertised_url or f"http://{http.address}:{http.port}"
 
 
-@contextmanager
-def data_dir(path: Path) -> Iterator[None]:
-    """One process per data directory, for as long as it lives.
-
-    Not the lease of a log in it: that is given up by whoever resigns and goes on writing here, and
-    a process whose log is in Redis has none.
-
-    Raises:
-        ConfigError: Another process is there, or the directory cannot be made or written.
-    """
-    _make(path)
-    lock = os.open(path / PROCESS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError([f"dataDir: {path} is in use by another process"]) from error
-        yield
-    finally:
-        os.close(lock)
-
-
 async def lead_alone(own: SqliteLog, writer: str) -> None:
     """Take a file's lease at the start: it may lie outside the data directory.
 
@@ -109,16 +80,6 @@ async def lead_alone(own: SqliteLog, writer: str) -> None:
     """
     if not await own.acquire(Lease(writer=writer, url="")):
         raise ConfigError([f"log.url: the log {own.name} is in use by another process"])
-
-
-def _make(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError([f"dataDir: {path}: {error.strerror}; choose a writable one"]) from error
 
 
 async def freeze_as_it_grows(records: Callable[[], int]) -> None:

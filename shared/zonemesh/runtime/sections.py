@@ -16,6 +16,14 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedisConfig:
+    url: str = ""
+    """redis://, rediss://, unix:// or redis+sentinel://host:port,…/service: global's Redis. For a
+    zone, empty means one of its own, without a global control plane."""
+    key_prefix: str = "zm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConfig:
     address: str = "127.0.0.1"
     port: int = setting(5681, minimum=0, maximum=65535)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -17,6 +18,12 @@ Component = Callable[[], Awaitable[None]]
 
 LEADER_RETRY_S = 0.25
 """Between two tries of a leader's component."""
+
+REMIND_S = 10.0
+"""How often a trouble that lasts is said again: each try would be four lines a second."""
+
+SOUND_S = 5.0
+"""What runs for so long after it failed has recovered; a try that waits in vain is shorter."""
 
 STOP_S = 5.0
 """How long one component may take to end once cancelled before the next one is told to."""
@@ -99,35 +106,83 @@ async def _keep(
 ) -> None:
     clock = asyncio.get_running_loop().time
     attempt = 0
+    trouble = _Trouble(name)
     while True:
         started_s = clock()
         try:
-            await component()
+            with trouble.watched():
+                await component()
         except UnavailableError as error:
             check_cancelled()
             if clock() - started_s > backoff.max_s:
                 attempt = 0
             delay_s = backoff.delay_s(attempt, rng)
             attempt += 1
-            log.warning(
-                "component_restarting",
-                component=name,
-                attempt=attempt,
-                delay_s=round(delay_s, 3),
-                error=str(error),
-            )
+            trouble.failed(error)
             restarted(name)
             await asyncio.sleep(delay_s)
         else:
             return
 
 
-async def keep(component: Component) -> None:
+async def keep(name: str, component: Component) -> None:
     """Run a leader's component again after what the store's absence ended: leading outlasts it."""
+    trouble = _Trouble(name)
     while True:
         try:
-            await component()
+            with trouble.watched():
+                await component()
         except UnavailableError as error:
             check_cancelled()
-            log.warning("leader_component_restarting", error=str(error))
+            trouble.failed(error)
             await asyncio.sleep(LEADER_RETRY_S)
+
+
+class _Trouble:
+    """Says of a component that it fails, why, and when it is over; not each single time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._clock = asyncio.get_running_loop().time
+        self._since_s: float | None = None
+        self._said_s = 0.0
+        self._why = ""
+        self._failures = 0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """One run of it: over once it has lasted."""
+        sound = None
+        if self._since_s is not None:
+            sound = asyncio.get_running_loop().call_later(SOUND_S, self._recovered)
+        try:
+            yield
+        finally:
+            if sound is not None:
+                sound.cancel()
+
+    def failed(self, error: UnavailableError) -> None:
+        now_s, why = self._clock(), str(error)
+        if self._since_s is None:
+            self._since_s = now_s
+        self._failures += 1
+        if why == self._why and now_s - self._said_s < REMIND_S:
+            return
+        self._why, self._said_s = why, now_s
+        log.warning(
+            "component_failing",
+            component=self._name,
+            error=why,
+            failures=self._failures,
+            for_s=round(now_s - self._since_s, 1),
+        )
+
+    def _recovered(self) -> None:
+        assert self._since_s is not None
+        log.info(
+            "component_recovered",
+            component=self._name,
+            failures=self._failures,
+            after_s=round(self._clock() - SOUND_S - self._since_s, 1),
+        )
+        self._since_s, self._why, self._failures = None, "", 0

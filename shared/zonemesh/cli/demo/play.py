@@ -26,6 +26,9 @@ from zonemesh.errors import MeshError
 TICK_S = 1.0
 """Between two measured registrations once the steps are over."""
 
+TICKS = 60
+"""Services that come and go in turn, each gone for far longer than its grace period."""
+
 SAMPLES_KEPT = 200
 
 
@@ -124,7 +127,8 @@ async def _show(story: Story, output: Output, *, watched: bool, go_on: bool) -> 
 
 async def _go_on(story: Story) -> None:
     """Keep measuring, with a service that comes and goes; whoever plays may break anything."""
-    for number in itertools.count(1):
+    # In turn, as the address of each that is removed rests for a day: none is used up by watching.
+    for number in itertools.cycle(range(1, TICKS + 1)):
         service = f"tick-{number}"
         with contextlib.suppress(StepFailedError):
             await measure(story, service)
