@@ -121,7 +121,12 @@ class Zone:
             clock=clock,
         )
         self.backend = ZoneBackend(
-            self.state, self.copy, self.vipmap, lambda: self.leadership, self.lag_s
+            self.state,
+            self.copy,
+            self.vipmap,
+            lambda: self.leadership,
+            lag_s=self.lag_s,
+            uplink_refused=self._uplink_refused,
         )
 
     def lag_s(self) -> float:
@@ -133,6 +138,9 @@ class Zone:
             return 0.0
         lag_s = self.follower.lag_s
         return self._copy_age_s() if lag_s is None else lag_s
+
+    def _uplink_refused(self) -> str | None:
+        return None if self.plane.uplink is None else self.plane.uplink.refused
 
     def _copy_age_s(self) -> float:
         running_s = self.clock.mono_s() - self._started_s

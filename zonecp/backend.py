@@ -31,13 +31,16 @@ class ZoneBackend(PlaneBackend):
         copy: Registry,
         vipmap: VipMap,
         leadership: Callable[[], Leadership],
+        *,
         lag_s: Callable[[], float],
+        uplink_refused: Callable[[], str | None],
     ) -> None:
         super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
         self._vipmap = vipmap
         self._lag_s = lag_s
+        self._uplink_refused = uplink_refused
 
     @property
     def zone(self) -> str:
@@ -120,4 +123,5 @@ class ZoneBackend(PlaneBackend):
             "adopted": self._state.adopted,
             "lag_s": round(self._lag_s(), 3),
             "leader": self._leadership().writer is not None,
+            "uplink_refused": self._uplink_refused(),
         }

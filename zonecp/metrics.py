@@ -60,6 +60,8 @@ def _uplink(uplink: Uplink | None) -> Iterable[Metric]:
         return
     yield counter("uplink_entries", "Entries written to the zone's stream.", uplink.entries)
     yield counter("uplink_bytes", "Bytes written to the zone's stream.", uplink.bytes)
+    refused = uplink.refused is not None
+    yield gauge("uplink_refused", "1 while the zone's stream takes nothing.", refused)
     yield counter("uplink_full_syncs", "Snapshots published to global.", uplink.full_syncs)
 
 

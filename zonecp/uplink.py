@@ -93,6 +93,8 @@ class Uplink:
         """The head of another UID's stream that was watched for long enough."""
         self.copied: Cursor | None = None
         """How far the own log has been copied."""
+        self.refused: str | None = None
+        """Why the stream takes nothing since the last entry; None while it does."""
         self.entries = 0
         self.bytes = 0
         self.full_syncs = 0
@@ -111,7 +113,9 @@ class Uplink:
             except RefusedError as error:
                 # The stream has gone another way than it was opened. That is global's Redis's
                 # affair: the zone's own log, and who leads it, have nothing to do with it.
-                log.warning("uplink_refused", zone=self._state.zone, error=str(error))
+                if self.refused is None:
+                    log.warning("uplink_refused", zone=self._state.zone, error=str(error))
+                self.refused = str(error)
                 await asyncio.sleep(_REOPEN_S)
 
     async def claim(self) -> None:
@@ -199,6 +203,9 @@ class Uplink:
         }
 
     def _count(self, sealed: Sealed) -> None:
+        if self.refused is not None:
+            log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
+            self.refused = None
         self.entries += 1
         self.bytes += len(sealed.data)
 
@@ -313,7 +320,7 @@ class Uplink:
         self._term = term = max(known) + 1
 
         async def create(src: dict[str, Cursor], note: dict[str, Any]) -> Sealed:
-            return await appender.create(
+            sealed = await appender.create(
                 secrets.token_hex(8),
                 term=term,
                 owner=self._uid,
@@ -321,6 +328,8 @@ class Uplink:
                 src=src,
                 note=note,
             )
+            self._count(sealed)
+            return sealed
 
         await self._publish(create)
         return appender

@@ -179,6 +179,24 @@ async def test_a_lost_up_stream_is_published_again_and_nothing_is_swept(world: W
     await world.until(world.converged)
 
 
+async def test_a_zone_says_that_its_stream_takes_nothing_until_it_does(world: World) -> None:
+    west, east, _ = await filled(world)
+    world.store.delete_key(up_log("west"), "head")  # an outsider; the stream itself is kept
+    await west.register("late")
+
+    def refused() -> str | None:
+        said: str | None = west.zone.backend.describe()["uplink_refused"]
+        return said
+
+    await world.until(lambda: refused() is not None)
+    assert "late.svc.mesh.local" in west.map
+    assert "there is no log" in (refused() or "")
+
+    world.store.delete_key(up_log("west"), "log")
+    await world.until(lambda: "late.svc.west.mesh.local" in east.map)
+    assert refused() is None
+
+
 @pytest.mark.parametrize("lost", [1, 3])
 async def test_an_up_stream_that_was_rolled_back_is_completed_and_nothing_is_swept(
     world: World, lost: int

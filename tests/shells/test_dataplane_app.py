@@ -193,6 +193,7 @@ async def test_a_refused_dataplane_ends_the_agent_with_2(zone: FakeZone, tmp_pat
 async def test_a_dns_port_that_is_taken_ends_the_agent_with_2(
     zone: FakeZone, tmp_path: Path
 ) -> None:
+    (tmp_path / "second").mkdir()
     first, second = Agent(tmp_path, zone.url), Agent(tmp_path / "second", zone.url)
     second.flags.append(f"--dns-port={first.dns_port}")
 
