@@ -7,15 +7,20 @@ from typing import Any
 
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
-from zonemesh import status
+from zonemesh import labels, status
+from zonemesh.agents import AGENT
+from zonemesh.generators import Generators
+from zonemesh.hostnames import Outcome, ServiceFacts, made_by, matches
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.members import Members, selector_term, selects
 from zonemesh.model import Key, Record
+from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Found
+from zonemesh.rest.backend import Connected, Found, connected
 from zonemesh.rest.document import rfc3339
+from zonemesh.rest.insights import count_online
 from zonemesh.rest.plane import PlaneBackend, describe_registry
 from zonemesh.travel import up_log
 
@@ -39,6 +44,8 @@ class GlobalBackend(PlaneBackend):
         super().__init__(state.registry, leadership)
         self._state = state
         self._members = members
+        self._generators = Generators()
+        state.registry.add_index(self._generators)
         self._follower = follower
 
     def get(self, kind: Kind, key: Key) -> Record | None:
@@ -60,16 +67,67 @@ class GlobalBackend(PlaneBackend):
         return self._state.registry.get(_MESH, Key("", "", "", mesh).packed) is not None
 
     def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
-        if kind.name != "MeshService":
+        """With the hostnames that the generators make of it at home, or for what was made here in
+        any zone; which of several services has one is known to the zones alone.
+        """
+        if not kind.pool:
             return None
+        outcomes = self._made(kind, found)
         packed = self._state.registry.get(vip_kind(kind.name), found.key.packed)
-        return status.mesh_service(
-            binding=None if packed is None else Binding.unpack(packed),
-            outcomes=(),
-            members=self._selected(found),
-            connected=0,
-            shortage=self._state.shortages.get((kind.name, found.key.zone)),
-        )
+        binding = None if packed is None else Binding.unpack(packed)
+        shortage = self._state.shortages.get((kind.name, found.key.zone))
+        match kind.name:
+            case "MeshService":
+                members = self._selected(found)
+                return status.mesh_service(
+                    binding=binding,
+                    outcomes=outcomes,
+                    members=members,
+                    connected=count_online(self.connected(key) for key, _ in members),
+                    shortage=shortage,
+                )
+            case "MeshMultiZoneService":
+                return status.mesh_multi_zone_service(
+                    binding=binding,
+                    outcomes=outcomes,
+                    matched=self._matched(found),
+                    shortage=shortage,
+                )
+            case _:
+                return status.mesh_external_service(
+                    binding=binding, outcomes=outcomes, shortage=shortage
+                )
+
+    def _made(self, kind: Kind, found: Found) -> list[Outcome]:
+        """What each generator makes of a service in the zone that speaks for it."""
+        zone = found.key.zone or next(iter(self._state.zones()), "")
+        if not zone:
+            return []
+        shown = labels.of_record(kind, found.key, found.record, zone)
+        facts = ServiceFacts(kind.name, found.key.packed, shown)
+        return [
+            made_by(generator, facts, zone)
+            for generator in self._generators.in_zone(zone, found.key.mesh)
+            if generator.kind == kind.name and matches(generator, shown)
+        ]
+
+    def _matched(self, found: Found) -> list[Key]:
+        """The MeshServices of its mesh that a MeshMultiZoneService stands for."""
+        selector = (found.record.spec.get("selector") or {}).get("meshService") or {}
+        wanted = selector.get("matchLabels")
+        if not wanted:  # selects nothing, as in Kuma
+            return []
+        kind = KINDS["MeshService"]
+        # Nearly every selector asks for a name, which spares decoding all other services.
+        end = f"/{wanted[labels.DISPLAY_NAME]}" if labels.DISPLAY_NAME in wanted else ""
+        matched = []
+        for packed, payload in self._state.registry.table(kind.name).items():
+            if packed.startswith(f"{found.key.mesh}/") and packed.endswith(end):
+                key = Key.parse(packed)
+                shown = labels.of_record(kind, key, Record.unpack(payload), self.zone)
+                if all(shown.get(name) == value for name, value in wanted.items()):
+                    matched.append(key)
+        return sorted(matched)
 
     def _selected(self, found: Found) -> list[tuple[str, Record]]:
         selector = found.record.spec.get("selector") or {}
@@ -85,6 +143,12 @@ class GlobalBackend(PlaneBackend):
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)
         return None if seen is None else zone_insight(zone, seen, self._lag_s(seen))
+
+    def connected(self, key: str) -> Connected | None:
+        return connected(self._state.registry.get(AGENT, key))
+
+    def outcomes(self, kind: Kind, found: Found) -> None:
+        return None
 
     def _lag_s(self, seen: Seen) -> float | None:
         """Age of what is merged of a zone: its clock until its last entry, global's log since."""

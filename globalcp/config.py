@@ -110,6 +110,7 @@ IGNORED = {
     **sections.IGNORED,
     "multizone": "zones and global meet on Redis (redis.url)",
     "meshService": "belongs to zones",
+    "runtime": "belongs to zones",
     "ipam.allocationInterval": "addresses are bound at once",
     "ipam.knownInternalCIDRs": "has no counterpart",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -11,6 +12,7 @@ import msgpack
 from globalcp.fullsync import birth, steps
 from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
 from globalcp.seen import NOT_MERGED, Deletions, Seen
+from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import (
@@ -60,7 +62,8 @@ class GlobalState:
         self._deletions = Deletions()
         self.registry.add_index(self._deletions)
         self.shortages: dict[tuple[str, str], str] = {}
-        """(pool, zone) -> why no block could be leased, as of this leader's last try."""
+        """(pool, zone) -> why no block could be leased, as of this leader's last try; for the zone
+        "", global, why something made on it was left without an address."""
 
     @property
     def settings(self) -> Settings:
@@ -95,6 +98,14 @@ class _Deciding(Deciding):
         self._new_zones: set[str] = set()
         self._leased: dict[int, str] = {}
         """Blocks given out by this decision: the ledgers learn of them when it is applied."""
+        self._binder = Binder(
+            self._draft,
+            state.ledgers,
+            "",
+            log_time_ms=now.log_time_ms,
+            quarantine_ms=self._settings.quarantine_ms,
+            short=partial(_short, state.shortages),
+        )
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
@@ -105,6 +116,9 @@ class _Deciding(Deciding):
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
         self._forget_zones()
+        for pool in self._state.ledgers:
+            full = self._binder.bind_waiting(pool, lambda: self._draft.bytes >= ENTRY_BYTES)
+            decision.more = decision.more or full
         self._lease()
         decision.changes = self._draft.changes()
         return decision
@@ -137,6 +151,12 @@ class _Deciding(Deciding):
                 f"{item.kind} {item.key.name}: {len(payload)} bytes; at most {RECORD_BYTES_MAX}"
             )
         self._draft.set(item.kind, item.key.packed, payload)
+        if item.kind in self._state.ledgers:
+            draft = self._draft
+            self._binder.bind(
+                item.kind, item.key.packed, lambda: Binding(None, draft.draw("order"), None, 0)
+            )
+            self._state.unserved.add("")
         return self._written(created=old is None)
 
     def _delete(self, item: Delete) -> Written:
@@ -144,6 +164,8 @@ class _Deciding(Deciding):
         if item.kind == "Zone":
             self._retire(item.key.name)
         self._draft.set(item.kind, item.key.packed, None)
+        if item.kind in self._state.ledgers:
+            self._binder.release(item.kind, item.key.packed)
         return self._written(created=False)
 
     def _retire(self, zone: str) -> None:
@@ -381,20 +403,27 @@ class _Deciding(Deciding):
         return same and cursor.position > at.position
 
     def _lease(self) -> None:
-        """Keep zones in stock: those new in this entry, and those that the last ones drew on."""
+        """Keep zones in stock: those new in this entry, and those that the last ones drew on.
+
+        Global itself, "", is one of them for what is made on it.
+        """
         state = self._state
         touched = self._touched_zones()
-        state.unserved |= self._new_zones & touched
+        # Global's own are looked at after each binding: whoever is left waiting is told why.
+        state.unserved |= {"", *self._new_zones} & touched
         due = (self._new_zones | state.unserved) - touched
         state.unserved -= due
         for zone in sorted(due):
-            seen = Seen.of(self._draft, zone)
-            if seen is None or seen.deleted:
+            seen = Seen.of(self._draft, zone) if zone else None
+            if zone and (seen is None or seen.deleted):
                 continue
             for pool, ledger in state.ledgers.items():
-                self._lease_to(zone, pool, ledger)
-        # Bindings of this very entry count only once it is applied, and so do its blocks.
-        self._decision.more = self._decision.more or bool(state.unserved)
+                if _draws(zone, pool, ledger):
+                    self._lease_to(zone, pool, ledger)
+        # Bindings of this very entry count only once it is applied, and so do its blocks; who waits
+        # for global's own is bound by the next one.
+        more = bool(state.unserved) or "" in self._leased.values()
+        self._decision.more = self._decision.more or more
 
     def _touched_zones(self) -> set[str]:
         kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]
@@ -447,7 +476,24 @@ class _Deciding(Deciding):
             for name, spec, labels in default_global_generators():
                 self._put_default(GENERATOR_KIND, Key("", "", "", name), labels, spec)
         self._state.shortages.clear()
-        self._state.unserved = set(self._state.zones())
+        self._state.unserved = {"", *self._state.zones()}
+
+
+def _draws(owner: str, pool: str, ledger: Ledger) -> bool:
+    """Whether a zone, or global as "", is to have a stock of a pool's addresses.
+
+    Zones may be cut off with the next thing they make; global has no use for what it does not need.
+    """
+    if owner:
+        return KINDS[pool].by_zone
+    return bool(ledger.waiting[""] or ledger.live(""))
+
+
+def _short(shortages: dict[tuple[str, str], str], pool: str, why: str | None) -> None:
+    if why is None:
+        shortages.pop((pool, ""), None)
+    else:
+        shortages[pool, ""] = why
 
 
 @dataclass(slots=True)

@@ -12,12 +12,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from zonemesh.deciding import Decision, Delete, Now, Put, Written
 from zonemesh.errors import MeshError
+from zonemesh.hostnames import Outcome
 from zonemesh.model import Change, Cursor, Key, Position, Record
 from zonemesh.registry import Registry
 from zonemesh.replica import Place, follows
 from zonemesh.resources import catalogue
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Found
+from zonemesh.rest.backend import Connected, Found
 from zonemesh.rest.routes import make_app
 from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Sealed, decode, seal
 
@@ -35,6 +36,10 @@ class FakeBackend:
     records: dict[tuple[str, Key], Record] = field(default_factory=dict)
     statuses: dict[Key, dict[str, Any]] = field(default_factory=dict)
     insights: dict[str, dict[str, Any]] = field(default_factory=dict)
+    agents: dict[str, Connected] = field(default_factory=dict)
+    """By a Dataplane's packed key."""
+    named: dict[Key, Sequence[Outcome]] = field(default_factory=dict)
+    """Outcomes of services, by their key; looked at on a zone."""
     leader: str | None = None
     """What `leader_url` answers."""
     refuse: Callable[[Put | Delete], MeshError | None] = lambda _: None
@@ -75,6 +80,12 @@ class FakeBackend:
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         return self.insights.get(zone)
+
+    def connected(self, key: str) -> Connected | None:
+        return self.agents.get(key)
+
+    def outcomes(self, kind: Kind, found: Found) -> Sequence[Outcome] | None:
+        return None if self.on_global else self.named.get(found.key, ())
 
     async def write(self, items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:
         if self.failure is not None:

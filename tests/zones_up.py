@@ -103,9 +103,14 @@ class Global:
     def blocks(self, zone: str = "west") -> list[Block]:
         return self.state.ledgers[SERVICE].blocks(zone)
 
+    def block_records(self) -> dict[str, Block]:
+        """Blocks of the services' pool by the keys of their records, whoever holds them."""
+        table = self.state.registry.table(BLOCK).items()
+        blocks = {key: Block.unpack(payload) for key, payload in table}
+        return {key: block for key, block in blocks.items() if Key.parse(key).namespace == SERVICE}
+
     def block_firsts(self) -> list[int]:
-        table = self.state.registry.table(BLOCK)
-        return [Block.unpack(payload).first for payload in table.values()]
+        return [block.first for block in self.block_records().values()]
 
     def held(self, zone: str = "west") -> Mapping[str, set[str]]:
         """Keys that are held of a zone, by kind; what global notes of it as well."""

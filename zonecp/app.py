@@ -14,10 +14,13 @@ from zonecp import metrics as zone_metrics
 from zonecp.backend import ZoneBackend
 from zonecp.config import ZoneConfig
 from zonecp.downlink import Downlink
+from zonecp.explain_route import add_explain
+from zonecp.explaining import View
 from zonecp.feed import Feed
 from zonecp.leader import ZonePlane
+from zonecp.liveness import Liveness
 from zonecp.revision import Revision
-from zonecp.routes import add_feed
+from zonecp.routes import FeedRoute
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
@@ -101,12 +104,16 @@ class Zone:
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
         )
         own_follower = Follower(own, self.state.registry, clock=clock, on_entries=self._own_applied)
+        self.liveness = Liveness(self.state, clock)
+        self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
             self.state,
             self.snapshotter,
             clock=clock,
             settings=config.settings,
             heartbeat_s=config.heartbeat,
+            cleanup_s=config.runtime.universal.dataplane_cleanup_age,
+            liveness=self.liveness,
             store=store,
             downlink=self.downlink if store is not None else None,
             uplink=self._uplink,
@@ -159,6 +166,18 @@ class Zone:
         if not self.feed.begun:
             return "the map of names is being made"
         return None
+
+    def view(self) -> View:
+        """What questions about names are answered from."""
+        return View(
+            vipmap=self.vipmap,
+            own=self.state.registry,
+            copy=self.copy,
+            shortages=self.state.shortages,
+            mesh_exists=self.backend.mesh_exists,
+            lag_s=self.lag_s,
+            ready=self.ready,
+        )
 
     def components(self) -> Mapping[str, Component]:
         found: dict[str, Component] = {"feed": self.feed.run, "leadership": self.leadership.run}
@@ -299,7 +318,14 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             read_only=config.api_server.read_only,
             origin_required=not config.multizone.zone.disable_origin_label_validation,
         )
-        add_feed(app, zone.feed, mesh_exists=zone.backend.mesh_exists)
+        FeedRoute(
+            feed=zone.feed,
+            liveness=zone.liveness,
+            zone=zone.state.zone,
+            registry=zone.state.registry,
+            mesh_exists=zone.backend.mesh_exists,
+        ).add_to(app)
+        add_explain(app, zone.view())
         diagnostics = http.make_diagnostics(
             registry, ready={"map": lambda: because(zone.ready(), store)}
         )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import msgpack
 
 from zonecp.state import ZoneState
 from zonemesh import status
+from zonemesh.agents import AGENT
+from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
+from zonemesh.labels import GRACE_STARTED_AT
 from zonemesh.log.leadership import Leadership
 from zonemesh.model import Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Found
+from zonemesh.rest.backend import Connected, Found, connected
+from zonemesh.rest.document import rfc3339
+from zonemesh.rest.insights import count_online
 from zonemesh.rest.plane import PlaneBackend, describe_registry
-from zonemesh.travel import SEEN
+from zonemesh.travel import GRACE, SEEN
 from zonemesh.vipmap import ServiceRef, VipMap
 
 DEFAULT_MESH = "default"
@@ -53,13 +61,27 @@ class ZoneBackend(PlaneBackend):
     def get(self, kind: Kind, key: Key) -> Record | None:
         if key.zone == self.zone or not self.federated:
             packed = self._state.registry.get(kind.name, key.packed)
-        else:
-            packed = self._copy.get(kind.name, key.packed) if self._shown(kind, key.zone) else None
+            return None if packed is None else self._own(key, Record.unpack(packed))
+        packed = self._copy.get(kind.name, key.packed) if self._shown(kind, key.zone) else None
         return None if packed is None else Record.unpack(packed)
 
+    def _own(self, key: Key, record: Record) -> Record:
+        """A record of this zone's, with the label that says since when its Dataplanes are gone."""
+        noted = self._state.registry.get(GRACE, key.packed)
+        if noted is None:
+            return record
+        registry = self._state.registry
+        ago_ms = registry.log_time_ms - msgpack.unpackb(noted)
+        since = rfc3339(registry.time_ms - ago_ms)
+        return replace(record, labels={**record.labels, GRACE_STARTED_AT: since})
+
     def _shown(self, kind: Kind, origin: str) -> bool:
-        """Whether Kuma would have this copy in a zone's store: Dataplanes are endpoints only."""
-        return kind.across if origin else kind.down
+        """Whether Kuma would have this copy in a zone's store: Dataplanes are endpoints only, and
+        of a zone that an operator took out nothing is left.
+        """
+        if origin:
+            return kind.across and not self._vipmap.is_disabled(origin)
+        return kind.down
 
     def keys(self, kind: Kind, mesh: str | None) -> Iterator[str]:
         prefix = "" if mesh is None else f"{mesh}/"
@@ -88,19 +110,35 @@ class ZoneBackend(PlaneBackend):
         return mesh == DEFAULT_MESH and not known
 
     def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
-        if kind.name != "MeshService":
+        if not kind.pool:
             return None
         ref = ServiceRef(kind.name, found.key.packed)
         own = found.key.zone == self.zone
-        side = self._state.registry if own else self._copy
-        packed = side.get(vip_kind(kind.name), ref.key)
-        return status.mesh_service(
-            binding=None if packed is None else Binding.unpack(packed),
-            outcomes=self._vipmap.outcomes(ref),
-            members=self._vipmap.members(ref),
-            connected=0,
-            shortage=self._shortage(found.key.zone, kind.name),
-        )
+        packed = (self._state.registry if own else self._copy).get(vip_kind(kind.name), ref.key)
+        binding = None if packed is None else Binding.unpack(packed)
+        outcomes = self._vipmap.outcomes(ref)
+        shortage = self._shortage(found.key.zone, kind.name)
+        match kind.name:
+            case "MeshService":
+                members = self._vipmap.members(ref)
+                return status.mesh_service(
+                    binding=binding,
+                    outcomes=outcomes,
+                    members=members,
+                    connected=count_online(self.connected(key) for key, _ in members),
+                    shortage=shortage,
+                )
+            case "MeshMultiZoneService":
+                return status.mesh_multi_zone_service(
+                    binding=binding,
+                    outcomes=outcomes,
+                    matched=[Key.parse(key) for key in self._vipmap.matched(ref)],
+                    shortage=shortage,
+                )
+            case _:
+                return status.mesh_external_service(
+                    binding=binding, outcomes=outcomes, shortage=shortage
+                )
 
     def _shortage(self, zone: str, pool: str) -> str | None:
         """Why a service here waits for an address; global says it of other zones'."""
@@ -111,6 +149,12 @@ class ZoneBackend(PlaneBackend):
 
     def insight(self, zone: str) -> None:
         return None
+
+    def connected(self, key: str) -> Connected | None:
+        return connected(self._state.registry.get(AGENT, key))
+
+    def outcomes(self, kind: Kind, found: Found) -> Sequence[Outcome]:
+        return self._vipmap.outcomes(ServiceRef(kind.name, found.key.packed))
 
     def leader_url(self) -> str | None:
         return None

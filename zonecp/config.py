@@ -34,9 +34,29 @@ class MultizoneConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelPropagationConfig:
+    enabled: bool = False
+    """Generated MeshServices take over the labels of their Dataplanes, the majority's values."""
+    allowed_label_keys: tuple[str, ...] = ()
+    """Only these; empty: all but Kuma's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeshServiceConfig:
     deletion_grace_period: float = setting(3600.0, duration=True, minimum=0.0)
     """How long a generated MeshService outlives its last Dataplane."""
+    label_propagation: LabelPropagationConfig = field(default_factory=LabelPropagationConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UniversalConfig:
+    dataplane_cleanup_age: float = setting(72 * 3600.0, duration=True, minimum=0.0)
+    """How long a Dataplane outlives its agent; 0: for ever. One that never had one stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeConfig:
+    universal: UniversalConfig = field(default_factory=UniversalConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +73,7 @@ class ZoneConfig:
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     multizone: MultizoneConfig = field(default_factory=MultizoneConfig)
     mesh_service: MeshServiceConfig = field(default_factory=MeshServiceConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     heartbeat: float = setting(1.0, duration=True, minimum=0.05, maximum=5.0)
     log: OwnLogConfig = field(default_factory=OwnLogConfig)
@@ -83,7 +104,11 @@ class ZoneConfig:
 
     @property
     def settings(self) -> Settings:
-        return Settings(grace_ms=round(self.mesh_service.deletion_grace_period * 1000))
+        propagation = self.mesh_service.label_propagation
+        return Settings(
+            grace_ms=round(self.mesh_service.deletion_grace_period * 1000),
+            propagate=propagation.allowed_label_keys if propagation.enabled else None,
+        )
 
     @property
     def diagnostics_port(self) -> int:
@@ -97,8 +122,10 @@ IGNORED = {
     "multizone.global": "belongs to globalcp",
     "multizone.zone.kds": "zones and global meet on Redis (redis.url)",
     "ipam": "global's pools hold in every zone",
+    "runtime.kubernetes": "Kubernetes is represented by resources put through the API",
+    "runtime.universal.vipRefreshInterval": "addresses are bound at once",
+    "runtime.universal.workload": "has no counterpart",
     "defaults": "belongs to globalcp",
     "meshService.generationInterval": "services are generated at once",
-    "meshService.labelPropagation": "labels are not propagated by this version",
 }
 """Kuma's keys that mean nothing here, and why: one warning each instead of a refusal."""

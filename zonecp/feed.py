@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from zonecp.reach import Reach
 from zonecp.revision import Revision
+from zonecp.trimming import View, Viewer
 from zonemesh.errors import InputError, UnavailableError
 from zonemesh.vipmap import TTL_S, Delta, Named, ServiceRef, VipMap
 
@@ -35,7 +37,7 @@ CHUNK_RECORDS = 256
 PART_SERVICES = 1_000
 """Services brought up to date in one turn of the event loop, about 50 ms."""
 DELTA_NAMES_MAX = 4_000
-"""A change of more names than this is sent as a snapshot, which is made and read in parts."""
+"""A change of more names or services than this is sent as a snapshot: that is made in parts."""
 BEHIND_WAIT_S = 5.0
 """How long a subscriber whose revision is ahead of this control plane waits for it to catch up."""
 DOMAINS = ("mesh.local", "mesh")
@@ -196,7 +198,7 @@ class Feed:
 
     def _push(self, mesh: str, delta: Delta, revision: Revision) -> None:
         state = self._mesh(mesh)
-        if len(delta.put) + len(delta.removed) > DELTA_NAMES_MAX:
+        if max(len(delta.put) + len(delta.removed), len(delta.services)) > DELTA_NAMES_MAX:
             state.restart(revision)
             return
         if state.floor is None:
@@ -296,9 +298,19 @@ class Feed:
         return start is None or start < self._end(mesh)
 
     async def events(
-        self, mesh: str, known: Revision | None, *, outbounds: bool, heartbeat_s: float
+        self,
+        mesh: str,
+        known: Revision | None,
+        *,
+        outbounds: bool,
+        heartbeat_s: float,
+        reach: Viewer = lambda: None,
     ) -> AsyncGenerator[Sequence[bytes], None]:
-        """What a subscriber is to be sent, piece by piece, until the process stops."""
+        """What a subscriber is to be sent, piece by piece, until the process stops.
+
+        `reach` says what it may reach. Whoever may not reach everything begins with a snapshot:
+        what it was allowed when it was here before is not known.
+        """
         self._begin()
         clock = asyncio.get_running_loop().time
         beat_s = clock() + heartbeat_s
@@ -306,10 +318,15 @@ class Feed:
         state.subscribers += 1
         state.outbound_subscribers += outbounds
         try:
-            place = None if known is None else self._resume(mesh, known)
+            allowed = reach()
+            view = None if allowed is None else View(self._vipmap, allowed)
+            place = None if known is None or view else self._resume(mesh, known)
             while not self.closing:
+                if (now := reach()) is not allowed:
+                    allowed, place = now, None
+                    view = None if allowed is None else View(self._vipmap, allowed)
                 if place is None or place < state.dropped:
-                    revision, chunks = await self._snapshot(mesh, outbounds=outbounds)
+                    revision, chunks = await self._snapshot(mesh, outbounds=outbounds, view=view)
                     yield chunks
                     place = self._resume(mesh, revision)
                     continue
@@ -321,7 +338,7 @@ class Feed:
                     ]
                     place = None if None in pieces else end
                     if place is not None:
-                        yield [piece for piece in pieces if piece]
+                        yield list(_for(view, pieces))
                     continue
                 # By the clock, not by silence: most of what is news to this process is none here.
                 if clock() >= beat_s:
@@ -363,16 +380,26 @@ class Feed:
             number -= 1
         return number
 
-    async def map_json(self, mesh: str) -> bytes:
-        """The whole map as one JSON document."""
+    async def map_json(self, mesh: str, reach: Reach | None = None) -> bytes:
+        """The whole map, or what one data plane may reach of it, as one JSON document."""
         self._begin()
-        _, chunks = await self._snapshot(mesh, outbounds=True)
+        view = None if reach is None else View(self._vipmap, reach)
+        _, chunks = await self._snapshot(mesh, outbounds=True, view=view)
         return b"".join(_undressed(chunks))
 
-    async def _snapshot(self, mesh: str, *, outbounds: bool) -> tuple[Revision, Sequence[bytes]]:
+    async def _snapshot(
+        self, mesh: str, *, outbounds: bool, view: View | None = None
+    ) -> tuple[Revision, Sequence[bytes]]:
         state = self._mesh(mesh)
         while self.catching_up and not self.closing:
             await self._news.wait()  # half of a map is none
+        if view is not None:
+            revision = self._now()
+            found = view.names(self._vipmap.published[mesh], str(revision))
+            head = self._head(mesh, revision)
+            return revision, await self._build(
+                head, found, revision, outbounds=outbounds, view=view
+            )
         cached = state.snapshots.get(outbounds)
         if cached is None or cached[0] != self._now():
             revision = self._now()
@@ -404,6 +431,7 @@ class Feed:
         revision: Revision,
         *,
         outbounds: bool,
+        view: View | None = None,
     ) -> Sequence[bytes]:
         self.snapshots_built += 1
         lines = [_encode(head)[:-1] + b',"records":[']
@@ -411,15 +439,32 @@ class Feed:
         lines.append(b'],"outbounds":[')
         if outbounds:
             refs = list(dict.fromkeys(ServiceRef(n.kind, n.key) for n in published.values()))
-            lines += [line async for line in _chunks(refs, self._outbound_lines)]
+            if view is not None:
+                refs = view.outbounds(refs)
+            lines += [
+                line async for line in _chunks(refs, lambda part: self._outbound_lines(part, view))
+            ]
         lines.append(b"]}")
         return _sse_lines("snapshot", revision, lines)
 
     def _records(self, items: Sequence[tuple[str, Named]]) -> list[Any]:
         return [self._vipmap.record_json(name, named) for name, named in items]
 
-    def _outbound_lines(self, refs: Sequence[ServiceRef]) -> list[Any]:
-        return [outbound for ref in refs for outbound in self._vipmap.outbounds(ref)]
+    def _outbound_lines(self, refs: Sequence[ServiceRef], view: View | None) -> list[Any]:
+        return [
+            outbound
+            for ref in refs
+            for outbound in self._vipmap.outbounds(ref)
+            if view is None or view.has_port(ref, outbound["port"])
+        ]
+
+
+def _for(view: View | None, pieces: Iterable[bytes | None]) -> Iterator[bytes]:
+    """Events as one subscriber is to have them."""
+    for piece in pieces:
+        found = view.event(piece) if view is not None and piece else piece
+        if found:
+            yield found
 
 
 async def _chunks(

@@ -84,7 +84,7 @@ def state_for(draft: Draft, record: Record, candidates: Sequence[str]) -> str:
 
 
 def _ports(service: str, record: Record) -> list[dict[str, Any]]:
-    """A service's ports: numbers and names once each, as in those that users write."""
+    """A service's ports: numbers and names once each."""
     by_tag = any(service_tags(record))
     ports: list[dict[str, Any]] = []
     taken: set[int | str] = set()

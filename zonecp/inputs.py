@@ -42,8 +42,18 @@ class Begin:
     uid: str
     settings: Settings
     adopted: bool
+    cleanup_ms: int | None = None
+    """Log time after which a Dataplane goes whose agent is gone; None: it stays."""
     stale: bool = False
     """What is in the log is older than what was published: adopt before anything else."""
 
 
-Input = Put | Delete | Tick | FromGlobal | Adopt | Begin
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Dataplanes (packed keys) whose agents came or went."""
+
+    agents: Mapping[str, tuple[str, str] | None]
+    """(instance, version) of the agent that is there now; None: it has gone."""
+
+
+Input = Put | Delete | Tick | FromGlobal | Adopt | Begin | Heard

@@ -11,6 +11,7 @@ import structlog
 from zonecp.adoption import adopt
 from zonecp.downlink import Downlink
 from zonecp.inputs import Begin, Tick
+from zonecp.liveness import Liveness
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh.errors import RefusedError, StaleLogError
@@ -38,6 +39,8 @@ class ZonePlane:
         clock: Clock,
         settings: Settings,
         heartbeat_s: float,
+        cleanup_s: float,
+        liveness: Liveness,
         store: Store | None,
         downlink: Downlink | None,
         uplink: Callable[[str, bool], Uplink],
@@ -51,6 +54,8 @@ class ZonePlane:
         self._clock = clock
         self._settings = settings
         self._heartbeat_s = heartbeat_s
+        self._cleanup_s = cleanup_s
+        self._liveness = liveness
         self._store = store
         self._downlink = downlink
         self._make_uplink = uplink
@@ -85,7 +90,14 @@ class ZonePlane:
         note = self._state.note
         uid = secrets.token_hex(8) if note is None else note.uid
         alone = self._store is None
-        await writer.submit(Begin(uid, self._settings, adopted=alone, stale=self._stale))
+        begin = Begin(
+            uid,
+            self._settings,
+            adopted=alone,
+            cleanup_ms=round(self._cleanup_s * 1000) or None,
+            stale=self._stale,
+        )
+        await writer.submit(begin)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(writer), name="heartbeat")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
@@ -101,6 +113,7 @@ class ZonePlane:
                 downlink = self._downlink
                 downlink.look_again()
                 group.create_task(keep("downlink", lambda: downlink.run(writer)), name="downlink")
+            group.create_task(self._liveness.run(writer), name="liveness")
 
     async def _copy_up(self, uplink: Uplink) -> None:
         """Copy up until the own log proves older than the stream: then lead anew and adopt."""

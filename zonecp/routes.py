@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from zonecp.feed import Feed, query_revision
+from zonecp.liveness import Liveness, Subscriber
+from zonecp.reach import Reaching
 from zonemesh.errors import NotFoundError, UnavailableError
+from zonemesh.model import Key
+from zonemesh.registry import Registry
 from zonemesh.rest.errors import ParameterError
 from zonemesh.runtime.values import parse_duration
 
@@ -24,18 +29,27 @@ _SSE_HEADERS = {
 }
 
 
-def add_feed(
-    app: web.Application,
-    feed: Feed,
-    *,
-    mesh_exists: Callable[[str], bool],
-    heartbeat_s: float = HEARTBEAT_S,
-) -> None:
-    """Add the feed's route to a control plane's application."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedRoute:
+    """`_vips` of one zone; `registry` is the zone's own, in which its Dataplanes are."""
 
-    async def vips(request: web.Request) -> web.StreamResponse:
-        mesh = request.match_info["mesh"]
-        if not mesh_exists(mesh):
+    feed: Feed
+    liveness: Liveness
+    zone: str
+    registry: Registry
+    mesh_exists: Callable[[str], bool]
+    heartbeat_s: float = HEARTBEAT_S
+
+    def add_to(self, app: web.Application) -> None:
+        app.router.add_get("/meshes/{mesh}/_vips", self._get)
+        app.on_shutdown.append(self._close)
+
+    async def _close(self, _: web.Application) -> None:
+        self.feed.close()
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        feed, mesh = self.feed, request.match_info["mesh"]
+        if not self.mesh_exists(mesh):
             raise NotFoundError(f"mesh {mesh} does not exist")
         watch, wait_s = _flag(request, "watch", default=False), _wait_s(request)
         _flag(request, "outbounds", default=True)
@@ -45,32 +59,45 @@ def add_feed(
         known = query_revision(request.headers.get("Last-Event-ID") or request.query.get("after"))
         if known is not None:
             await feed.wait_for(known)
+        name = request.query.get("dataplane")
+        dataplane = Key(mesh, self.zone, "", name).packed if name else None
+        reach = Reaching(self.zone, self.registry, dataplane)
         if watch:
-            return await _watch(request, feed, mesh, heartbeat_s)
+            with self._following(dataplane, request):
+                return await self._watch(request, mesh, reach)
         if known is not None and wait_s > 0:
             await feed.wait_beyond(mesh, known, wait_s)
-        return web.Response(body=await feed.map_json(mesh), content_type="application/json")
+        body = await feed.map_json(mesh, reach())
+        return web.Response(body=body, content_type="application/json")
 
-    async def close(_: web.Application) -> None:
-        feed.close()
+    def _following(
+        self, dataplane: str | None, request: web.Request
+    ) -> contextlib.AbstractContextManager[None]:
+        if dataplane is None:
+            return contextlib.nullcontext()
+        return self.liveness.following(dataplane, _subscriber(request))
 
-    app.router.add_get("/meshes/{mesh}/_vips", vips)
-    app.on_shutdown.append(close)
+    async def _watch(self, request: web.Request, mesh: str, reach: Reaching) -> web.StreamResponse:
+        known = query_revision(request.headers.get("Last-Event-ID") or request.query.get("after"))
+        response = web.StreamResponse(headers=_SSE_HEADERS)
+        await response.prepare(request)
+        # The client going away is how a subscription ends.
+        with contextlib.suppress(ConnectionResetError):
+            events = self.feed.events(
+                mesh,
+                known,
+                outbounds=_flag(request, "outbounds", default=True),
+                heartbeat_s=self.heartbeat_s,
+                reach=reach,
+            )
+            async for pieces in events:
+                await _write(response.write, pieces)
+        return response
 
 
-async def _watch(
-    request: web.Request, feed: Feed, mesh: str, heartbeat_s: float
-) -> web.StreamResponse:
-    known = query_revision(request.headers.get("Last-Event-ID") or request.query.get("after"))
-    outbounds = _flag(request, "outbounds", default=True)
-    response = web.StreamResponse(headers=_SSE_HEADERS)
-    await response.prepare(request)
-    # The client going away is how a subscription ends.
-    with contextlib.suppress(ConnectionResetError):
-        events = feed.events(mesh, known, outbounds=outbounds, heartbeat_s=heartbeat_s)
-        async for pieces in events:
-            await _write(response.write, pieces)
-    return response
+def _subscriber(request: web.Request) -> Subscriber:
+    agent, _, version = request.headers.get("User-Agent", "").partition("/")
+    return Subscriber(request.headers.get("X-Zonemesh-Instance", agent)[:100], version[:100])
 
 
 async def _write(write: Callable[[bytes], Awaitable[None]], pieces: Sequence[bytes]) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import msgpack
 
-from zonecp import generator
-from zonecp.inputs import Adopt, Begin, FromGlobal, Input, Tick
+from zonecp import generator, propagation
+from zonecp.inputs import Adopt, Begin, FromGlobal, Heard, Input, Tick
+from zonemesh.agents import AGENT, AgentNote, Agents
+from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError, TooLargeError
 from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
-from zonemesh.ipam import BLOCK, Allocation, Binding, Ledger, grants, pool_of, vip_kind
+from zonemesh.ipam import BLOCK, Binding, Ledger, grants, pool_of, vip_kind
 from zonemesh.members import (
     DATAPLANE,
     GENERATOR,
@@ -88,7 +91,17 @@ class ZoneState:
         """Pool -> why a service was left without an address, as of the last try."""
         self.overdue: set[str] = set()
         """Services whose state is to be looked at again."""
-        indexes: list[Index] = [self.members, self.user_services, *self.ledgers.values()]
+        self.agents = Agents()
+        self.cleanup_ms: int | None = None
+        """Log time after which a Dataplane goes whose agent is gone; None: it stays."""
+        self.led_since_ms = 0
+        """Log time at which this leader began: nobody's absence is reckoned from before."""
+        indexes: list[Index] = [
+            self.members,
+            self.user_services,
+            self.agents,
+            *self.ledgers.values(),
+        ]
         for index in indexes:
             self.registry.add_index(index)
 
@@ -110,7 +123,9 @@ class ZoneState:
         shared = self.registry.get(SETTINGS, GLOBAL_KEY)
         if shared is None:
             return settings
-        return replace(Settings.unpack(shared), grace_ms=settings.grace_ms)
+        return replace(
+            Settings.unpack(shared), grace_ms=settings.grace_ms, propagate=settings.propagate
+        )
 
     def decide(self, inputs: Sequence[Input], now: Now) -> Decision:
         """Decide the next entry; consumes as many inputs as fit into one."""
@@ -131,8 +146,16 @@ class _Deciding(Deciding):
         """Whether what only time or the last entry changed is looked at."""
         self._places: set[str] = set()
         self._restate: set[str] = set()
-        self._allocations: dict[str, Allocation] = {}
         self._settings = state.settings
+        self._binder = Binder(
+            self._draft,
+            state.ledgers,
+            state.zone,
+            log_time_ms=now.log_time_ms,
+            quarantine_ms=self._settings.quarantine_ms,
+            short=partial(_short, state.shortages),
+            chooses=state.adopted,
+        )
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
@@ -144,6 +167,7 @@ class _Deciding(Deciding):
         )
         if self._looks_around:
             self._expire_due()
+            self._forget_lost()
         for service in sorted(self._regroup):
             self._regenerate(service)
         self._restate_services()
@@ -168,6 +192,8 @@ class _Deciding(Deciding):
                 return self._adopt(item)
             case Begin():
                 return self._begin(item)
+            case Heard():
+                return self._heard(item)
 
     def _put_by_user(self, item: Put) -> Written:
         if item.kind == MESH_SERVICE:
@@ -194,6 +220,8 @@ class _Deciding(Deciding):
     def _store(self, kind: str, key: str, old: Record | None, new: Record | None) -> None:
         self._draft.set(kind, key, None if new is None else new.pack())
         if kind == DATAPLANE:
+            if new is None:
+                self._draft.set(AGENT, key, None)
             self._members.note(key, [] if new is None else terms(key, new))
             self._follow_dataplane(key, old, new)
         elif kind == MESH_SERVICE:
@@ -201,7 +229,7 @@ class _Deciding(Deciding):
             self._follow_service(key, gone=new is None)
         if kind in self._state.ledgers:
             if new is None:
-                self._release(kind, key)
+                self._binder.release(kind, key)
             else:
                 self._bind(kind, key)
 
@@ -222,6 +250,37 @@ class _Deciding(Deciding):
     def _tick(self, item: Tick) -> None:
         self._decision.note = dict(item.note)
         self._looks_around = True
+
+    def _heard(self, item: Heard) -> None:
+        """Note who has an agent now, of the Dataplanes that are there."""
+        for key, agent in item.agents.items():
+            if self._draft.get(DATAPLANE, key) is None:
+                continue
+            packed = self._draft.get(AGENT, key)
+            note = None if packed is None else AgentNote.unpack(packed)
+            if agent is not None and (note is None or not note.online):
+                note = AgentNote(self._now.wall_ms, agent=agent[0], version=agent[1])
+            elif agent is None and note is not None and note.online:
+                note = replace(note, until_ms=self._now.wall_ms, until_log_ms=self._now.log_time_ms)
+            self._draft.set(AGENT, key, None if note is None else note.pack())
+
+    def _forget_lost(self) -> None:
+        """Remove Dataplanes whose agent has been gone for long enough, as a client would."""
+        after_ms = self._state.cleanup_ms
+        if after_ms is None:
+            return
+        for key, lost_ms in list(self._state.agents.offline.items()):
+            if self._now.log_time_ms - max(lost_ms, self._state.led_since_ms) < after_ms:
+                continue
+            packed = self._draft.get(DATAPLANE, key)
+            if packed is None or self._draft.get(AGENT, key) is None:
+                continue
+            if self._draft.bytes + self._follow_bytes >= ENTRY_BYTES:
+                self._decision.more = True
+                return
+            note = AgentNote.unpack(self._draft.get(AGENT, key) or b"")
+            if not note.online:
+                self._store(DATAPLANE, key, Record.unpack(packed), None)
 
     def _expire_due(self) -> None:
         """Remove generated services whose last Dataplane went long enough ago."""
@@ -278,6 +337,8 @@ class _Deciding(Deciding):
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
+        self._state.cleanup_ms = item.cleanup_ms
+        self._state.led_since_ms = self._now.log_time_ms
         # The last leader may not have come to them.
         self._state.overdue.update(self._state.user_services)
         self._decision.more = True
@@ -290,7 +351,8 @@ class _Deciding(Deciding):
 
     def _put_default_generators(self) -> None:
         """Those that nobody knows of yet: a zone that lost its log gets back what they became."""
-        for name, spec, labels in default_zone_generators():
+        generators = default_zone_generators(federated=self._state.federated)
+        for name, spec, labels in generators:
             self._put_default(GENERATOR_KIND, Key("", self._zone, "", name), labels, spec)
 
     # What follows from inputs
@@ -311,6 +373,7 @@ class _Deciding(Deciding):
             present = None if old is None else old.spec
             spec = generator.spec_for(name, members, present)
             labels = {**(old.labels if old else {}), MANAGED_BY: GENERATOR}
+            labels = propagation.propagated(labels, members, self._settings.propagate)
             self._draft.set(GRACE, key, None)
             self._put(Put(MESH_SERVICE, Key.parse(key), labels, spec))
             self._restate.discard(key)
@@ -330,7 +393,7 @@ class _Deciding(Deciding):
     def _expire(self, key: str) -> None:
         self._draft.set(GRACE, key, None)
         if self._draft.set(MESH_SERVICE, key, None):
-            self._release(MESH_SERVICE, key)
+            self._binder.release(MESH_SERVICE, key)
 
     def _restate_services(self) -> None:
         """Bring the state of services up to date; those that do not fit follow at once."""
@@ -373,77 +436,21 @@ class _Deciding(Deciding):
     # Addresses
 
     def _bind(self, kind: str, key: str) -> None:
-        """Give a service its address: the one it had, else a new one, else it waits."""
-        packed = self._draft.get(vip_kind(kind), key)
-        binding = None if packed is None else Binding.unpack(packed)
-        if binding is not None and (binding.live or binding.released_ms is None):
-            return
-        if binding is None:
-            binding = Binding(None, None, None, self._draft.draw(BIRTH))
-        address = self._choose(kind, key, binding.address)
+        bound = self._binder.bind(
+            kind, key, lambda: Binding(None, None, None, self._draft.draw(BIRTH))
+        )
         # A zone without a global grants itself what is lacking, in the next entry.
-        self._decision.more = self._decision.more or (address is None and not self._state.federated)
-        bound = binding._replace(address=address, released_ms=None)
-        self._draft.set(vip_kind(kind), key, bound.pack())
-
-    def _choose(self, kind: str, key: str, former: int | None) -> int | None:
-        if not self._state.adopted:
-            # Until it knows what was bound before, whatever it chose could be another's. What it
-            # knows of the key itself stays.
-            return former
-        allocation = self._allocations.get(kind)
-        if allocation is None:
-            allocation = self._allocations[kind] = Allocation(
-                self._state.ledgers[kind],
-                self._zone,
-                log_time_ms=self._now.log_time_ms,
-                quarantine_ms=self._settings.quarantine_ms,
-            )
-        try:
-            address, evicted = allocation.choose(key, former)
-        except PoolExhaustedError as error:
-            self._state.shortages[kind] = str(error)
-            return None
-        self._state.shortages.pop(kind, None)
-        if evicted is not None:
-            self._draft.set(vip_kind(kind), evicted, None)
-        return address
-
-    def _release(self, kind: str, key: str) -> None:
-        packed = self._draft.get(vip_kind(kind), key)
-        if packed is None:
-            return
-        binding = Binding.unpack(packed)
-        if binding.address is None:
-            self._draft.set(vip_kind(kind), key, None)
-        elif binding.released_ms is None:
-            # Its order is kept as well: registered again, it ranks as before.
-            released = binding._replace(released_ms=self._now.log_time_ms)
-            self._draft.set(vip_kind(kind), key, released.pack())
+        self._decision.more = self._decision.more or not (bound or self._state.federated)
 
     def _bind_waiting(self, kind: str) -> None:
         state = self._state
-        ledger = state.ledgers[kind]
-        waiting = ledger.waiting[self._zone]
         if not state.adopted:
             return
-        if not state.federated and (waiting or self._looks_around):
+        ledger = state.ledgers[kind]
+        if not state.federated and (ledger.waiting[self._zone] or self._looks_around):
             self._lease_own(kind, ledger)
-        if not waiting:
-            return
-        free = ledger.free(self._zone, self._now.log_time_ms, self._settings.quarantine_ms)
-        for key in list(waiting)[: max(0, free)]:
-            if self._draft.bytes >= ENTRY_BYTES_MAX:
-                self._decision.more = True
-                return
-            packed = self._draft.get(vip_kind(kind), key)
-            binding = None if packed is None else Binding.unpack(packed)
-            if binding is None or binding.address is not None:
-                continue
-            address = self._choose(kind, key, None)
-            if address is None:
-                return
-            self._draft.set(vip_kind(kind), key, binding._replace(address=address).pack())
+        full = self._binder.bind_waiting(kind, lambda: self._draft.bytes >= ENTRY_BYTES_MAX)
+        self._decision.more = self._decision.more or full
 
     def _lease_own(self, kind: str, ledger: Ledger) -> None:
         """A zone without a global leases itself blocks by global's rule."""
@@ -480,6 +487,13 @@ class _Deciding(Deciding):
         if held is not None:
             # The whole block is the other's, whatever this log says: choose from it no more.
             self._draft.set(BLOCK, held[0], None)
+
+
+def _short(shortages: dict[str, str], pool: str, why: str | None) -> None:
+    if why is None:
+        shortages.pop(pool, None)
+    else:
+        shortages[pool] = why
 
 
 def _merged(kind: str, present: bytes, payload: bytes) -> bytes:

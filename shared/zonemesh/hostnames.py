@@ -55,6 +55,8 @@ class Generator:
     kind: str
     match_labels: tuple[tuple[str, str], ...]
     template: Template
+    mesh: str = ""
+    """The only mesh that it names services of; "" for all. Ours: Kuma's apply to every mesh."""
 
     @property
     def rank(self) -> GeneratorRank:
@@ -174,10 +176,14 @@ def default_global_generators() -> tuple[DefaultGenerator, ...]:
     )
 
 
-def default_zone_generators(env: str = labels.UNIVERSAL) -> tuple[DefaultGenerator, ...]:
+def default_zone_generators(
+    env: str = labels.UNIVERSAL, *, federated: bool = True
+) -> tuple[DefaultGenerator, ...]:
     """The generators that a zone starts with; they name what was made in it.
 
-    Kubernetes names its own services, so that there only external ones need a generator.
+    Kubernetes names its own services, so that there only external ones need a generator. A zone
+    without a global has services of several zones only in name, but documents that make some must
+    work there too: Kuma has no generator for them and leaves them nameless.
     """
     local = {labels.ORIGIN: labels.FROM_ZONE}
     external = _default(
@@ -192,7 +198,14 @@ def default_zone_generators(env: str = labels.UNIVERSAL) -> tuple[DefaultGenerat
         local,
         "{{ .DisplayName }}.svc.mesh.local",
     )
-    return (external, universal) if env == labels.UNIVERSAL else (external,)
+    multi_zone = _default(
+        "local-mesh-multi-zone-service",
+        "meshMultiZoneService",
+        local,
+        "{{ .DisplayName }}.mzsvc.mesh.local",
+    )
+    found = (external, universal) if env == labels.UNIVERSAL else (external,)
+    return found if federated else (*found, multi_zone)
 
 
 def _default(
@@ -226,6 +239,7 @@ def parse_generator(key: Key, record: Record, here: str) -> Generator:
         kind=SELECTORS[field],
         match_labels=tuple(match_labels.items()),
         template=Template.parse(text),
+        mesh=str(record.spec.get("mesh") or ""),
     )
 
 
@@ -275,6 +289,14 @@ def hostname(generator: Generator, service: ServiceFacts, here: str) -> str | Re
     return Refusal(Reason.TEMPLATE_ERROR, f'"{rendered}" is not a valid DNS name: {fault}')
 
 
+def made_by(generator: Generator, service: ServiceFacts, here: str) -> Outcome:
+    """What a generator makes of a service that it matches, as if nobody else wanted the name."""
+    name = hostname(generator, service, here)
+    if isinstance(name, Refusal):
+        return Outcome(generator, None, name.reason, name.message)
+    return Outcome(generator, name, Reason.GENERATED, "")
+
+
 class _Claim(NamedTuple):
     """One service's best claim to one hostname. Claims of a kind sort by who wins."""
 
@@ -293,6 +315,9 @@ class Claims:
     What a service claims is not stored but derived from its facts again, by whoever knows them:
     `put` takes the facts before and after a change, and `lookup` must answer every other service's
     facts as they were last put. Change the table behind `lookup` and call `put` service by service.
+
+    Other generators take effect service by service as well (`change_generators`, `move`), so that
+    100,000 services can be named anew without standing still.
     """
 
     def __init__(
@@ -311,6 +336,9 @@ class Claims:
         self._here = here
         self._lookup = lookup
         self._generators = _by_kind(generators)
+        self._former: dict[str, Sequence[Generator]] = {}
+        self._unmoved: dict[str, set[str]] = {}
+        """Keys by kind whose claims are still those of the former generators."""
         self._holders: dict[str, _Holders] = {kind: {} for kind in KINDS}
         self._rivals: Counter[str] = Counter()
 
@@ -336,19 +364,13 @@ class Claims:
         if service is None or old == new:
             return set()
         before = self._claims(old) if old is not None else {}
-        if old is not None and new is not None and old.labels == new.labels:
+        moved = self._settle(service.kind, service.key)
+        if old is not None and new is not None and old.labels == new.labels and not moved:
             # Only its rank is new: every service goes through this when global has merged it.
             after = {name: claim._replace(service=new.rank) for name, claim in before.items()}
         else:
             after = self._claims(new) if new is not None else {}
-        held = {name: self.winner(name) for name in (*before, *after)}
-        for name, claim in before.items():
-            if after.get(name) != claim:
-                self._withdraw(service.kind, name, claim)
-        for name, claim in after.items():
-            if before.get(name) != claim:
-                self._stake(service.kind, name, claim)
-        return {name for name, winner in held.items() if self.winner(name) != winner}
+        return self._exchange(service.kind, before, after)
 
     def remove(self, service: ServiceFacts) -> set[str]:
         """`put(service, None)`."""
@@ -357,7 +379,7 @@ class Claims:
     def set_generators(
         self, generators: Iterable[Generator], services: Callable[[str], Iterable[ServiceFacts]]
     ) -> set[str]:
-        """Evaluate again with other generators, for the kinds whose generators differ.
+        """Evaluate again with other generators, at once.
 
         Args:
             generators: All of them.
@@ -366,19 +388,71 @@ class Claims:
         Returns:
             As `put`.
         """
+        facts = {kind: list(services(kind)) for kind in KINDS}
+        kinds = self.change_generators(generators, lambda kind: [each.key for each in facts[kind]])
+        before: dict[str, ServiceId | None] = {}
+        for kind in kinds:
+            for service in facts[kind]:
+                names = self._claims(service)
+                before |= {name: self.winner(name) for name in names if name not in before}
+                self._settle(kind, service.key)
+                after = self._claims(service)
+                before |= {name: self.winner(name) for name in after if name not in before}
+                self._exchange(kind, names, after)
+        return {name for name, winner in before.items() if self.winner(name) != winner}
+
+    def change_generators(
+        self, generators: Iterable[Generator], keys: Callable[[str], Iterable[str]]
+    ) -> list[str]:
+        """Begin to evaluate with other generators; not while `moving`.
+
+        Args:
+            generators: All of them.
+            keys: kind → the packed keys of all its services.
+
+        Returns:
+            The kinds whose generators differ: `move` each of their services.
+        """
         fresh = _by_kind(generators)
         changed = [kind for kind in KINDS if fresh[kind] != self._generators[kind]]
-        held = {name: self.winner(name) for kind in changed for name in self._holders[kind]}
+        self._former = {kind: self._generators[kind] for kind in changed}
+        self._unmoved = {kind: set(keys(kind)) for kind in changed}
         self._generators = fresh
-        for kind in changed:
-            self._holders[kind] = {}
-            for rival in [each for each in self._rivals if each.startswith(f"{kind}/")]:
-                del self._rivals[rival]
-            for service in services(kind):
-                for name, claim in self._claims(service).items():
-                    self._stake(kind, name, claim)
-        touched = {name for kind in changed for name in self._holders[kind]}.union(held)
-        return {name for name in touched if self.winner(name) != held.get(name)}
+        return changed
+
+    def move(self, kind: str, key: str, service: ServiceFacts | None) -> set[str]:
+        """Evaluate one service with the generators of now; None if it was never put.
+
+        Returns:
+            As `put`.
+        """
+        before = {} if service is None else self._claims(service)
+        if not self._settle(kind, key) or service is None:
+            return set()
+        return self._exchange(kind, before, self._claims(service))
+
+    def _settle(self, kind: str, key: str) -> bool:
+        """From here on a service is evaluated with the generators of now; whether it was not."""
+        unmoved = self._unmoved.get(kind)
+        if unmoved is None or key not in unmoved:
+            return False
+        unmoved.discard(key)
+        if not unmoved:
+            del self._unmoved[kind], self._former[kind]
+        return True
+
+    def _exchange(
+        self, kind: str, before: Mapping[str, _Claim], after: Mapping[str, _Claim]
+    ) -> set[str]:
+        """Withdraw and stake what differs; the names that have another winner now."""
+        held = {name: self.winner(name) for name in (*before, *after)}
+        for name, claim in before.items():
+            if after.get(name) != claim:
+                self._withdraw(kind, name, claim)
+        for name, claim in after.items():
+            if before.get(name) != claim:
+                self._stake(kind, name, claim)
+        return {name for name, winner in held.items() if self.winner(name) != winner}
 
     def contested(self, kind: str, key: str) -> bool:
         """Whether a service wants a hostname that another one of its kind wants too.
@@ -407,19 +481,21 @@ class Claims:
         return [name for name in self._claims(service) if self.winner(name) == own]
 
     def _outcome(self, generator: Generator, service: ServiceFacts) -> Outcome:
-        name = hostname(generator, service, self._here)
-        if isinstance(name, Refusal):
-            return Outcome(generator, None, name.reason, name.message)
-        winner = self.winner(name)
+        made = made_by(generator, service, self._here)
+        name = made.hostname
+        winner = None if name is None else self.winner(name)
         if winner is None or winner == (service.kind, service.key):
-            return Outcome(generator, name, Reason.GENERATED, "")
+            return made
         message = f"Hostname collision with {winner}"
         return Outcome(generator, name, Reason.COLLISION, message, winner)
 
     def _claims(self, service: ServiceFacts) -> dict[str, _Claim]:
         """Every hostname that the service wants, with its best claim to it."""
         found: dict[str, _Claim] = {}
-        for generator in self._generators[service.kind]:
+        generators = self._generators[service.kind]
+        if service.key in self._unmoved.get(service.kind, ()):
+            generators = self._former[service.kind]
+        for generator in generators:
             if matches(generator, service.labels):
                 name = hostname(generator, service, self._here)
                 if isinstance(name, str) and name not in found:

@@ -111,7 +111,7 @@ def hashed_name(mesh: str, display_name: str, zone: str, namespace: str) -> str:
     Source:
         Kuma's hash suffix: FNV-1a 64 over the parts without separators, in hex, made safe.
     """
-    digest = _fnv1a64(f"{mesh}{display_name}{zone}{namespace}".encode())
+    digest = fnv1a64(f"{mesh}{display_name}{zone}{namespace}".encode())
     return f"{display_name[:_DISPLAY_MAX]}-{format(digest, '016x').translate(_HEX_TO_SAFE)}"
 
 
@@ -124,7 +124,8 @@ def split_hashed(name: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
-def _fnv1a64(data: bytes) -> int:
+def fnv1a64(data: bytes) -> int:
+    """FNV-1a with 64 bits (RFC 9923), which Kuma's hashed names and notes are made with."""
     digest = _FNV64_OFFSET
     for octet in data:
         digest = ((digest ^ octet) * _FNV64_PRIME) & _U64

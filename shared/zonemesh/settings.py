@@ -38,8 +38,13 @@ class Settings:
     grace_ms: int = 3600 * 1000
     """A zone's own: log time that a generated service outlives its last Dataplane."""
 
+    propagate: tuple[str, ...] | None = None
+    """A zone's own: keys of the labels that generated services take over from their Dataplanes;
+    empty for all, None for none."""
+
     def pool(self, name: str) -> Pool:
-        return Pool(name, self.pools[name])
+        # One that whoever wrote the settings did not know yet is as by default.
+        return Pool(name, self.pools.get(name) or POOLS[name])
 
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb(
@@ -48,6 +53,7 @@ class Settings:
                 "quarantine_ms": self.quarantine_ms,
                 "offline_after_ms": self.offline_after_ms,
                 "grace_ms": self.grace_ms,
+                "propagate": self.propagate,
             }
         )
         return packed
@@ -66,6 +72,8 @@ def _unpack(payload: bytes) -> Settings:
             quarantine_ms=int(fields["quarantine_ms"]),
             offline_after_ms=int(fields["offline_after_ms"]),
             grace_ms=int(fields["grace_ms"]),
+            # Logs of before have none.
+            propagate=None if (keys := fields.get("propagate")) is None else tuple(keys),
         )
     except (AttributeError, KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"malformed settings: {error!r}") from error

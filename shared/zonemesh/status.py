@@ -1,4 +1,4 @@
-"""The `status` of a MeshService in Kuma's shape, from what a control plane holds."""
+"""The `status` of services in Kuma's shape, from what a control plane holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from zonemesh.hostnames import Outcome, Reason
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text
 from zonemesh.members import healthy
-from zonemesh.model import Record
+from zonemesh.model import Key, Record
 
 
 def mesh_service(
@@ -29,15 +29,7 @@ def mesh_service(
         shortage: Why its pool has nothing left for it, if that is so.
     """
     status: dict[str, Any] = {
-        "addresses": [
-            {
-                "hostname": outcome.hostname,
-                "origin": "HostnameGenerator",
-                "hostnameGeneratorRef": {"coreName": outcome.generator.name},
-            }
-            for outcome in outcomes
-            if outcome.reason is Reason.GENERATED
-        ],
+        "addresses": _addresses(outcomes),
         "vips": _vips(binding),
         "tls": {"status": "NotReady"},
         "hostnameGenerators": [_condition(outcome) for outcome in outcomes],
@@ -50,6 +42,69 @@ def mesh_service(
     if not status["vips"]:
         status["conditions"] = [_without_address(shortage)]
     return status
+
+
+def mesh_external_service(
+    *, binding: Binding | None, outcomes: Sequence[Outcome], shortage: str | None
+) -> dict[str, Any]:
+    """`status` of a MeshExternalService, whose address is one `vip` and not a list.
+
+    Args: as of `mesh_service`.
+    """
+    vips = _vips(binding)
+    status: dict[str, Any] = {
+        "vip": vips[0] if vips else {},
+        "addresses": _addresses(outcomes),
+        "hostnameGenerators": [_condition(outcome) for outcome in outcomes],
+    }
+    if not vips:
+        status["conditions"] = [_without_address(shortage)]
+    return status
+
+
+def mesh_multi_zone_service(
+    *,
+    binding: Binding | None,
+    outcomes: Sequence[Outcome],
+    matched: Sequence[Key],
+    shortage: str | None,
+) -> dict[str, Any]:
+    """`status` of a MeshMultiZoneService; `matched` are the MeshServices that it stands for.
+
+    Args: else as of `mesh_service`.
+    """
+    found = f"{len(matched)} MeshServices matched" if matched else "No MeshServices matched"
+    conditions = [
+        {
+            "type": "MeshServicesMatched",
+            "status": "True" if matched else "False",
+            "reason": "MatchesFound" if matched else "NoMatchesFound",
+            "message": found,
+        }
+    ]
+    vips = _vips(binding)
+    return {
+        "addresses": _addresses(outcomes),
+        "hostnameGenerators": [_condition(outcome) for outcome in outcomes],
+        "vips": vips,
+        "meshServices": [
+            {"name": key.name, "namespace": key.namespace, "zone": key.zone, "mesh": key.mesh}
+            for key in matched
+        ],
+        "conditions": conditions if vips else [*conditions, _without_address(shortage)],
+    }
+
+
+def _addresses(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    return [
+        {
+            "hostname": outcome.hostname,
+            "origin": "HostnameGenerator",
+            "hostnameGeneratorRef": {"coreName": outcome.generator.name},
+        }
+        for outcome in outcomes
+        if outcome.reason is Reason.GENERATED
+    ]
 
 
 def _vips(binding: Binding | None) -> list[dict[str, str]]:

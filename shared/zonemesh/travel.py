@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from zonemesh.agents import AGENT
 from zonemesh.draft import COUNTER
 from zonemesh.ipam import BLOCK, pool_of
 from zonemesh.model import zone_of
@@ -37,7 +38,7 @@ def goes_up(kind: str, key: str, zone: str) -> bool:
     """Whether a record of a zone's own log is copied to its up stream."""
     if zone_of(key) != zone or kind in INTERNAL:
         return False
-    return pool_of(kind) is not None or (kind in KINDS and KINDS[kind].up)
+    return pool_of(kind) is not None or kind == AGENT or (kind in KINDS and KINDS[kind].up)
 
 
 def accepted_from_zone(kind: str) -> bool:
@@ -68,8 +69,10 @@ def kept_by(zone: str) -> Callable[[str, str], bool]:
         origin = zone_of(key)
         if kind in INTERNAL:
             return kind in (SETTINGS, SEEN) or (kind in (BLOCK, VERDICT) and origin == zone)
-        if pool_of(kind) is not None:
-            return True
+        pool = pool_of(kind)
+        if pool is not None:
+            # Others' addresses where what they are of is seen here; its own for their order.
+            return origin in ("", zone) or pool not in KINDS or KINDS[pool].across
         return origin != zone and _reaches_zones(kind, made_on_global=origin == "")
 
     return keeps

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ from zonemesh import labels
 from zonemesh.errors import InputError
 from zonemesh.hostnames import (
     GENERATOR_KIND,
+    MESH_EXTERNAL_SERVICE,
+    MESH_MULTI_ZONE_SERVICE,
     Claims,
     Generator,
     Outcome,
@@ -38,12 +40,29 @@ from zonemesh.members import (
     service_names,
 )
 from zonemesh.model import START, Key, Position, Record, zone_of
+from zonemesh.multizone import Matches
 from zonemesh.registry import Registry
+from zonemesh.resources import ports
 from zonemesh.resources.catalogue import KINDS
 
 TTL_S = 60
 _HASH_BITS = 64
 _SERVED = frozenset(name for name, kind in KINDS.items() if kind.pool)
+_ZONE = "Zone"
+_ZONE_INGRESS = "ZoneIngress"
+_COMPUTED = (
+    labels.DISPLAY_NAME,
+    labels.ENV,
+    labels.MESH,
+    labels.NAMESPACE,
+    labels.ORIGIN,
+    labels.ZONE,
+)
+"""Labels that are not, or not always, in a service's payload."""
+
+Labels = Mapping[str, str]
+Endpoints = Callable[[ports.Served], list[dict[str, Any]]]
+"""A port of a service -> what stands behind it, as in the feed's outbounds."""
 
 
 class Named(NamedTuple):
@@ -97,6 +116,13 @@ class VipMap:
         self._moved: set[ServiceRef] = set()
         self._generators_changed = False
         self._generators: list[Generator] = []
+        self._unnamed: list[ServiceRef] = []
+        """Services that the generators of now have not been tried on yet."""
+        self._matches = Matches()
+        self._disabled: set[str] = set()
+        """Other zones that an operator has taken out: nothing of them is served."""
+        self._ingresses: defaultdict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
+        """By zone and key: where other zones reach its services."""
         self._claims: dict[str, Claims] = {}
         self.published: defaultdict[str, dict[str, Named]] = defaultdict(dict)
         """By mesh: every name that resolves. Names without an address yet are not in it."""
@@ -114,34 +140,56 @@ class VipMap:
     @property
     def pending(self) -> int:
         """Services whose changes are noted and not in the map yet."""
-        return len(self._noted)
+        waiting = len(self._noted) + len(self._unnamed)
+        if self._generators_changed:
+            waiting += sum(
+                len(side.registry.table(kind)) for side in self.sides for kind in _SERVED
+            )
+        return waiting
 
     def flush(self) -> dict[str, Delta]:
         """Bring the map up to date with everything noted; answer what changed, by mesh."""
         deltas: defaultdict[str, Delta] = defaultdict(Delta)
-        self.flush_part(deltas, len(self._noted))
+        while self.flush_part(deltas, self.pending):
+            pass
         return {mesh: delta for mesh, delta in deltas.items() if delta}
 
     def flush_part(self, deltas: defaultdict[str, Delta], limit: int) -> bool:
         """Take in so many of the services noted, adding to `deltas`; True if some are left."""
-        if self._generators_changed:
-            self._regenerate(deltas)
+        if self._generators_changed and not self._unnamed:
+            self._regenerate()
         for _ in range(min(limit, len(self._noted))):
             # Popped before it is put: until then `_held` answers what the claims still hold.
             ref, before = self._noted.popitem()
             self._update(ref, before, deltas)
-        if self._noted:
+            limit -= 1
+        for _ in range(min(limit, len(self._unnamed))):
+            self._rename(self._unnamed.pop(), deltas)
+        if self._noted or self._unnamed or self._generators_changed:
             return True
+        self._flush_moved(deltas)
+        return False
+
+    def _flush_moved(self, deltas: Mapping[str, Delta]) -> None:
+        for ref in list(self._moved):
+            if ref.kind == MESH_SERVICE:
+                self._moved.update(_multi_zone(self._matches.of(ref.key)))
         for ref in self._moved:
             if self.address(ref) is not None:
                 deltas[Key.parse(ref.key).mesh].services.add(ref)
         self._moved.clear()
-        return False
 
     def address(self, ref: ServiceRef) -> int | None:
-        """A service's VIP; None while it has none."""
-        side = self._own if zone_of(ref.key) == self.zone else self._copy
+        """A service's VIP; None while it has none, or is not served here."""
+        zone = zone_of(ref.key)
+        if zone in self._disabled:
+            return None
+        side = self._own if zone == self.zone else self._copy
         return _live_address(side.get(vip_kind(ref.kind), ref.key))
+
+    def is_disabled(self, zone: str) -> bool:
+        """Whether an operator has taken another zone out: nothing of it is served here."""
+        return zone in self._disabled
 
     def record(self, ref: ServiceRef) -> Record | None:
         packed = self._side_of(ref.key).get(ref.kind, ref.key)
@@ -183,29 +231,38 @@ class VipMap:
         if record is None or address is None:
             return []
         key = Key.parse(ref.key)
-        members = list(self._members(ref.key, record))
+        endpoints = self._endpoints_of(ref, record)
         return [
             {
-                "id": KINDS[ref.kind].kri(key, str(port.get("name") or port["port"])),
+                "id": KINDS[ref.kind].kri(key, each.section),
                 "kind": ref.kind,
                 "vips": [ipv4_text(address), ipv6_text(address)],
-                "port": port["port"],
+                "port": each.port["port"],
                 "name": key.name,
-                "protocol": port.get("appProtocol", "tcp"),
+                "protocol": each.port.get("appProtocol") or each.port.get("protocol") or "tcp",
                 "zone": key.zone,
-                "endpoints": self._endpoints(port, members, key.zone),
+                "endpoints": endpoints(each),
             }
-            for port in record.spec.get("ports") or ()
+            for each in ports.served(ports.listed(record.spec))
         ]
 
     def outbound_ids(self, ref: ServiceRef) -> str:
         """What all ids of a service's outbounds begin with, whatever its ports."""
         return KINDS[ref.kind].kri(Key.parse(ref.key))
 
+    def labels(self, ref: ServiceRef) -> Mapping[str, str]:
+        """All labels of a service as shown in this zone; none if there is no such service."""
+        facts = self._facts(ref)
+        return {} if facts is None else facts.labels
+
     def members(self, ref: ServiceRef) -> list[tuple[str, Record]]:
         """The Dataplanes that a MeshService selects."""
         record = self.record(ref)
         return [] if record is None else list(self._members(ref.key, record))
+
+    def matched(self, ref: ServiceRef) -> list[str]:
+        """Packed keys of the MeshServices that a MeshMultiZoneService stands for, sorted."""
+        return self._matches.members(ref.key)
 
     # Noting
 
@@ -221,11 +278,43 @@ class VipMap:
                 self._note(ref, old_binding=(side, old))
         elif kind == GENERATOR_KIND:
             self._generators_changed = True
+        elif kind == _ZONE and side.registry is self._copy:
+            self._note_zone(Key.parse(key).name)
+        elif kind == _ZONE_INGRESS:
+            self._note_ingress(side, key)
 
     def note_members(self, side: _Side, services: Iterable[str]) -> None:
         for key in services:
             if self._authoritative(side, key):
                 self._moved.add(ServiceRef(MESH_SERVICE, key))
+
+    def _note_zone(self, zone: str) -> None:
+        """An operator has changed a Zone: one that is not enabled takes its services with it."""
+        packed = self._copy.get(_ZONE, Key("", "", "", zone).packed)
+        enabled = packed is None or Record.unpack(packed).spec.get("enabled") is not False
+        if zone == self.zone or enabled == (zone not in self._disabled):
+            return
+        for ref in self.services():
+            if zone_of(ref.key) == zone:
+                self._moved.add(ref)
+                if ref not in self._noted:
+                    self._noted[ref] = _Before(self._facts(ref), self.address(ref))
+        if enabled:
+            self._disabled.discard(zone)
+        else:
+            self._disabled.add(zone)
+
+    def _note_ingress(self, side: _Side, key: str) -> None:
+        zone = zone_of(key)
+        found = _advertised(side.registry.get(_ZONE_INGRESS, key))
+        if not self._authoritative(side, key) or self._ingresses[zone].get(key) == found:
+            return
+        if found is None:
+            del self._ingresses[zone][key]
+        else:
+            self._ingresses[zone][key] = found
+        if zone != self.zone:
+            self._moved.update(ref for ref in self.services() if zone_of(ref.key) == zone)
 
     def _ranks_matter(self, ref: ServiceRef) -> bool:
         """Whether a service competes for a name: only then does the order that global drew count.
@@ -259,6 +348,9 @@ class VipMap:
         else:
             copy = old_binding[1]
         bound = own if side is self._own else copy
+        if zone_of(ref.key) in self._disabled:
+            self._noted[ref] = _Before(None, None)  # whatever was there, nothing of it was served
+            return
         self._noted[ref] = _Before(
             None if packed is None else self._make_facts(ref, packed, own, copy),
             _live_address(bound),
@@ -271,14 +363,48 @@ class VipMap:
         mesh = Key.parse(ref.key).mesh
         claims = self._claims_of(ref.key)
         names = claims.put(before.facts, facts)
+        self._match(ref, facts)
         if facts is not None and before.facts is not None and before.address != self.address(ref):
             # (All names of a new service are among those that changed.)
             names.update(claims.hostnames_of(facts))
         elif before.facts == facts and not names:
             return
+        again: Collection[str] = ()
+        if facts is not None and before.facts is not None and facts.labels != before.facts.labels:
+            # Who may reach it by its labels is to be asked again.
+            again = claims.hostnames_of(facts)
         if facts is None or (before.address is not None and self.address(ref) is None):
             deltas[mesh].services.add(ref)  # (those that have an address are added after this)
         self._publish(mesh, names, claims, deltas[mesh])
+        for name in again:
+            if name in self.published[mesh]:
+                deltas[mesh].put[name] = self.published[mesh][name]
+
+    def _match(self, ref: ServiceRef, facts: ServiceFacts | None) -> None:
+        """Bring up to date which services stand behind MeshMultiZoneServices."""
+        if ref.kind == MESH_SERVICE:
+            labels_now = None if facts is None else facts.labels
+            self._moved.update(_multi_zone(self._matches.put_service(ref.key, labels_now)))
+        elif ref.kind == MESH_MULTI_ZONE_SERVICE:
+            record = None if facts is None else self.record(ref)
+            wanted = None if record is None else _match_labels(record.spec)
+            self._matches.put_selector(ref.key, wanted, self._candidates)
+
+    def _candidates(self, mesh: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, Labels]]:
+        """The services of a mesh that may have some labels, with all their labels."""
+        name = wanted.get(labels.DISPLAY_NAME)
+        end = "/" if name is None else f"/{name}"
+        # What else a label says stands in the payload as it is written.
+        texts = [value.encode() for label, value in wanted.items() if label not in _COMPUTED]
+        for side in self.sides:
+            for key, packed in side.registry.table(MESH_SERVICE).items():
+                if not key.startswith(f"{mesh}/") or (name is not None and not key.endswith(end)):
+                    continue
+                if not self._authoritative(side, key) or not all(text in packed for text in texts):
+                    continue
+                facts = self._facts(ServiceRef(MESH_SERVICE, key))
+                if facts is not None:
+                    yield key, facts.labels
 
     def _publish(self, mesh: str, names: Iterable[str], claims: Claims, delta: Delta) -> None:
         published = self.published[mesh]
@@ -303,7 +429,8 @@ class VipMap:
                 delta.removed.discard(name)
                 delta.put[name] = now
 
-    def _regenerate(self, deltas: Mapping[str, Delta]) -> None:
+    def _regenerate(self) -> None:
+        """Begin to name everything by other generators; service by service, as it may be much."""
         self._generators_changed = False
         self._generators = list(self._readable_generators())
         by_mesh: defaultdict[str, list[ServiceRef]] = defaultdict(list)
@@ -313,15 +440,22 @@ class VipMap:
         for mesh, claims in self._claims.items():
             refs = by_mesh[mesh]
 
-            def facts_of(kind: str, refs: Sequence[ServiceRef] = refs) -> Iterator[ServiceFacts]:
-                for ref in refs:
-                    # What was noted and not yet put is not among the claims.
-                    facts = self._held(ref)
-                    if ref.kind == kind and facts is not None:
-                        yield facts
+            def keys_of(kind: str, refs: Sequence[ServiceRef] = refs) -> Iterator[str]:
+                return (ref.key for ref in refs if ref.kind == kind)
 
-            names = claims.set_generators(self._generators, facts_of)
+            kinds = claims.change_generators(self._generators_in(mesh), keys_of)
+            self._unnamed += [ref for ref in refs if ref.kind in kinds]
+
+    def _rename(self, ref: ServiceRef, deltas: Mapping[str, Delta]) -> None:
+        mesh = ref.key.partition("/")[0]
+        claims = self._claims[mesh]
+        # What was noted and not yet put is not among the claims.
+        names = claims.move(ref.kind, ref.key, self._held(ref))
+        if names:
             self._publish(mesh, names, claims, deltas[mesh])
+
+    def _generators_in(self, mesh: str) -> list[Generator]:
+        return [each for each in self._generators if each.mesh in ("", mesh)]
 
     def _readable_generators(self) -> Iterator[Generator]:
         for side in (self._own, self._copy):
@@ -334,7 +468,8 @@ class VipMap:
         mesh = key.partition("/")[0]
         claims = self._claims.get(mesh)
         if claims is None:
-            claims = self._claims[mesh] = Claims(self.zone, self._lookup, self._generators)
+            generators = self._generators_in(mesh)
+            claims = self._claims[mesh] = Claims(self.zone, self._lookup, generators)
         return claims
 
     def _lookup(self, kind: str, key: str) -> ServiceFacts:
@@ -349,7 +484,7 @@ class VipMap:
 
     def _facts(self, ref: ServiceRef) -> ServiceFacts | None:
         packed = self._side_of(ref.key).get(ref.kind, ref.key)
-        if packed is None:
+        if packed is None or zone_of(ref.key) in self._disabled:
             return None
         vip = vip_kind(ref.kind)
         return self._make_facts(
@@ -377,6 +512,36 @@ class VipMap:
 
     # Endpoints
 
+    def _endpoints_of(self, ref: ServiceRef, record: Record) -> Endpoints:
+        """What stands behind each port of a service."""
+        zone = zone_of(ref.key)
+        if ref.kind == MESH_EXTERNAL_SERVICE:
+            return lambda _: _external(record.spec, zone)
+        if ref.kind == MESH_MULTI_ZONE_SERVICE:
+            behind = [self._behind(key) for key in self.matched(ref)]
+            return lambda each: [found for ask in behind for found in ask(each)]
+        members = list(self._members(ref.key, record))
+        return lambda each: self._endpoints(each.port, members, zone)
+
+    def _behind(self, service: str) -> Endpoints:
+        """What a MeshService contributes to the ports of a MeshMultiZoneService.
+
+        The port that is called as the other one is, by its name or else its number. A service of
+        another zone counts while it is available; of one here, each instance speaks for itself.
+        """
+        record = self.record(ServiceRef(MESH_SERVICE, service))
+        zone = zone_of(service)
+        if record is None or (zone != self.zone and record.spec.get("state") != "Available"):
+            return lambda _: []
+        members = list(self._members(service, record))
+        by_section = {each.section: each for each in ports.served(ports.listed(record.spec))}
+
+        def endpoints(wanted: ports.Served) -> list[dict[str, Any]]:
+            same = by_section.get(wanted.section)
+            return [] if same is None else self._endpoints(same.port, members, zone)
+
+        return endpoints
+
     def _members(self, key: str, record: Record) -> Iterator[tuple[str, Record]]:
         side = self.sides[0] if zone_of(key) == self.zone else self.sides[1]
         selector = record.spec.get("selector") or {}
@@ -398,7 +563,7 @@ class VipMap:
         self, port: Mapping[str, Any], members: Sequence[tuple[str, Record]], zone: str
     ) -> list[dict[str, Any]]:
         target = port.get("targetPort")
-        found = []
+        found: list[dict[str, Any]] = []
         for _, member in members:
             networking = member.spec.get("networking") or {}
             for inbound in inbounds(member):
@@ -414,7 +579,15 @@ class VipMap:
                         "ready": inbound_ready(inbound),
                     }
                 )
-        return found
+        ingresses = sorted(set(self._ingresses[zone].values())) if zone in self._ingresses else []
+        if zone == self.zone or not ingresses or not found:
+            return found
+        # Its zone is reached only through these; they know what is behind them.
+        ready = any(each["ready"] for each in found)
+        return [
+            {"address": address, "port": number, "zone": zone, "priority": 1, "ready": ready}
+            for address, number in ingresses
+        ]
 
 
 class _Side:
@@ -451,6 +624,36 @@ class _Side:
                 record = Record.unpack(packed)
                 services.update(f"{where}/{name}" for name in service_names(record))
         return services
+
+
+def _external(spec: Mapping[str, Any], zone: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "address": endpoint["address"],
+            "port": endpoint["port"],
+            "zone": zone,
+            "priority": endpoint.get("priority") or 0,
+            "ready": True,
+        }
+        for endpoint in spec.get("endpoints") or ()
+    ]
+
+
+def _match_labels(spec: Mapping[str, Any]) -> Mapping[str, str]:
+    selector = spec.get("selector") or {}
+    found: Mapping[str, str] = (selector.get("meshService") or {}).get("matchLabels") or {}
+    return found
+
+
+def _multi_zone(keys: Iterable[str]) -> Iterator[ServiceRef]:
+    return (ServiceRef(MESH_MULTI_ZONE_SERVICE, key) for key in keys)
+
+
+def _advertised(packed: bytes | None) -> tuple[str, int] | None:
+    """Where a ZoneIngress is reached; None if it does not say (Kuma ignores it then)."""
+    networking = {} if packed is None else Record.unpack(packed).spec.get("networking") or {}
+    address, port = networking.get("advertisedAddress"), networking.get("advertisedPort")
+    return (str(address), int(port)) if address and port else None
 
 
 def _live_address(packed: bytes | None) -> int | None:

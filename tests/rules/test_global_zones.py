@@ -365,9 +365,9 @@ def test_blocks_of_a_deleted_zone_go_to_others_after_quarantine_if_nothing_else_
     mesh.tick(1)
 
     assert len(mesh.blocks("east")) == 4
-    firsts = [Block.unpack(each).first for each in mesh.state.registry.table(BLOCK).values()]
+    firsts = mesh.block_firsts()
     assert len(firsts) == len(set(firsts)) == 4
-    assert {zone_of(key) for key in mesh.state.registry.table(BLOCK)} == {"east"}
+    assert {zone_of(key) for key in mesh.block_records()} == {"east"}
 
 
 def test_deleting_a_zone_that_is_not_there_is_answered_so(mesh: Global) -> None:

@@ -188,7 +188,7 @@ async def test_a_body_that_disagrees_with_its_url_is_refused(changed: dict[str, 
 
 async def test_every_fault_of_a_document_is_reported_at_once() -> None:
     body = mesh_service(**{"kuma.io/mesh": "other"}) | {"name": "other"}
-    body["spec"]["ports"][0]["port"] = 70_000
+    body["spec"]["ports"][0]["port"] = "70000"
     async with rest_client(zone_west()) as client:
         answer = await (await client.put(ITEM, json=body)).json()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from typing import Any
 
 import structlog
@@ -53,6 +54,7 @@ class Agent:
             zones=config.control_plane.urls,
             mesh=config.dataplane.mesh,
             dataplane=str(name),
+            instance=secrets.token_hex(4),
             domains=config.dns.domains,
             silence_s=config.control_plane.silence_s,
             drop_share_max=config.control_plane.drop_share_max,

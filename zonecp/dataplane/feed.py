@@ -21,6 +21,7 @@ import structlog
 from zonecp.dataplane import events
 from zonecp.dataplane.resolver import Table, wire_entry, wire_name
 from zonecp.dataplane.revision import is_older, own_incarnation
+from zonemesh import __version__
 from zonemesh.errors import InputError, UnavailableError, WireError
 
 T = TypeVar("T")
@@ -52,6 +53,9 @@ class FeedOptions:
 
     mesh: str
     dataplane: str
+    instance: str = ""
+    """Names this process to the zone."""
+
     domains: tuple[str, ...] = ()
     """The mesh's, whatever the zone says."""
 
@@ -144,7 +148,12 @@ class Feed:
     async def _follow(self, zone: str) -> None:
         url = f"{zone}/meshes/{self._options.mesh}/_vips"
         params = {"watch": "true", "dataplane": self._options.dataplane, "outbounds": "false"}
-        headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, deflate"}
+        headers = {
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": f"zonedp/{__version__}",
+            "X-Zonemesh-Instance": self._options.instance,
+        }
         if (revision := self._follower.resume()) is not None:
             headers["Last-Event-ID"] = revision
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)

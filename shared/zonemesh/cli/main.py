@@ -5,12 +5,28 @@ from __future__ import annotations
 import click
 
 from zonemesh import __version__
+from zonemesh.cli.apply import apply
+from zonemesh.cli.delete import delete
 from zonemesh.cli.demo.command import demo
+from zonemesh.cli.describe import describe
+from zonemesh.cli.explain import explain
+from zonemesh.cli.get import get
+
+_EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  refused by the control plane, in part or whole, or not answered
+  2  the command line is wrong
+"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
 def cli() -> None:
-    """Operate a mesh; `zonemesh demo` runs one on this machine."""
+    """Operate a mesh; `zonemesh demo` runs one on this machine.
+
+    The other commands ask a control plane over REST: global's, or a zone's for what is written or
+    resolves in that zone. Say which with --url or ZONEMESH_URL.
+    """
 
 
 @cli.command()
@@ -19,7 +35,8 @@ def version() -> None:
     click.echo(f"zonemesh {__version__}")
 
 
-cli.add_command(demo)
+for command in (get, describe, apply, delete, explain, demo):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from zonemesh.resources import dataplane, hostnamegenerator, mesh, meshservice, zone
+from zonemesh.resources import (
+    dataplane,
+    dataplaneinsight,
+    hostnamegenerator,
+    mesh,
+    meshexternalservice,
+    meshinsight,
+    meshmultizoneservice,
+    meshservice,
+    serviceinsight,
+    virtualoutbound,
+    zone,
+    zoneegress,
+    zoneingress,
+    zoneinsight,
+)
 from zonemesh.resources.kind import Kind
 
 # In the order in which a set of documents can be applied: what others refer to comes first.
@@ -14,7 +29,16 @@ _ALL = (
     zone.KIND,
     hostnamegenerator.KIND,
     meshservice.KIND,
+    meshexternalservice.KIND,
+    meshmultizoneservice.KIND,
     dataplane.KIND,
+    virtualoutbound.KIND,
+    zoneingress.KIND,
+    zoneegress.KIND,
+    zoneinsight.KIND,
+    meshinsight.KIND,
+    serviceinsight.KIND,
+    dataplaneinsight.KIND,
 )
 
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from zonemesh import names
 from zonemesh.hostnames import SELECTORS
+from zonemesh.resources import domains
 from zonemesh.resources.kind import Kind, Scope, Spec
 from zonemesh.resources.validation import Node, Violations, match_labels
-from zonemesh.template import Template, TemplateError
+from zonemesh.template import Function, Template, TemplateError
 
+_FUNCTIONS: Mapping[str, Function] = MappingProxyType({"label": lambda _: "label"})
 _STUB = {
     "Name": "name",
     "DisplayName": "displayname",
@@ -17,6 +21,9 @@ _STUB = {
     "Mesh": "mesh",
     "Zone": "zone",
 }
+# Two services of one mesh that have nothing else in common.
+_ONE = dict.fromkeys(_STUB, "one") | {"Mesh": "default"}
+_OTHER = dict.fromkeys(_STUB, "other") | {"Mesh": "default"}
 
 
 def _validate(spec: Spec, name: str) -> dict[str, Any]:
@@ -25,6 +32,10 @@ def _validate(spec: Spec, name: str) -> dict[str, Any]:
     violations.name(names.resource_name_fault(name))
     _validate_selector(generator)
     _validate_template(generator)
+    # Kuma applies a generator to every mesh; this restricts it to one.
+    mesh = generator.string("mesh")
+    if mesh is not None and (fault := names.mesh_name_fault(mesh)) is not None:
+        generator.fault("mesh", fault)
     if (extension := generator.node("extension")) is not None:
         extension.string("type", required=True)
     violations.raise_if_any()
@@ -49,13 +60,34 @@ def _validate_template(generator: Node) -> None:
     if text is None:
         return
     try:
-        rendered = Template.parse(text).render(_STUB, {"label": lambda _: "label"})
+        rendered = Template.parse(text).render(_STUB, _FUNCTIONS)
     except TemplateError as error:
         generator.fault("template", f"couldn't parse template: {error}")
         return
     if (fault := names.hostname_fault(rendered)) is not None:
         reason = f'template renders to "{rendered}" which is not a valid DNS name: {fault}'
         generator.fault("template", reason)
+
+
+def _warnings(spec: Spec, _name: str) -> list[str]:
+    return [*_selector_warnings(spec), *_template_warnings(spec["template"])]
+
+
+def _selector_warnings(spec: Spec) -> Iterator[str]:
+    where = f"of mesh {spec['mesh']}" if spec.get("mesh") else "of every mesh"
+    for field, kind in SELECTORS.items():
+        selector = spec["selector"].get(field)
+        if selector is not None and not selector.get("matchLabels"):
+            yield f"spec.selector.{field}: no matchLabels, so every {kind} {where} is selected"
+
+
+def _template_warnings(text: str) -> Iterator[str]:
+    template = Template.parse(text)
+    one = template.render(_ONE, {"label": lambda _: "one"})
+    if one == template.render(_OTHER, {"label": lambda _: "other"}):
+        yield "spec.template: the same name for every service; of several in a mesh one gets it"
+    if (outside := domains.outside(one)) is not None:
+        yield f"spec.template: {outside}"
 
 
 KIND = Kind(
@@ -67,6 +99,7 @@ KIND = Kind(
     scope=Scope.GLOBAL,
     flat=False,
     validate=_validate,
+    warnings=_warnings,
     by_global=True,
     by_zone=True,
     up=True,

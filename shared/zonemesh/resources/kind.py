@@ -12,6 +12,10 @@ from zonemesh.model import Key
 Spec = Mapping[str, Any]
 
 
+def _no_warnings(_spec: Spec, _name: str) -> list[str]:
+    return []
+
+
 class Scope(StrEnum):
     MESH = "Mesh"
     GLOBAL = "Global"
@@ -38,6 +42,12 @@ class Kind:
 
     Raises ValidationError naming every fault, its fields relative to the document (`spec.ports[0]`
     for kinds that are not flat). Unknown fields are tolerated and kept.
+    """
+    warnings: Callable[[Spec, str], list[str]] = _no_warnings
+    """(spec as `validate` made it, name) -> what was accepted and most likely is not meant.
+
+    For what Kuma lets pass, and what therefore exists: each names its field, as violations do, and
+    what comes of it.
     """
     by_global: bool
     """May be written on a global control plane."""

@@ -10,6 +10,9 @@ from zonemesh.resources.validation import Node, Violations
 
 MODES = ("Disabled", "Everywhere", "ReachableBackends", "Exclusive")
 
+_SECTIONS = ("mtls", "constraints", "logging", "metrics", "tracing")
+"""Of Kuma 2's Mesh: what this system has no part in."""
+
 
 def _validate(spec: Spec, name: str) -> dict[str, Any]:
     violations = Violations()
@@ -33,8 +36,13 @@ def _validate_version_2(mesh: Node) -> None:
         routing.boolean("zoneEgress")
         routing.boolean("localityAwareLoadBalancing")
         routing.boolean("defaultForbidMeshExternalServiceAccess")
-    for section in ("mtls", "constraints", "logging", "metrics", "tracing"):
+    for section in _SECTIONS:
         mesh.node(section)
+
+
+def _warnings(spec: Spec, _name: str) -> list[str]:
+    """A mesh that is thought to be encrypted and is not must not go unsaid."""
+    return [f"{name}: kept, and without effect here" for name in _SECTIONS if spec.get(name)]
 
 
 KIND = Kind(
@@ -46,6 +54,7 @@ KIND = Kind(
     scope=Scope.GLOBAL,
     flat=True,
     validate=_validate,
+    warnings=_warnings,
     by_global=True,
     by_zone=False,
     down=True,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from zonemesh.resources import ports
 from zonemesh.resources.kind import Kind, Scope, Spec
 from zonemesh.resources.validation import (
     EMPTY,
     PORT_MAX,
-    PORT_REASON,
     Node,
     Violations,
     dns_label_name,
@@ -26,13 +27,13 @@ def _validate(spec: Spec, name: str) -> dict[str, Any]:
     stored = service.copy()
     stored["state"] = service.choice("state", STATES) or "Unavailable"
     _validate_selector(service)
-    ports = _ports(service)
+    filled = _ports(service)
     for identity in service.nodes("identities"):
         identity.choice("type", ("SpiffeID", "ServiceTag"))
         identity.string("value", required=True)
     violations.raise_if_any()
     # Kuma allows a service without ports; the field then stays as it was sent.
-    return stored | {"ports": ports} if ports else stored
+    return stored | {"ports": filled} if filled else stored
 
 
 def _validate_selector(service: Node) -> None:
@@ -50,27 +51,14 @@ def _validate_selector(service: Node) -> None:
 
 
 def _ports(service: Node) -> list[dict[str, Any]]:
-    """The ports with their protocols filled in.
-
-    Kuma takes any number and repeats. Here two ports that could not both be listened on, or that
-    one section name would mean (a port's name, else its number), are refused.
-    """
-    ports: list[dict[str, Any]] = []
-    numbers: set[int] = set()
-    sections: set[str] = set()
+    """The ports with their protocols filled in."""
+    found: list[dict[str, Any]] = []
     for node in service.nodes("ports"):
-        number = node.port("port")
-        if number is not None and number in numbers:
-            node.fault("port", f"port {number} is defined more than once")
-        section = node.string("name") or str(number or "")
-        if section and section in sections:
-            node.fault("name", f"name {section} is used more than once")
-        if number is not None:
-            numbers.add(number)
-        sections.add(section)
+        ports.port_number(node)
+        node.string("name")
         _validate_target(node)
-        ports.append(node.copy() | {"appProtocol": node.protocol("appProtocol") or "tcp"})
-    return ports
+        found.append(node.copy() | {"appProtocol": node.protocol("appProtocol") or "tcp"})
+    return found
 
 
 def _validate_target(port: Node) -> None:
@@ -80,14 +68,37 @@ def _validate_target(port: Node) -> None:
             return
         case bool():
             port.fault("targetPort", "must be an integer or a string")
-        case int(number):
-            if not 0 < number <= PORT_MAX:
-                port.fault("targetPort", PORT_REASON)
+        case int():
+            return
         case str(name):
             if not name:
                 port.fault("targetPort", EMPTY)
         case _:
             port.fault("targetPort", "must be an integer or a string")
+
+
+def _warnings(spec: Spec, _name: str) -> list[str]:
+    listed = spec.get("ports") or []
+    return [*_selector_warnings(spec), *ports.warnings(listed), *_target_warnings(listed)]
+
+
+def _selector_warnings(spec: Spec) -> Iterator[str]:
+    selector = spec.get("selector") or {}
+    chosen = [name for name in _SELECTORS if selector.get(name) is not None]
+    if chosen in ([], ["dataplaneTags"]) and not selector.get("dataplaneTags"):
+        yield "spec.selector: none, so this service has no Dataplane behind it"
+    elif chosen == ["dataplaneLabels"] and not selector["dataplaneLabels"].get("matchLabels"):
+        everything = "every Dataplane of this mesh and zone is behind this service"
+        yield f"spec.selector.dataplaneLabels: no matchLabels, so {everything}"
+
+
+def _target_warnings(listed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for index, port in enumerate(listed):
+        field, target = f"spec.ports[{index}].targetPort", port.get("targetPort")
+        if target is None:
+            yield f"{field}: none, so this port matches no inbound"
+        elif type(target) is int and not ports.is_port(target):
+            yield f"{field}: {target} is not a port (1-{PORT_MAX}) and matches no inbound"
 
 
 KIND = Kind(
@@ -99,6 +110,7 @@ KIND = Kind(
     scope=Scope.MESH,
     flat=False,
     validate=_validate,
+    warnings=_warnings,
     by_global=False,
     by_zone=True,
     up=True,

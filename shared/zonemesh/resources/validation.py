@@ -59,9 +59,17 @@ class Node:
         """Note a fault of a field; of the object itself if `name` is ""."""
         self._violations.add(self.at(name) if name else self.path, reason)
 
+    def fault_at(self, key: str, reason: str) -> None:
+        """Note a fault of an entry, where the object is a map whose keys are not field names."""
+        self._violations.add(f'{self.path}["{key}"]', reason)
+
     def has(self, name: str) -> bool:
         """Whether the field is there. A null is an absent field, as in protobuf's JSON."""
         return self._value.get(name) is not None
+
+    @property
+    def empty(self) -> bool:
+        return not self._value
 
     def raw(self, name: str) -> Any:
         """The field as sent, whatever it is."""
@@ -79,14 +87,21 @@ class Node:
         return value or None
 
     def integer(
-        self, name: str, low: int, high: int, *, reason: str, required: bool = False
+        self,
+        name: str,
+        low: int | None,
+        high: int | None,
+        *,
+        reason: str = "",
+        required: bool = False,
     ) -> int | None:
+        """An integer within bounds, None being none; `reason` is what is said beyond them."""
         value = self._typed(name, int, "an integer")
         if value is None:
             if required and not self.has(name):
                 self.fault(name, UNDEFINED)
             return None
-        if not low <= value <= high:
+        if (low is not None and value < low) or (high is not None and value > high):
             self.fault(name, reason)
             return None
         return value
@@ -104,11 +119,11 @@ class Node:
             return None
         return value
 
-    def protocol(self, name: str) -> str | None:
+    def protocol(self, name: str, allowed: Collection[str] = PROTOCOLS) -> str | None:
         """A protocol's name in lower case; Kuma compares without regard to case."""
         value = self.string(name)
-        if value is not None and value.lower() not in PROTOCOLS:
-            self.fault(name, f"must be one of: {', '.join(PROTOCOLS)}")
+        if value is not None and value.lower() not in allowed:
+            self.fault(name, f"must be one of: {', '.join(allowed)}")
             return None
         return value and value.lower()
 
@@ -151,7 +166,7 @@ class Node:
             if isinstance(value, str):
                 found[key] = value
             else:
-                self._violations.add(f'{self.path}["{key}"]', "must be a string")
+                self.fault_at(key, "must be a string")
         return found
 
     def _elements(self, name: str) -> Iterator[tuple[int, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -41,3 +41,8 @@ def json(document: Any, *, status: int = 200) -> web.Response:
 def empty(*, status: int = 200) -> web.Response:
     """`{}`: what Kuma answers to a write without warnings. No encoder: the fast path of PUT."""
     return web.Response(body=b"{}\n", status=status, headers=_HEADERS)
+
+
+def warned(warnings: Sequence[str], *, status: int) -> web.Response:
+    """What Kuma answers to a write: its warnings, where there are some."""
+    return json({"warnings": warnings}, status=status) if warnings else empty(status=status)

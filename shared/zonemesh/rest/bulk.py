@@ -1,21 +1,20 @@
 """`POST /_bulk`: many resources in one request, as lines of JSON, answered line by line.
 
 The body is unbounded and never held: lines are parsed as they arrive, written in batches, and
-answered in their order with `{"line", "type", "mesh", "name", "status"}` and `error` or `position`.
-A line that is refused does not affect the others.
+answered in their order with `{"line", "type", "mesh", "name", "status"}` and `error` or `position`
+(and `warnings`, where there are some). A line that is refused does not affect the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiohttp import web
 
-from zonemesh.deciding import Put, Written
+from zonemesh.deciding import Written
 from zonemesh.errors import MeshError, TooLargeError, UnavailableError, ValidationError, Violation
 from zonemesh.resources.kind import Scope
 from zonemesh.rest import answer, document, proxy, writing
@@ -36,18 +35,17 @@ FAILURES_MAX = 3
 NDJSON_TYPE = "application/x-ndjson"
 
 
-@dataclass(slots=True)
-class Batch:
-    """Lines in order: a write for each that may be made, an error for each that may not."""
+class Line(NamedTuple):
+    """One line, read: a write if it may be made, an error if it may not."""
 
-    lines: list[tuple[int, dict[str, Any], Put | MeshError]] = field(default_factory=list)
-    """(number, what identifies the resource in the answer, outcome so far)."""
-
-    def __len__(self) -> int:
-        return len(self.lines)
+    number: int
+    about: dict[str, Any]
+    """What identifies the resource in the answer."""
+    prepared: writing.Prepared | MeshError
 
 
-Queue = asyncio.Queue[Batch | None]
+Queue = asyncio.Queue[list[Line] | None]
+"""Of batches, lines in order."""
 
 
 async def post_bulk(request: web.Request) -> web.StreamResponse:
@@ -81,17 +79,18 @@ async def _read_all(api: Api, request: web.Request, queue: Queue) -> None:
 
 async def _prepare(reader: Reader, lines: Sequence[tuple[int, bytes | None]], queue: Queue) -> None:
     for start in range(0, len(lines), BATCH_MAX):
-        batch = Batch()
-        for number, line in lines[start : start + BATCH_MAX]:
-            if line is None or line.strip():
-                batch.lines.append((number, *reader.read(line)))
+        batch = [
+            Line(number, *reader.read(line))
+            for number, line in lines[start : start + BATCH_MAX]
+            if line is None or line.strip()
+        ]
         await queue.put(batch)
 
 
 async def _write_all(api: Api, queue: Queue, response: web.StreamResponse) -> None:
     failures = 0
     while (batch := await queue.get()) is not None:
-        puts = [outcome for _, _, outcome in batch.lines if isinstance(outcome, Put)]
+        puts = [line.prepared.put for line in batch if isinstance(line.prepared, writing.Prepared)]
         outcomes: Sequence[Written | MeshError] = ()
         if puts and failures < FAILURES_MAX:
             try:
@@ -107,21 +106,25 @@ async def _write_all(api: Api, queue: Queue, response: web.StreamResponse) -> No
         await response.write(_results(batch, outcomes))
 
 
-def _results(batch: Batch, outcomes: Sequence[Written | MeshError]) -> bytes:
+def _results(batch: Sequence[Line], outcomes: Sequence[Written | MeshError]) -> bytes:
     written = iter(outcomes)
     results: list[bytes] = []
-    for number, about, prepared in batch.lines:
-        outcome = next(written) if isinstance(prepared, Put) else prepared
-        results.append(answer.encode({"line": number, **about, **_result(outcome)}))
+    for number, about, prepared in batch:
+        if isinstance(prepared, writing.Prepared):
+            result = _result(next(written), prepared.warnings)
+        else:
+            result = _result(prepared)
+        results.append(answer.encode({"line": number, **about, **result}))
     results.append(b"")
     return b"\n".join(results)
 
 
-def _result(outcome: Written | MeshError) -> dict[str, Any]:
-    if isinstance(outcome, Written):
-        return {"status": 201 if outcome.created else 200, "position": str(outcome.position)}
-    error = problem(outcome, COULD_NOT_PROCESS)
-    return {"status": error["status"], "error": error}
+def _result(outcome: Written | MeshError, warnings: Sequence[str] = ()) -> dict[str, Any]:
+    if isinstance(outcome, MeshError):
+        error = problem(outcome, COULD_NOT_PROCESS)
+        return {"status": error["status"], "error": error}
+    result = {"status": 201 if outcome.created else 200, "position": str(outcome.position)}
+    return {**result, "warnings": warnings} if warnings else result
 
 
 class Lines:
@@ -169,7 +172,7 @@ class Reader:
         self._api = api
         self._meshes: set[str] = set()
 
-    def read(self, line: bytes | None) -> tuple[dict[str, Any], Put | MeshError]:
+    def read(self, line: bytes | None) -> tuple[dict[str, Any], writing.Prepared | MeshError]:
         """What identifies the resource, and the write or why there is none."""
         about: dict[str, Any] = {"type": None, "mesh": None, "name": None}
         try:
@@ -177,11 +180,11 @@ class Reader:
                 raise TooLargeError(f"a line is longer than {BODY_BYTES_MAX} bytes")
             body = document.from_json(line)
             about = {field: body.get(field) for field in about}
-            return about, self._put(body)
+            return about, self._prepared(body)
         except MeshError as error:
             return about, error
 
-    def _put(self, body: Mapping[str, Any]) -> Put:
+    def _prepared(self, body: Mapping[str, Any]) -> writing.Prepared:
         kind = self._api.kinds.get(_text(body, "type"))
         if kind is None:
             raise ValidationError([Violation("type", f"{body.get('type')!r} is no kind")])
@@ -189,10 +192,10 @@ class Reader:
         mesh = _text(body, "mesh") if kind.scope is Scope.MESH else ""
         name = _text(body, "name")
         target = writing.Target(kind, mesh, name)
-        put, _ = writing.prepare(self._api, target, body, self._meshes)
+        prepared = writing.prepare(self._api, target, body, self._meshes)
         if kind.name == "Mesh":
             self._meshes.add(name)
-        return put
+        return prepared
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

@@ -17,6 +17,7 @@ import yaml
 
 from zonemesh.errors import Violation
 from zonemesh.model import DEPTH_MAX, TIME_MS_MAX, Key
+from zonemesh.resources import ports
 from zonemesh.resources.kind import Kind, Scope
 from zonemesh.rest.backend import Found
 from zonemesh.rest.errors import MalformedError
@@ -237,10 +238,7 @@ def snis(kind: Kind, key: Key, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     if key.zone:
         place = f".{key.zone}.{key.namespace}" if key.namespace else f".{key.zone}"
     prefix = f"sni.{kind.short}.{key.mesh}{place}.{key.name}"
-    # A MeshExternalService has one port, in `match`.
-    ports = spec.get("ports") or ([spec["match"]] if "match" in spec else [])
     return [
-        {"port": port["port"], "sni": f"{prefix}.{port.get('name') or port['port']}"}
-        for port in ports
-        if "port" in port
+        {"port": each.port["port"], "sni": f"{prefix}.{each.section}"}
+        for each in ports.served(ports.listed(spec))
     ]

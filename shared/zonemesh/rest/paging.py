@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,11 @@ def next_page(url: URL, query: Query, total: int) -> str | None:
     if offset >= total:
         return None
     return str(url.update_query(offset=str(offset), size=str(query.size)))
+
+
+def page(url: URL, query: Query, items: Sequence[Any], *, total: int) -> dict[str, Any]:
+    """A list's body: what stands on one page of `total`."""
+    return {"total": total, "items": items, "next": next_page(url, query, total)}
 
 
 def selects(query: Query, labels: Mapping[str, str], spec: Mapping[str, Any]) -> bool:

@@ -1,10 +1,9 @@
-"""GET: single resources, lists with paging and filters, overviews of zones."""
+"""GET: single resources, and lists with paging and filters."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -16,11 +15,8 @@ from zonemesh.rest import answer, document, naming, paging
 from zonemesh.rest.api import API, Api
 from zonemesh.rest.backend import Backend, Found
 from zonemesh.rest.errors import MeshMissingError, ParameterError
+from zonemesh.rest.sources import SLICE, Source, slices, source
 
-SLICE = 2_000
-"""Keys or records looked at before other requests get a turn: some 5 ms."""
-
-T = TypeVar("T")
 Render = Callable[[Found], Mapping[str, Any]]
 
 
@@ -28,7 +24,7 @@ async def get_item(request: web.Request) -> web.Response:
     """`/{path}/{name}` and `/meshes/{mesh}/{path}/{name}`."""
     api, kind, mesh = where(request)
     kubernetes = wants_kubernetes(request)
-    shown = item(api.backend, kind, mesh, request.match_info["name"])
+    shown = await item(api, kind, mesh, request.match_info["name"])
     return answer.json(document.render_kubernetes(kind, shown) if kubernetes else shown)
 
 
@@ -39,7 +35,7 @@ async def get_list(request: web.Request) -> web.Response:
     kind = api.kind_at(request.match_info["path"], None if mesh is None else Scope.MESH)
     if mesh is not None and not api.backend.mesh_exists(mesh):
         raise MeshMissingError(f"mesh {mesh}")
-    return await _listed(request, kind, mesh, lambda found: render(api.backend, kind, found))
+    return await listed(request, kind, mesh, lambda found: render(api.backend, kind, found))
 
 
 async def get_by_kri(request: web.Request) -> web.Response:
@@ -53,21 +49,6 @@ async def get_by_kri(request: web.Request) -> web.Response:
     if record is None:
         raise NotFoundError(request.match_info["name"])
     return answer.json(render(api.backend, kind, Found(key, record)))
-
-
-async def get_zone_overview(request: web.Request) -> web.Response:
-    """`/zones/{name}/_overview`."""
-    api = request.app[API]
-    kind = api.kind_at("zones")
-    found = find(api.backend, kind, "", request.match_info["name"])
-    return answer.json(_overview(api.backend, kind, found))
-
-
-async def get_zone_overviews(request: web.Request) -> web.Response:
-    """`/zones/_overview`: what `kumactl inspect zones` reads."""
-    api = request.app[API]
-    kind = api.kind_at("zones")
-    return await _listed(request, kind, None, lambda found: _overview(api.backend, kind, found))
 
 
 def where(request: web.Request) -> tuple[Api, Kind, str]:
@@ -93,22 +74,22 @@ def wants_kubernetes(request: web.Request) -> bool:
     return wanted != "universal"
 
 
-def find(backend: Backend, kind: Kind, mesh: str, name: str) -> Found:
+async def find(api: Api, kind: Kind, mesh: str, name: str) -> Found:
     """What is called so here.
 
     Raises:
         NotFoundError: Nothing.
     """
-    key = naming.resolve(backend, kind, mesh, name)
-    record = None if key is None else backend.get(kind, key)
-    if key is None or record is None:
-        raise NotFoundError(f"{kind.name} {name}")
-    return Found(key, record)
+    objects = source(api, kind)
+    key = objects.resolve(mesh, name)
+    for found in () if key is None else await objects.read([key]):
+        return found
+    raise NotFoundError(f"{kind.name} {name}")
 
 
-def item(backend: Backend, kind: Kind, mesh: str, name: str) -> dict[str, Any]:
+async def item(api: Api, kind: Kind, mesh: str, name: str) -> dict[str, Any]:
     """One resource, under the very name that it was asked for by."""
-    return dict(render(backend, kind, find(backend, kind, mesh, name))) | {"name": name}
+    return {**render(api.backend, kind, await find(api, kind, mesh, name)), "name": name}
 
 
 def render(backend: Backend, kind: Kind, found: Found) -> Mapping[str, Any]:
@@ -121,36 +102,34 @@ def render(backend: Backend, kind: Kind, found: Found) -> Mapping[str, Any]:
     )
 
 
-def _overview(backend: Backend, kind: Kind, found: Found) -> Mapping[str, Any]:
-    """A zone with its insight. Kuma leaves `labels` out; an insight that is not there, too."""
-    shown = render(backend, kind, found)
-    meta = ("name", "creationTime", "modificationTime")
-    insight = backend.insight(found.key.name)
-    return {
-        "type": "ZoneOverview",
-        **{field: shown[field] for field in meta},
-        "zone": {"enabled": found.record.spec.get("enabled", True)},
-        **({} if insight is None else {"zoneInsight": insight}),
-    }
+async def listed(
+    request: web.Request,
+    kind: Kind,
+    mesh: str | None,
+    show: Render,
+    *,
+    among: Collection[Key] | None = None,
+) -> web.Response:
+    """A page of what is asked for of a kind, each object as `show` makes it.
 
-
-async def _listed(request: web.Request, kind: Kind, mesh: str | None, show: Render) -> web.Response:
-    backend = request.app[API].backend
+    Args:
+        request: With the parameters of a list.
+        kind: What the parameters select from.
+        mesh: None for every mesh.
+        show: What an item is.
+        among: The keys to select from; None for all there are.
+    """
+    api = request.app[API]
     query = paging.parse(request.query, kind)
-    keys = await _ordered(list(backend.keys(kind, mesh)))
+    objects = source(api, kind)
+    packed = await objects.keys(mesh) if among is None else [key.packed for key in among]
+    keys = await _ordered(packed)
     if query.name or query.by_content:
-        keys = await _selected(backend, kind, query, keys)
-    page = map(_key, keys[query.offset : query.offset + query.size])
-    records = ((key, backend.get(kind, key)) for key in page)
+        keys = await _selected(api.backend, kind, query, objects, keys)
+    page = [_key(each) for each in keys[query.offset : query.offset + query.size]]
     # A resource may have gone since its key was read.
-    items = [show(Found(key, record)) for key, record in records if record is not None]
-    return answer.json(
-        {
-            "total": len(keys),
-            "items": items,
-            "next": paging.next_page(request.url, query, len(keys)),
-        }
-    )
+    items = [show(found) for found in await objects.read(page)]
+    return answer.json(paging.page(request.url, query, items, total=len(keys)))
 
 
 async def _ordered(packed: list[str]) -> list[str]:
@@ -161,7 +140,7 @@ async def _ordered(packed: list[str]) -> list[str]:
     the beginning of another's.
     """
     ordered: list[str] = []
-    async for part in _slices(packed):
+    async for part in slices(packed):
         ordered += sorted(map(_sortable, part))
     if len(ordered) > SLICE:
         ordered.sort()  # runs in order: a merge
@@ -183,30 +162,27 @@ def _key(sortable: str) -> Key:
 
 
 async def _selected(
-    backend: Backend, kind: Kind, query: paging.Query, ordered: Sequence[str]
+    backend: Backend, kind: Kind, query: paging.Query, objects: Source, ordered: Sequence[str]
 ) -> list[str]:
     """Those whose name and content are asked for."""
     chosen: list[str] = []
-    async for part in _slices(ordered):
-        chosen += [key for key in part if _is_selected(backend, kind, query, _key(key))]
+    async for part in slices(ordered):
+        # The name alone first: it spares most of the hashes.
+        named = [each for each in part if _is_named(kind, query.name, _key(each), backend.zone)]
+        if not query.by_content:
+            chosen += named
+            continue
+        chosen += [
+            _sortable(found.key.packed)
+            for found in await objects.read([_key(each) for each in named])
+            if paging.selects(
+                query,
+                labels.of_record(kind, found.key, found.record, backend.zone),
+                found.record.spec,
+            )
+        ]
     return chosen
 
 
-def _is_selected(backend: Backend, kind: Kind, query: paging.Query, key: Key) -> bool:
-    # The name alone first: it spares most of the hashes.
-    if query.name not in key.name and query.name not in naming.shown(kind, key, backend.zone):
-        return False
-    if not query.by_content:
-        return True
-    record = backend.get(kind, key)
-    return record is not None and paging.selects(
-        query, labels.of_record(kind, key, record, backend.zone), record.spec
-    )
-
-
-async def _slices(items: Sequence[T]) -> AsyncGenerator[Sequence[T]]:
-    """Parts of a long sequence, with a turn for other requests between them."""
-    for start in range(0, len(items), SLICE):
-        if start:
-            await asyncio.sleep(0)
-        yield items[start : start + SLICE]
+def _is_named(kind: Kind, part: str, key: Key, here: str) -> bool:
+    return part in key.name or part in naming.shown(kind, key, here)

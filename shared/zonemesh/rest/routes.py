@@ -9,10 +9,11 @@ from typing import Any
 from aiohttp import web
 
 from zonemesh.resources.kind import Kind
-from zonemesh.rest import bulk, index, proxy, reading, writing
+from zonemesh.rest import bulk, index, inspecting, overviews, proxy, reading, writing
 from zonemesh.rest.api import API, BODY_BYTES_MAX, Api
 from zonemesh.rest.backend import Backend
 from zonemesh.rest.errors import problems
+from zonemesh.rest.openapi import PAGES, Page, get_openapi
 
 ALIASES: Mapping[str, str] = {
     "global-secrets": "globalsecrets",
@@ -24,6 +25,123 @@ ALIASES: Mapping[str, str] = {
 # Collections and names never start with `_`, which is kept for what is not a resource.
 _PATH = "{path:[a-z][a-z-]*}"
 _NAME = "{name:[^/_][^/]*}"
+
+
+_ONE = (400, 404)
+
+_PAGES = (
+    Page(path="/", handler=index.get_index, schema="Index", summary="Who answers here"),
+    Page(
+        path="/_resources",
+        handler=index.get_resources,
+        schema="Catalogue",
+        summary="The kinds, and which of them may be written here",
+    ),
+    Page(
+        path="/policies",
+        handler=index.get_policies,
+        schema="Policies",
+        summary="The older catalogue of policies: none",
+    ),
+    Page(path="/config", handler=index.get_config, summary="The effective configuration"),
+    Page(
+        path="/who-am-i", handler=index.get_who_am_i, schema="Identity", summary="The client's user"
+    ),
+    Page(path="/_state", handler=index.get_state, summary="Cursors, hashes and lag of this copy"),
+    Page(path="/openapi.json", handler=get_openapi, summary="This document"),
+    Page(
+        path="/global-insight",
+        handler=index.get_global_insight,
+        schema="GlobalInsight",
+        summary="Everything in numbers",
+    ),
+    Page(
+        path="/global-insights",
+        handler=index.get_global_insights,
+        schema="GlobalInsights",
+        summary="How many of each kind there are",
+    ),
+    Page(
+        path="/_kri/{name}",
+        handler=reading.get_by_kri,
+        schema="Resource",
+        summary="The resource that an identifier names",
+        errors=_ONE,
+    ),
+    Page(
+        path="/_bulk",
+        method="POST",
+        handler=bulk.post_bulk,
+        summary="Write many resources, one on each line",
+        errors=(503,),
+    ),
+    Page(
+        path="/meshes/{mesh}/{path}/{name}/_hostnames",
+        handler=inspecting.get_hostnames,
+        schema="Hostnames",
+        summary="The names that a service is given",
+        errors=_ONE,
+    ),
+    Page(
+        path="/meshes/{mesh}/meshservices/{name}/_dataplanes",
+        handler=inspecting.get_dataplanes,
+        schema="Dataplane[]",
+        summary="The Dataplanes that a service selects",
+    ),
+    *(
+        Page(
+            path=path,
+            handler=overviews.get_zones,
+            schema="ZoneOverview[]",
+            kind="Zone",
+            summary="Zones with their insights",
+            deprecated="+" in path,
+        )
+        for path in ("/zones/_overview", "/zones+insights")
+    ),
+    *(
+        Page(
+            path=path,
+            handler=overviews.get_zone,
+            schema="ZoneOverview",
+            summary="A zone with its insight",
+            errors=_ONE,
+            deprecated="+" in path,
+        )
+        for path in ("/zones/{name}/_overview", "/zones+insights/{name}")
+    ),
+    *(
+        Page(
+            path=path,
+            handler=overviews.get_dataplanes,
+            schema="DataplaneOverview[]",
+            kind="Dataplane",
+            summary="Dataplanes with their insights",
+            deprecated="+" in path,
+        )
+        for path in (
+            "/dataplanes/_overview",
+            "/meshes/{mesh}/dataplanes/_overview",
+            "/dataplanes+insights",
+            "/meshes/{mesh}/dataplanes+insights",
+        )
+    ),
+    *(
+        Page(
+            path=path,
+            handler=overviews.get_dataplane,
+            schema="DataplaneOverview",
+            summary="A Dataplane with its insight",
+            errors=_ONE,
+            deprecated="+" in path,
+        )
+        for path in (
+            "/meshes/{mesh}/dataplanes/{name}/_overview",
+            "/meshes/{mesh}/dataplanes+insights/{name}",
+        )
+    ),
+)
+"""Every route that is not a kind's own."""
 
 
 def make_app(
@@ -63,6 +181,7 @@ def make_app(
         read_only=read_only,
         origin_required=origin_required,
     )
+    app[PAGES] = _PAGES
     app.cleanup_ctx.append(proxy.session)
     _add_routes(app.router)
     return app
@@ -77,14 +196,8 @@ def _add_routes(router: web.UrlDispatcher) -> None:
         item.add_route("DELETE", writing.delete_item)
     router.add_get(f"/meshes/{{mesh}}/{_PATH}", reading.get_list)
     router.add_get(f"/{_PATH}", reading.get_list)
-    for overview in ("/zones/_overview", "/zones+insights"):
-        router.add_get(overview, reading.get_zone_overviews)
-    for overview in (f"/zones/{_NAME}/_overview", f"/zones+insights/{_NAME}"):
-        router.add_get(overview, reading.get_zone_overview)
-    router.add_get("/_kri/{name}", reading.get_by_kri)
-    router.add_post("/_bulk", bulk.post_bulk)
-    router.add_get("/", index.get_index)
-    router.add_get("/_resources", index.get_resources)
-    router.add_get("/config", index.get_config)
-    router.add_get("/who-am-i", index.get_who_am_i)
-    router.add_get("/_state", index.get_state)
+    for page in _PAGES:
+        pattern = page.path.replace("{path}", _PATH).replace("{name}", _NAME)
+        router.add_route(page.method, pattern, page.handler)
+        if page.method == "GET":
+            router.add_route("HEAD", pattern, page.handler)

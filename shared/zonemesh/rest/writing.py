@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiohttp import web
@@ -35,9 +35,10 @@ async def put_item(request: web.Request) -> web.StreamResponse:
     else:
         body = document.from_json(data)
     target = Target(kind, mesh, request.match_info["name"])
-    put, created = prepare(api, target, body)
-    request[TITLE] = "Failed to create a resource" if created else "Failed to update a resource"
-    return await _write(request, put)
+    prepared = prepare(api, target, body)
+    operation = "create" if prepared.is_new else "update"
+    request[TITLE] = f"Failed to {operation} a resource"
+    return await _write(request, prepared.put, prepared.warnings)
 
 
 async def delete_item(request: web.Request) -> web.StreamResponse:
@@ -56,7 +57,9 @@ async def delete_item(request: web.Request) -> web.StreamResponse:
     return await _write(request, Delete(kind.name, key))
 
 
-async def _write(request: web.Request, item: Put | Delete) -> web.StreamResponse:
+async def _write(
+    request: web.Request, item: Put | Delete, warnings: Sequence[str] = ()
+) -> web.StreamResponse:
     backend = request.app[API].backend
     try:
         (outcome,) = await backend.write((item,))
@@ -66,7 +69,7 @@ async def _write(request: web.Request, item: Put | Delete) -> web.StreamResponse
     if isinstance(outcome, MeshError):
         raise outcome
     created = outcome.created and isinstance(item, Put)
-    response = answer.empty(status=201 if created else 200)
+    response = answer.warned(warnings, status=201 if created else 200)
     response.headers[proxy.POSITION] = str(outcome.position)
     return response
 
@@ -93,9 +96,23 @@ class Target(NamedTuple):
     """What the client calls it."""
 
 
+class Prepared(NamedTuple):
+    """A document that may be written."""
+
+    put: Put
+    is_new: bool
+    """Nothing of that name is there yet."""
+    warnings: Sequence[str]
+    """What was accepted and most likely is not meant; at most `WARNINGS_MAX`."""
+
+
+WARNINGS_MAX = 20
+"""Said of one document, and then how many more: kumactl prints each on a line of its own."""
+
+
 def prepare(
     api: Api, target: Target, body: Mapping[str, Any], meshes: Collection[str] = ()
-) -> tuple[Put, bool]:
+) -> Prepared:
     """Check a document and turn it into a write.
 
     Args:
@@ -103,9 +120,6 @@ def prepare(
         target: What it is; `require_writable` has been asked.
         body: The document, parsed and otherwise unchecked.
         meshes: Those that exist although the backend does not know them yet (same `_bulk`).
-
-    Returns:
-        The write, and whether nothing of that name is there yet.
 
     Raises:
         ValidationError: Everything that is wrong with the document.
@@ -136,7 +150,13 @@ def prepare(
         raise ValidationError(faults)
     kept = labels.stored(sent) if sent else {}
     kept.pop(labels.NAMESPACE, None)  # it is in the key
-    return Put(kind.name, key, kept, spec), existing is None
+    put = Put(kind.name, key, kept, spec)
+    return Prepared(put, existing is None, _shortened(kind.warnings(spec, key.name)))
+
+
+def _shortened(warnings: Sequence[str]) -> Sequence[str]:
+    more = len(warnings) - WARNINGS_MAX
+    return warnings if more <= 0 else [*warnings[:WARNINGS_MAX], f"and {more} more"]
 
 
 def _key_of(

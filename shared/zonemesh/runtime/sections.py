@@ -63,7 +63,6 @@ IGNORED = {
     "monitoringAssignmentServer": "has no counterpart",
     "coreResources": "statuses are computed when read",
     "experimental": "has no counterpart",
-    "runtime": "has no counterpart",
     "dnsServer": "legacy names are not served by this version",
     "apiServer.https": "terminate TLS in front of it",
     "apiServer.authn": "this version has no authentication",

@@ -1,0 +1,164 @@
+"""GET: what belongs to a service: `_hostnames` that it is given, `_dataplanes` that it selects."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, ClassVar
+
+from aiohttp import web
+
+from zonemesh import labels
+from zonemesh.errors import InputError, NotFoundError
+from zonemesh.hostnames import (
+    GENERATOR_KIND,
+    KINDS,
+    MESH_SERVICE,
+    Generator,
+    Outcome,
+    ServiceFacts,
+    hostname,
+    matches,
+    parse_generator,
+)
+from zonemesh.members import place, selects
+from zonemesh.model import Key
+from zonemesh.resources.kind import Kind
+from zonemesh.rest import answer, reading
+from zonemesh.rest.api import API, Api
+from zonemesh.rest.backend import Found
+from zonemesh.rest.errors import MeshMissingError
+from zonemesh.rest.sources import RECORDS_SLICE, slices
+
+_PATHS = ",".join(f"{name.lower()}s" for name in reversed(KINDS))
+
+
+class NotInspectedError(InputError):
+    """A kind whose objects get no hostnames."""
+
+    code = "not_inspected"
+    title: ClassVar[str] = f'only "{_PATHS}" are available for inspection'
+
+
+class ServiceMissingError(NotFoundError):
+    title: ClassVar[str] = "could not retrieve service"
+
+
+async def get_hostnames(request: web.Request) -> web.Response:
+    """`/meshes/{mesh}/{path}/{name}/_hostnames`: the names that generators make of a service.
+
+    `zones` is where the service is, as in Kuma. What became of a name is said by `zonemesh`: on a
+    zone `held`, and the `winner` (a KRI) if another service holds it; on global the `zones` in
+    which generators make it, which is all that global knows.
+    """
+    api = request.app[API]
+    kind = api.paths.get(request.match_info["path"])
+    if kind is None or kind.name not in KINDS:
+        raise NotInspectedError(f"{request.match_info['path']} have no hostnames")
+    found = await _service(request, api, kind)
+    outcomes = api.backend.outcomes(kind, found)
+    if outcomes is None:
+        items = _made(api, kind, found)
+    else:
+        items = _given(api, outcomes, found.key.zone or api.backend.zone)
+    return answer.json({"items": [items[name] for name in sorted(items)], "total": len(items)})
+
+
+async def get_dataplanes(request: web.Request) -> web.Response:
+    """`/meshes/{mesh}/meshservices/{name}/_dataplanes`: a list, filtered and paged as any is."""
+    api = request.app[API]
+    kind = api.kinds["Dataplane"]
+    service = await _service(request, api, api.kinds[MESH_SERVICE])
+    selected = {each.key async for each in _selected(api, kind, service)}
+    return await reading.listed(
+        request,
+        kind,
+        service.key.mesh,
+        lambda found: reading.render(api.backend, kind, found),
+        among=selected,
+    )
+
+
+async def _service(request: web.Request, api: Api, kind: Kind) -> Found:
+    mesh, name = request.match_info["mesh"], request.match_info["name"]
+    if not api.backend.mesh_exists(mesh):
+        raise MeshMissingError(f"mesh {mesh}")
+    try:
+        return await reading.find(api, kind, mesh, name)
+    except NotFoundError as error:
+        raise ServiceMissingError(str(error)) from error
+
+
+def _given(api: Api, outcomes: Sequence[Outcome], home: str) -> dict[str, dict[str, Any]]:
+    """What a service is called in the zone that is asked, by hostname."""
+    return {
+        outcome.hostname: {
+            "hostname": outcome.hostname,
+            "zones": [{"name": home}],
+            "zonemesh": {
+                "held": outcome.generated,
+                "winner": None
+                if outcome.winner is None
+                else api.kinds[outcome.winner.kind].kri(Key.parse(outcome.winner.key)),
+            },
+        }
+        for outcome in outcomes
+        if outcome.hostname is not None
+    }
+
+
+def _made(api: Api, kind: Kind, found: Found) -> dict[str, dict[str, Any]]:
+    """What a service would be called in each zone if nobody else wanted the name, by hostname."""
+    zones_of: defaultdict[str, list[str]] = defaultdict(list)
+    for zone in _reached(api, kind, found.key):
+        shown = labels.of_record(kind, found.key, found.record, zone)
+        facts = ServiceFacts(kind.name, found.key.packed, shown)
+        for generator in _generators(api, kind, zone):
+            if matches(generator, shown):
+                name = hostname(generator, facts, zone)
+                if isinstance(name, str) and zone not in zones_of[name]:
+                    zones_of[name].append(zone)
+    return {
+        name: {
+            "hostname": name,
+            "zones": [{"name": zone} for zone in ([found.key.zone] if found.key.zone else zones)],
+            "zonemesh": {"zones": zones},
+        }
+        for name, zones in zones_of.items()
+    }
+
+
+def _reached(api: Api, kind: Kind, key: Key) -> list[str]:
+    """The zones in which a service is known."""
+    zones = {zone for zone, _ in api.backend.origins(kind) if zone}
+    zones |= {Key.parse(packed).name for packed in api.backend.keys(api.kinds["Zone"], None)}
+    everywhere = kind.across if key.zone else kind.down
+    return sorted(zones) if everywhere else [key.zone] if key.zone else []
+
+
+def _generators(api: Api, kind: Kind, zone: str) -> Iterator[Generator]:
+    """What makes names of a kind in a zone: its own generators and global's."""
+    declared = api.kinds[GENERATOR_KIND]
+    for packed in list(api.backend.keys(declared, None)):
+        key = Key.parse(packed)
+        record = api.backend.get(declared, key) if key.zone in ("", zone) else None
+        if record is None:
+            continue
+        # One that a newer build stored names nothing here.
+        with contextlib.suppress(InputError):
+            generator = parse_generator(key, record, zone)
+            if generator.kind == kind.name:
+                yield generator
+
+
+async def _selected(api: Api, kind: Kind, service: Found) -> AsyncIterator[Found]:
+    """The Dataplanes of a service's mesh and zone that it selects."""
+    selector = service.record.spec.get("selector") or {}
+    where = place(service.key.packed)
+    async for part in slices(list(api.backend.keys(kind, service.key.mesh)), RECORDS_SLICE):
+        for packed in part:
+            key = Key.parse(packed)
+            record = api.backend.get(kind, key) if packed.startswith(where) else None
+            if record is not None and selects(selector, key.name, record):
+                yield Found(key, record)

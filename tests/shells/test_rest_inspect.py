@@ -1,0 +1,327 @@
+"""What belongs to a service, over HTTP: its hostnames and its Dataplanes."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from globalcp.backend import GlobalBackend
+from globalcp.state import GlobalState
+from tests.builders import Chain, FakeBackend, mesh_service, put_dataplane, rest_client, with_mesh
+from tests.maps import binding, defaults, generator, record, service
+from zonecp.backend import ZoneBackend
+from zonecp.state import ZoneState
+from zonemesh.hostnames import DefaultGenerator, default_global_generators, default_zone_generators
+from zonemesh.ipam import Binding, vip_kind
+from zonemesh.members import Members
+from zonemesh.model import Change, Key, Record
+from zonemesh.registry import Registry
+from zonemesh.travel import SEEN, kept_by
+from zonemesh.vipmap import VipMap
+
+HOSTNAMES = "/meshes/default/meshservices/redis/_hostnames"
+INSPECTED = "meshservices,meshexternalservices,meshmultizoneservices"
+DATAPLANES = "/meshes/default/meshservices/redis/_dataplanes"
+
+
+async def read(backend: Any, path: str) -> Any:
+    async with rest_client(backend) as client:
+        answer = await client.get(path)
+
+        assert answer.status == 200, await answer.text()
+        return await answer.json()
+
+
+def add_generators(backend: FakeBackend, zone: str, found: tuple[DefaultGenerator, ...]) -> None:
+    for each in found:
+        backend.add("HostnameGenerator", Key("", zone, "", each.name), each.spec, **each.labels)
+
+
+def global_plane(*zones: str) -> FakeBackend:
+    """Global with the default generators, its own and those of each zone."""
+    backend = with_mesh(FakeBackend(on_global=True, zone=""))
+    add_generators(backend, "", default_global_generators())
+    for zone in zones:
+        backend.add("Zone", Key("", "", "", zone), {})
+        add_generators(backend, zone, default_zone_generators())
+    return backend
+
+
+async def test_global_says_where_each_name_is_made() -> None:
+    backend = global_plane("west", "east", "north")
+    key = Key("default", "west", "", "redis")
+    backend.add("MeshService", key, mesh_service()["spec"])
+    listed = await read(backend, "/meshservices")
+    name = listed["items"][0]["name"]
+
+    assert await read(backend, HOSTNAMES.replace("redis", name)) == {
+        "items": [
+            {
+                "hostname": "redis.svc.mesh.local",
+                "zones": [{"name": "west"}],
+                "zonemesh": {"zones": ["west"]},
+            },
+            {
+                "hostname": "redis.svc.west.mesh.local",
+                "zones": [{"name": "west"}],
+                "zonemesh": {"zones": ["east", "north"]},
+            },
+        ],
+        "total": 2,
+    }
+
+
+async def test_global_leaves_out_what_no_template_makes() -> None:
+    backend = global_plane("west")
+    backend.add("MeshService", Key("default", "west", "", "redis"), mesh_service()["spec"])
+    for number, template in enumerate(("{{ label `no` }}.mesh", "-bad-.mesh", "{{ .DisplayName")):
+        spec = {"selector": {"meshService": {"matchLabels": {}}}, "template": template}
+        backend.add("HostnameGenerator", Key("", "", "", f"broken-{number}"), spec)
+    name = (await read(backend, "/meshservices"))["items"][0]["name"]
+    found = await read(backend, HOSTNAMES.replace("redis", name))
+
+    assert [each["hostname"] for each in found["items"]] == ["redis.svc.mesh.local"]
+
+
+async def test_a_service_that_global_has_is_named_in_every_zone() -> None:
+    backend = global_plane("west", "east")
+    backend.add("MeshMultiZoneService", Key("default", "", "", "redis"), {})
+    found = await read(backend, HOSTNAMES.replace("meshservices", "meshmultizoneservices"))
+
+    assert found["items"] == [
+        {
+            "hostname": "redis.mzsvc.mesh.local",
+            "zones": [{"name": "east"}, {"name": "west"}],
+            "zonemesh": {"zones": ["east", "west"]},
+        }
+    ]
+
+
+async def test_a_service_without_names_has_an_empty_list() -> None:
+    backend = with_mesh(FakeBackend())
+    backend.add("MeshService", Key("default", "west", "", "redis"), {})
+
+    assert await read(backend, HOSTNAMES) == {"items": [], "total": 0}
+
+
+class West:
+    """A zone's own backend over the logs that it reads."""
+
+    def __init__(self) -> None:
+        state = ZoneState("west", federated=True)
+        self.own = Chain(state.registry)
+        self.copy = Chain(Registry(keeps=kept_by("west")))
+        self.map = VipMap("west", state.registry, self.copy.registry)
+        self.backend = ZoneBackend(
+            state,
+            self.copy.registry,
+            self.map,
+            cast("Any", None),
+            lag_s=lambda: 0.0,
+            uplink_refused=lambda: None,
+        )
+        mesh = Record(created_ms=1, modified_ms=1).pack()
+        self.own.commit(*defaults("west"))
+        self.copy.commit(*defaults(""), Change("Mesh", Key("", "", "", "default").packed, mesh))
+
+
+async def test_a_zone_says_which_names_a_service_holds_and_who_holds_the_others() -> None:
+    west = West()
+    west.own.commit(service("redis"), binding("redis", 1), service("web"), binding("web", 2))
+    west.copy.commit(generator("same", "same.mesh.local", app="x"))
+    west.own.commit(service("redis", app="x"), service("web", app="x"))
+    west.map.flush()
+    holder = await read(west.backend, HOSTNAMES)
+    loser = await read(west.backend, HOSTNAMES.replace("redis", "web"))
+
+    held = {"held": True, "winner": None}
+    here = [{"name": "west"}]
+    assert holder["items"] == [
+        {"hostname": "redis.svc.mesh.local", "zones": here, "zonemesh": held},
+        {"hostname": "same.mesh.local", "zones": here, "zonemesh": held},
+    ]
+    assert loser["items"] == [
+        {
+            "hostname": "same.mesh.local",
+            "zones": here,
+            "zonemesh": {"held": False, "winner": "kri_msvc_default_west__redis_"},
+        },
+        {"hostname": "web.svc.mesh.local", "zones": here, "zonemesh": held},
+    ]
+
+
+async def test_a_copy_of_a_service_is_in_its_own_zone() -> None:
+    west = West()
+    west.copy.commit(
+        Change(SEEN, Key("", "east", "", "").packed, b""),
+        service("redis", "east"),
+        binding("redis", 300, "east", order=1),
+    )
+    west.map.flush()
+    name = (await read(west.backend, "/meshservices"))["items"][0]["name"]
+    found = await read(west.backend, HOSTNAMES.replace("redis", name))
+
+    (only,) = found["items"]
+    assert only["hostname"] == "redis.svc.east.mesh.local"
+    assert only["zones"] == [{"name": "east"}]
+
+
+@pytest.mark.parametrize(
+    "path, status, title",
+    [
+        ("/meshes/default/meshservices/none/_hostnames", 404, "could not retrieve service"),
+        ("/meshes/none/meshservices/redis/_hostnames", 404, "Failed to retrieve Mesh"),
+        (
+            "/meshes/default/dataplanes/redis/_hostnames",
+            400,
+            f'only "{INSPECTED}" are available for inspection',
+        ),
+        ("/meshes/default/meshservices/none/_dataplanes", 404, "could not retrieve service"),
+        ("/meshes/none/meshservices/redis/_dataplanes", 404, "Failed to retrieve Mesh"),
+    ],
+)
+async def test_what_cannot_be_inspected_is_said_as_kuma_does(
+    path: str, status: int, title: str
+) -> None:
+    async with rest_client(with_mesh(FakeBackend())) as client:
+        answer = await client.get(path)
+
+        assert (answer.status, (await answer.json())["title"]) == (status, title)
+
+
+def with_instances() -> FakeBackend:
+    backend = with_mesh(FakeBackend())
+    selector = {"dataplaneTags": {"kuma.io/service": "redis"}}
+    backend.add("MeshService", Key("default", "west", "", "redis"), {"selector": selector})
+    for name, of in [("b", "redis"), ("a", "redis"), ("c", "web")]:
+        item = put_dataplane(name, of)
+        backend.add("Dataplane", item.key, item.spec, app=of)
+    elsewhere = put_dataplane("d", "redis", zone="east")
+    backend.add("Dataplane", elsewhere.key, elsewhere.spec)
+    return backend
+
+
+@pytest.mark.parametrize(
+    "query, total, found",
+    [
+        ("", 2, ["a", "b"]),
+        ("?size=1", 2, ["a"]),
+        ("?size=1&offset=1", 2, ["b"]),
+        ("?name=b", 1, ["b"]),
+        ("?filter[labels.app]=web", 0, []),
+    ],
+)
+async def test_the_dataplanes_of_a_service_are_a_list(
+    query: str, total: int, found: list[str]
+) -> None:
+    listed = await read(with_instances(), f"{DATAPLANES}{query}")
+
+    assert (listed["total"], [each["name"] for each in listed["items"]]) == (total, found)
+    assert all(each["type"] == "Dataplane" for each in listed["items"])
+    assert (listed["next"] is None) is (query != "?size=1")
+
+
+async def test_a_service_that_selects_nothing_has_no_dataplanes() -> None:
+    backend = with_instances()
+    backend.add("MeshService", Key("default", "west", "", "redis"), {})
+
+    assert (await read(backend, DATAPLANES))["items"] == []
+
+
+async def test_how_many_dataplanes_have_an_agent_is_in_the_status() -> None:
+    """Nobody has one yet; the members are counted by what the registry has."""
+    west = West()
+    west.own.commit(service("redis"), binding("redis", 1), record(put_dataplane("a", "redis")))
+    west.map.flush()
+    shown = await read(west.backend, "/meshes/default/meshservices/redis")
+
+    assert shown["status"]["dataplaneProxies"] == {"connected": 0, "healthy": 1, "total": 1}
+
+
+ADDRESS = (242 << 24) + 7
+EXTERNAL = {
+    "match": {"type": "HostnameGenerator", "port": 443, "protocol": "tcp"},
+    "endpoints": [{"address": "192.0.2.1", "port": 443}],
+}
+MULTI_ZONE = {
+    "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": "redis"}}},
+    "ports": [{"port": 6379, "appProtocol": "tcp"}],
+}
+
+
+def change(kind: str, key: Key, spec: dict[str, Any]) -> Change:
+    return Change(kind, key.packed, Record(created_ms=1, modified_ms=1, spec=spec).pack())
+
+
+class Global:
+    """A global replica's own backend over the log that it reads."""
+
+    def __init__(self) -> None:
+        state = GlobalState()
+        self.log = Chain(state.registry)
+        members = Members()
+        state.registry.add_index(members)
+        nobody = cast("Any", None)  # nothing here asks who leads
+        self.backend = GlobalBackend(state, members, nobody, nobody)
+        self.log.commit(change("Mesh", Key("", "", "", "default"), {}))
+
+
+@pytest.mark.parametrize("where", [West, Global], ids=["zone", "global"])
+async def test_a_multi_zone_services_status_lists_the_services_that_it_stands_for(
+    where: type[West | Global],
+) -> None:
+    plane = where()
+    log = plane.copy if isinstance(plane, West) else plane.log
+    log.commit(
+        change("MeshMultiZoneService", Key("default", "", "", "redis"), MULTI_ZONE),
+        *(service("redis", zone) for zone in ("east", "north")),
+        service("other", "east"),
+    )
+    if isinstance(plane, West):
+        plane.map.flush()
+    listed = await read(plane.backend, "/meshmultizoneservices")
+    status = listed["items"][0]["status"]
+
+    assert status["meshServices"] == [
+        {"name": "redis", "namespace": "", "zone": zone, "mesh": "default"}
+        for zone in ("east", "north")
+    ]
+    assert status["vips"] == []
+    assert [(each["type"], each["reason"]) for each in status["conditions"]] == [
+        ("MeshServicesMatched", "MatchesFound"),
+        ("VIPAllocated", "Waiting"),
+    ]
+    hostnames = [each["hostname"] for each in status["addresses"]]
+    assert hostnames == (["redis.mzsvc.mesh.local"] if isinstance(plane, West) else [])
+
+
+async def test_a_multi_zone_service_without_labels_to_match_stands_for_none() -> None:
+    plane = Global()
+    spec = MULTI_ZONE | {"selector": {"meshService": {"matchLabels": {}}}}
+    plane.log.commit(
+        change("MeshMultiZoneService", Key("default", "", "", "all"), spec), service("redis")
+    )
+    shown = await read(plane.backend, "/meshes/default/meshmultizoneservices/all")
+
+    assert shown["status"]["meshServices"] == []
+
+
+@pytest.mark.parametrize("where", [West, Global], ids=["zone", "global"])
+async def test_an_external_services_status_has_one_address(
+    where: type[West | Global],
+) -> None:
+    plane = where()
+    zone = "west" if isinstance(plane, West) else ""
+    key = Key("default", zone, "", "api")
+    bound = Change(
+        vip_kind("MeshExternalService"), key.packed, Binding(ADDRESS, None, None, 1).pack()
+    )
+    log = plane.own if isinstance(plane, West) else plane.log
+    log.commit(change("MeshExternalService", key, EXTERNAL), bound)
+    if isinstance(plane, West):
+        plane.map.flush()
+    shown = await read(plane.backend, "/meshes/default/meshexternalservices/api")
+
+    assert shown["status"]["vip"] == {"ip": "242.0.0.7"}
+    assert "conditions" not in shown["status"]
