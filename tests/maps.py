@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tests.builders import NOW_MS, Chain, put_service
 from zonemesh.deciding import Put
 from zonemesh.hostnames import default_global_generators, default_zone_generators
 from zonemesh.ipam import Binding, vip_kind
+from zonemesh.labels import DISPLAY_NAME
 from zonemesh.model import Change, Key, Record
 from zonemesh.registry import Registry
 from zonemesh.travel import kept_by
 from zonemesh.vipmap import Delta, Named, VipMap
 
 SERVICE = "MeshService"
+EXTERNAL = "MeshExternalService"
+MULTI_ZONE = "MeshMultiZoneService"
 VIP = vip_kind(SERVICE)
 POOL = 241 << 24
 
@@ -47,10 +53,58 @@ def binding(
     return Change(VIP, key_of(name, zone), Binding(offset, order, released_ms, birth).pack())
 
 
-def generator(
-    name: str, template: str, *, zone: str = "", created_ms: int = NOW_MS, **match: str
+def external(
+    name: str, *endpoints: tuple[str, int], zone: str = "", port: int = 443, **labels: str
 ) -> Change:
+    """A MeshExternalService."""
+    listed = [{"address": address, "port": number} for address, number in endpoints]
+    spec = {"match": {"port": port, "protocol": "tls"}, "endpoints": listed}
+    return record(Put(EXTERNAL, Key("default", zone, "", name), labels, spec))
+
+
+def multi_zone(
+    name: str, *ports: Mapping[str, Any], match: Mapping[str, str] | None = None
+) -> Change:
+    """A MeshMultiZoneService; its selector asks for services of its own name if nothing else."""
+    selector = {"meshService": {"matchLabels": match or {DISPLAY_NAME: name}}}
+    spec = {"selector": selector, "ports": list(ports) or [{"port": 80}]}
+    return record(Put(MULTI_ZONE, Key("default", "", "", name), {}, spec))
+
+
+def bound(kind: str, name: str, address: int, zone: str = "", order: int = 1) -> Change:
+    """The address of a service of any kind."""
+    packed = Binding(POOL + address, order, None, 0).pack()
+    return Change(vip_kind(kind), key_of(name, zone), packed)
+
+
+def zone_record(name: str, *, enabled: bool = True) -> Change:
+    return record(Put("Zone", Key("", "", "", name), {}, {"enabled": enabled}))
+
+
+def ingress(zone: str, address: str, port: int = 10001, name: str = "ingress") -> Change:
+    """How other zones reach a zone's services."""
+    networking = {
+        "address": "10.9.9.9",
+        "port": 1,
+        "advertisedAddress": address,
+        "advertisedPort": port,
+    }
+    return record(Put("ZoneIngress", Key("", zone, "", name), {}, {"networking": networking}))
+
+
+def generator(
+    name: str,
+    template: str,
+    *,
+    zone: str = "",
+    created_ms: int = NOW_MS,
+    mesh: str = "",
+    **match: str,
+) -> Change:
+    """A generator for MeshServices; of one mesh alone if one is given."""
     spec = {"selector": {"meshService": {"matchLabels": match}}, "template": template}
+    if mesh:
+        spec["mesh"] = mesh
     packed = Record(created_ms=created_ms, modified_ms=created_ms, spec=spec).pack()
     return Change("HostnameGenerator", Key("", zone, "", name).packed, packed)
 
@@ -71,11 +125,11 @@ def defaults(zone: str) -> list[Change]:
 class View:
     """A zone's two registries, its map, and a client that has applied every delta."""
 
-    def __init__(self, zone: str = "west") -> None:
+    def __init__(self, zone: str = "west", made: type[VipMap] = VipMap) -> None:
         self.zone = zone
         self.own = Chain()
         self.copy = Chain(Registry(keeps=kept_by(zone)))
-        self.map = VipMap(zone, self.own.registry, self.copy.registry)
+        self.map = made(zone, self.own.registry, self.copy.registry)
         self.client: dict[str, dict[str, Named]] = {}
 
     def flush(self) -> dict[str, Delta]:
@@ -106,8 +160,8 @@ class View:
         return fresh
 
 
-def started(zone: str = "west") -> View:
-    view = View(zone)
+def started(zone: str = "west", made: type[VipMap] = VipMap) -> View:
+    view = View(zone, made)
     view.own.commit(*defaults(zone))
     view.copy.commit(*defaults(""))
     view.flush()

@@ -11,7 +11,7 @@ from tests.builders import NOW_MS, Chain, replayed
 from tests.zones_up import DAY_MS, SERVICE, VIP, Global, Stream, bound, key_of, service
 from zonemesh.deciding import Delete, Put
 from zonemesh.errors import ConflictError, NotFoundError, TooLargeError
-from zonemesh.ipam import BLOCK, Block
+from zonemesh.ipam import BLOCK
 from zonemesh.model import Change, Key, zone_of
 from zonemesh.settings import Settings
 from zonemesh.travel import VERDICT
