@@ -67,7 +67,7 @@ class Replica:
         self._store = store
         self._url = url
         self._writer_id = secrets.token_hex(8)
-        self.state = GlobalState()
+        self.state = GlobalState(config.dns_server.naming)
         registry = self.state.registry
         members = Members()
         registry.add_index(members)

@@ -12,6 +12,7 @@ from zonemesh.runtime.config import setting
 from zonemesh.runtime.sections import (
     ApiServerConfig,
     DiagnosticsConfig,
+    DnsServerConfig,
     LogConfig,
     SnapshotConfig,
 )
@@ -72,6 +73,7 @@ class GlobalConfig:
     api_server: ApiServerConfig = field(default_factory=ApiServerConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     ipam: IpamConfig = field(default_factory=IpamConfig)
+    dns_server: DnsServerConfig = field(default_factory=DnsServerConfig)
     defaults: DefaultsConfig = field(default_factory=DefaultsConfig)
     zones: ZoneConfig = field(default_factory=ZoneConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
@@ -80,6 +82,7 @@ class GlobalConfig:
 
     def __post_init__(self) -> None:
         faults = check_pools(Pool(name, cidrs) for name, cidrs in self.pools.items())
+        faults += self.dns_server.faults(cidr for cidrs in self.pools.values() for cidr in cidrs)
         if faults:
             raise ConfigError(faults)
 
@@ -97,6 +100,8 @@ class GlobalConfig:
             pools=self.pools,
             quarantine_ms=round(self.ipam.quarantine * 1000),
             offline_after_ms=round(self.zones.offline_after * 1000),
+            legacy_cidrs=(self.dns_server.cidr,),
+            naming=self.dns_server.naming,
         )
 
     @property

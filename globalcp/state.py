@@ -24,6 +24,9 @@ from zonemesh.errors import (
 )
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
+from zonemesh.legacy import Naming
+from zonemesh.legacybinding import LegacyBindings
+from zonemesh.legacypool import LEGACY
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
@@ -51,11 +54,13 @@ DEFAULT_MESH = "default"
 class GlobalState:
     """Global's registry with the indexes that decisions need."""
 
-    def __init__(self) -> None:
+    def __init__(self, naming: Naming | None = None) -> None:
+        """`naming`: how legacy names are made, should this replica come to lead."""
         self.registry = Registry()
         self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
         for ledger in self.ledgers.values():
             self.registry.add_index(ledger)
+        self.legacy = LegacyBindings(self.registry, naming or Naming())
         self.unserved: set[str] = set()
         """Zones whose stock of free addresses is to be looked at in the next decision. Only saves
         looking at all of them: every term begins with all, and whoever waits is seen again."""
@@ -96,6 +101,8 @@ class _Deciding(Deciding):
         self._state = state
         self._settings = state.settings
         self._new_zones: set[str] = set()
+        self._looks_around = False
+        """Whether what only time changed is looked at."""
         self._leased: dict[int, str] = {}
         """Blocks given out by this decision: the ledgers learn of them when it is applied."""
         self._binder = Binder(
@@ -120,6 +127,7 @@ class _Deciding(Deciding):
             full = self._binder.bind_waiting(pool, lambda: self._draft.bytes >= ENTRY_BYTES)
             decision.more = decision.more or full
         self._lease()
+        self._bind_legacy()
         decision.changes = self._draft.changes()
         return decision
 
@@ -425,6 +433,21 @@ class _Deciding(Deciding):
         more = bool(state.unserved) or "" in self._leased.values()
         self._decision.more = self._decision.more or more
 
+    def _bind_legacy(self) -> None:
+        state = self._state
+        short = state.legacy.decide(
+            self._draft,
+            self._settings,
+            self._now,
+            full=lambda: self._draft.bytes >= ENTRY_BYTES,
+            retry=self._looks_around,
+        )
+        if short:
+            state.shortages[LEGACY, ""] = short[0]
+        elif self._looks_around:
+            state.shortages.pop((LEGACY, ""), None)
+        self._decision.more = self._decision.more or state.legacy.more(self._draft)
+
     def _touched_zones(self) -> set[str]:
         kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]
         return {zone_of(key) for kind in kinds for key in self._draft.touched(kind)}
@@ -454,6 +477,7 @@ class _Deciding(Deciding):
 
     def _tick(self, item: Tick) -> None:
         self._decision.note.update(item.note)
+        self._looks_around = True
         for zone, report in item.moved.items():
             self._meet(zone, report)
             self._heard(zone, report, _Counts())
@@ -475,6 +499,7 @@ class _Deciding(Deciding):
         if not item.skip_generators:
             for name, spec, labels in default_global_generators():
                 self._put_default(GENERATOR_KIND, Key("", "", "", name), labels, spec)
+        self._state.legacy.begin()
         self._state.shortages.clear()
         self._state.unserved = {"", *self._state.zones()}
 

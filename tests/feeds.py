@@ -11,6 +11,7 @@ from typing import Any
 from tests.maps import SERVICE, VIP, View, binding, key_of, service, started
 from zonecp.feed import Feed, query_revision
 from zonecp.revision import Revision
+from zonecp.trimming import Viewer
 from zonemesh.model import Change
 
 
@@ -77,10 +78,14 @@ class Client:
     kinds: list[str] = field(default_factory=list)
     hash: str = ""
 
-    async def read(self, served: Served, *, outbounds: bool = True) -> Client:
+    async def read(
+        self, served: Served, *, outbounds: bool = True, reach: Viewer = lambda: None
+    ) -> Client:
         """Subscribe and apply everything up to the first heartbeat."""
         known = query_revision(self.revision)
-        stream = served.feed.events("default", known, outbounds=outbounds, heartbeat_s=1.0)
+        stream = served.feed.events(
+            "default", known, outbounds=outbounds, heartbeat_s=1.0, reach=reach
+        )
         async with aclosing(stream):
             async for pieces in stream:
                 for event in parsed(pieces):

@@ -10,10 +10,11 @@ from zonemesh.deciding import Put
 from zonemesh.hostnames import default_global_generators, default_zone_generators
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.labels import DISPLAY_NAME
+from zonemesh.legacymap import Named
 from zonemesh.model import Change, Key, Record
 from zonemesh.registry import Registry
 from zonemesh.travel import kept_by
-from zonemesh.vipmap import Delta, Named, VipMap
+from zonemesh.vipmap import Delta, VipMap
 
 SERVICE = "MeshService"
 EXTERNAL = "MeshExternalService"

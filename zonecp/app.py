@@ -72,7 +72,9 @@ class Zone:
         self.clock = clock
         self._started_s = clock.mono_s()
         self.url = url
-        self.state = ZoneState(config.name, federated=store is not None)
+        self.state = ZoneState(
+            config.name, federated=store is not None, naming=config.dns_server.naming
+        )
         self.copy = Registry(keeps=kept_by(config.name))
         self.tail = Tail()
         self._own = own
@@ -88,6 +90,7 @@ class Zone:
             self.copy,
             members=self.state.members,
             user_services=self.state.user_services,
+            federated=store is not None,
         )
         self.downlink = Downlink(self.state, self.copy)
         self.copy.add_index(self.downlink)

@@ -12,11 +12,12 @@ from zonemesh.runtime.config import setting
 from zonemesh.runtime.sections import (
     ApiServerConfig,
     DiagnosticsConfig,
+    DnsServerConfig,
     LogConfig,
     RedisConfig,
     SnapshotConfig,
 )
-from zonemesh.settings import Settings
+from zonemesh.settings import POOLS, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class ZoneConfig:
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     multizone: MultizoneConfig = field(default_factory=MultizoneConfig)
     mesh_service: MeshServiceConfig = field(default_factory=MeshServiceConfig)
+    dns_server: DnsServerConfig = field(default_factory=DnsServerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     heartbeat: float = setting(1.0, duration=True, minimum=0.05, maximum=5.0)
@@ -88,6 +90,7 @@ class ZoneConfig:
                 "multizone.zone.globalAddress: zones do not dial global here; set redis.url to"
                 " global's Redis instead"
             )
+        faults += self.dns_server.faults(cidr for cidrs in POOLS.values() for cidr in cidrs)
         scheme = self.log.url.partition(":")[0]
         if self.log.url and scheme not in ("sqlite", "redis", "rediss", "unix", "redis+sentinel"):
             faults.append(f"log.url: unknown scheme {scheme!r}; use sqlite:///<path> or redis://…")
@@ -108,6 +111,8 @@ class ZoneConfig:
         return Settings(
             grace_ms=round(self.mesh_service.deletion_grace_period * 1000),
             propagate=propagation.allowed_label_keys if propagation.enabled else None,
+            legacy_cidrs=(self.dns_server.cidr,),
+            naming=self.dns_server.naming,
         )
 
     @property

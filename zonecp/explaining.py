@@ -33,13 +33,14 @@ from zonemesh.hostnames import (
 )
 from zonemesh.hostnames import KINDS as BY_STRENGTH
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, vip_kind
+from zonemesh.legacymap import Named
 from zonemesh.members import DATAPLANE
 from zonemesh.model import Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
-from zonemesh.vipmap import TTL_S, Named, ServiceRef, VipMap
+from zonemesh.vipmap import TTL_S, ServiceRef, VipMap
 
 NEAR_MAX = 5
 NEAR_RATIO_MIN = 0.6

@@ -28,7 +28,8 @@ from zonecp.reach import Reach
 from zonecp.revision import Revision
 from zonecp.trimming import View, Viewer
 from zonemesh.errors import InputError, UnavailableError
-from zonemesh.vipmap import TTL_S, Delta, Named, ServiceRef, VipMap
+from zonemesh.legacymap import Named
+from zonemesh.vipmap import TTL_S, Delta, ServiceRef, VipMap
 
 RING_BYTES_MAX = 8 << 20
 """Per mesh: some 30,000 changes. Whoever was away for longer gets a snapshot."""

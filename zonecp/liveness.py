@@ -73,6 +73,7 @@ class Liveness:
         until_s = self._started_s + RETURN_S
         # What an earlier term had taken up and not written is looked at again.
         self._due.update(self._open)
+        self._news.set()
         returned = False
         while True:
             with contextlib.suppress(TimeoutError):

@@ -23,6 +23,9 @@ from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError, TooLargeError
 from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
 from zonemesh.ipam import BLOCK, Binding, Ledger, grants, pool_of, vip_kind
+from zonemesh.legacy import Naming
+from zonemesh.legacybinding import LegacyBindings
+from zonemesh.legacypool import LEGACY
 from zonemesh.members import (
     DATAPLANE,
     GENERATOR,
@@ -80,7 +83,8 @@ class ZoneNote:
 class ZoneState:
     """A zone's own registry with the indexes that decisions need."""
 
-    def __init__(self, zone: str, *, federated: bool) -> None:
+    def __init__(self, zone: str, *, federated: bool, naming: Naming | None = None) -> None:
+        """`naming`: how a zone without a global makes legacy names; the others take global's."""
         self.zone = zone
         self.federated = federated
         self.registry = Registry()
@@ -91,6 +95,7 @@ class ZoneState:
         """Pool -> why a service was left without an address, as of the last try."""
         self.overdue: set[str] = set()
         """Services whose state is to be looked at again."""
+        self.legacy = None if federated else LegacyBindings(self.registry, naming or Naming())
         self.agents = Agents()
         self.cleanup_ms: int | None = None
         """Log time after which a Dataplane goes whose agent is gone; None: it stays."""
@@ -173,6 +178,7 @@ class _Deciding(Deciding):
         self._restate_services()
         for pool in self._state.ledgers:
             self._bind_waiting(pool)
+        self._bind_legacy()
         decision.changes = self._draft.changes()
         return decision
 
@@ -308,14 +314,14 @@ class _Deciding(Deciding):
     def _adopt(self, item: Adopt) -> None:
         for kind, key, payload in item.changes:
             present = self._draft.get(kind, key)
-            if present is not None and payload is not None:
-                payload = _merged(kind, present, payload)  # noqa: PLW2901
-            if pool_of(kind) is not None and payload is not None:
-                payload = self._rested(payload)  # noqa: PLW2901
+            if payload is not None:
+                payload = self._taken_over(kind, present, payload)  # noqa: PLW2901
             self._draft.set(kind, key, payload)
             if kind == DATAPLANE:
                 record = None if payload is None else Record.unpack(payload)
                 self._members.note(key, [] if record is None else terms(key, record))
+                if record is None:
+                    self._draft.set(AGENT, key, None)
             elif pool_of(kind) is not None and payload is not None:
                 self._draft.skip(BIRTH, Binding.unpack(payload).birth)
         if item.last:
@@ -328,16 +334,28 @@ class _Deciding(Deciding):
             self._state.overdue.update(self._draft.touched(MESH_SERVICE))
             self._decision.more = True
 
-    def _rested(self, payload: bytes) -> bytes:
-        """A binding at rest rests anew: its release was told in the time of another log."""
+    def _taken_over(self, kind: str, present: bytes | None, payload: bytes) -> bytes:
+        """What is adopted of a key, its ages begun anew: they tell the time of another log."""
+        now_ms = self._now.log_time_ms
+        if kind == AGENT:
+            if present is not None:
+                return present
+            note = AgentNote.unpack(payload)
+            return payload if note.online else replace(note, until_log_ms=now_ms).pack()
+        if present is not None:
+            payload = _merged(kind, present, payload)
+        if pool_of(kind) is None:
+            return payload
         binding = Binding.unpack(payload)
         if binding.released_ms is None:
             return payload
-        return binding._replace(released_ms=self._now.log_time_ms).pack()
+        return binding._replace(released_ms=now_ms).pack()
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
         self._state.cleanup_ms = item.cleanup_ms
+        if self._state.legacy is not None:
+            self._state.legacy.begin()
         self._state.led_since_ms = self._now.log_time_ms
         # The last leader may not have come to them.
         self._state.overdue.update(self._state.user_services)
@@ -451,6 +469,24 @@ class _Deciding(Deciding):
             self._lease_own(kind, ledger)
         full = self._binder.bind_waiting(kind, lambda: self._draft.bytes >= ENTRY_BYTES_MAX)
         self._decision.more = self._decision.more or full
+
+    def _bind_legacy(self) -> None:
+        """Without a global, legacy names too are this zone's to give addresses to."""
+        state = self._state
+        if state.legacy is None:
+            return
+        short = state.legacy.decide(
+            self._draft,
+            self._settings,
+            self._now,
+            full=lambda: self._draft.bytes + self._follow_bytes >= ENTRY_BYTES,
+            retry=self._looks_around,
+        )
+        if short:
+            state.shortages[LEGACY] = short[0]
+        elif self._looks_around:
+            state.shortages.pop(LEGACY, None)
+        self._decision.more = self._decision.more or state.legacy.more(self._draft)
 
     def _lease_own(self, kind: str, ledger: Ledger) -> None:
         """A zone without a global leases itself blocks by global's rule."""

@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 
 from zonecp.reach import Reach
+from zonemesh.legacymap import Named
+from zonemesh.legacypool import LEGACY
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.document import parse_kri
-from zonemesh.vipmap import Named, ServiceRef, VipMap
+from zonemesh.vipmap import ServiceRef, VipMap
 
 _BY_SHORT = {kind.short: kind.name for kind in KINDS.values() if kind.pool}
 _DATA = b"\ndata: "
@@ -88,6 +90,8 @@ Viewer = Callable[[], Reach | None]
 
 
 def _ref(kri: str) -> ServiceRef:
+    if not kri.startswith("kri_"):  # a legacy name's key, and in the id of an outbound its port
+        return ServiceRef(LEGACY, "/".join(kri.split("/")[:4]))
     short, key = parse_kri(kri)
     return ServiceRef(_BY_SHORT[short], key.packed)
 

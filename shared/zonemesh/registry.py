@@ -7,6 +7,7 @@ other than its key is found by an `Index`, told of every change.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from zonemesh.model import START, Change, Cursor, Position, zone_of
 from zonemesh.wire import NO_HASH, Sealed
 
 _SUM_BITS = 128
+_SHARED = ("vip.", "Mesh")
+"""Beginnings of the kinds whose keys stand in several tables: services and their bindings."""
 
 T = TypeVar("T")
 
@@ -89,6 +92,10 @@ class Registry:
         for kind, table in self.tables.items():
             for key, payload in table.items():
                 index.changed(kind, key, None, payload)
+
+    def remove_index(self, index: Index) -> None:
+        """Tell an index nothing more."""
+        self._indexes.remove(index)
 
     def get(self, kind: str, key: str) -> bytes | None:
         table = self.tables.get(kind)
@@ -189,6 +196,9 @@ class Registry:
         if payload is None:
             del table[key]
         else:
+            if old is None and kind.startswith(_SHARED):
+                # Also the key of the service, and in maps and ledgers: held once.
+                key = sys.intern(key)
             table[key] = payload
             total += record_hash(kind, key, payload)
         self.sums[part] = total % (1 << _SUM_BITS)

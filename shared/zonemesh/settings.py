@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import msgpack
 
 from zonemesh.errors import WireError
 from zonemesh.ipam import Pool
+from zonemesh.legacy import Naming
+from zonemesh.legacypool import LEGACY_CIDR
 
 SETTINGS = "settings"
 """Kind of the settings records: key `///` is global's (copied to zones), `/<zone>//` a zone's."""
@@ -42,6 +45,11 @@ class Settings:
     """A zone's own: keys of the labels that generated services take over from their Dataplanes;
     empty for all, None for none."""
 
+    legacy_cidrs: tuple[str, ...] = (LEGACY_CIDR,)
+    """`dnsServer.CIDR`: where legacy names have their addresses, without what other pools have."""
+    naming: Naming = field(default_factory=Naming)
+    """The rest of `dnsServer`: how legacy names are made."""
+
     def pool(self, name: str) -> Pool:
         # One that whoever wrote the settings did not know yet is as by default.
         return Pool(name, self.pools.get(name) or POOLS[name])
@@ -54,6 +62,8 @@ class Settings:
                 "offline_after_ms": self.offline_after_ms,
                 "grace_ms": self.grace_ms,
                 "propagate": self.propagate,
+                "legacy_cidrs": list(self.legacy_cidrs),
+                "naming": asdict(self.naming),
             }
         )
         return packed
@@ -61,6 +71,11 @@ class Settings:
     @staticmethod
     def unpack(payload: bytes) -> Settings:
         return _unpack(payload)
+
+
+def _naming(fields: Mapping[str, Any]) -> Naming:
+    known = ("domain", "port", "services")
+    return Naming(**{name: fields[name] for name in known if name in fields})
 
 
 @lru_cache(maxsize=8)  # asked for with every entry
@@ -74,6 +89,8 @@ def _unpack(payload: bytes) -> Settings:
             grace_ms=int(fields["grace_ms"]),
             # Logs of before have none.
             propagate=None if (keys := fields.get("propagate")) is None else tuple(keys),
+            legacy_cidrs=tuple(fields.get("legacy_cidrs", (LEGACY_CIDR,))),
+            naming=_naming(fields.get("naming", {})),
         )
     except (AttributeError, KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"malformed settings: {error!r}") from error

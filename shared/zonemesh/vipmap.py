@@ -27,6 +27,9 @@ from zonemesh.hostnames import (
     parse_generator,
 )
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, pool_of, vip_kind
+from zonemesh.legacymap import LegacyMap, Named
+from zonemesh.legacyoutbounds import outbound_ids
+from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.members import (
     DATAPLANE,
     MESH_SERVICE,
@@ -44,6 +47,7 @@ from zonemesh.multizone import Matches
 from zonemesh.registry import Registry
 from zonemesh.resources import ports
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.settings import SETTINGS
 
 TTL_S = 60
 _HASH_BITS = 64
@@ -63,14 +67,6 @@ _COMPUTED = (
 Labels = Mapping[str, str]
 Endpoints = Callable[[ports.Served], list[dict[str, Any]]]
 """A port of a service -> what stands behind it, as in the feed's outbounds."""
-
-
-class Named(NamedTuple):
-    """What a name stands for."""
-
-    address: int
-    kind: str
-    key: str
 
 
 class ServiceRef(NamedTuple):
@@ -107,8 +103,18 @@ class VipMap:
         *,
         members: Members | None = None,
         user_services: UserServices | None = None,
+        federated: bool = True,
     ) -> None:
-        """`members` and `user_services`: indexes of `own` that exist already and are fed first."""
+        """Start from what both registries hold.
+
+        Args:
+            zone: Whose data planes the map is for.
+            own: The zone's own log.
+            copy: What it keeps of global's.
+            members: An index of `own` that exists already and is fed first.
+            user_services: Another one.
+            federated: Whether the zone follows a global.
+        """
         self.zone = zone
         self._own = own
         self._copy = copy
@@ -124,6 +130,14 @@ class VipMap:
         self._ingresses: defaultdict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
         """By zone and key: where other zones reach its services."""
         self._claims: dict[str, Claims] = {}
+        self._legacy = LegacyMap(
+            zone,
+            own,
+            copy,
+            federated=federated,
+            disabled=self.is_disabled,
+            ingresses=self._ingresses_of,
+        )
         self.published: defaultdict[str, dict[str, Named]] = defaultdict(dict)
         """By mesh: every name that resolves. Names without an address yet are not in it."""
         self._sums: defaultdict[str, int] = defaultdict(int)
@@ -140,7 +154,7 @@ class VipMap:
     @property
     def pending(self) -> int:
         """Services whose changes are noted and not in the map yet."""
-        waiting = len(self._noted) + len(self._unnamed)
+        waiting = len(self._noted) + len(self._unnamed) + self._legacy.pending
         if self._generators_changed:
             waiting += sum(
                 len(side.registry.table(kind)) for side in self.sides for kind in _SERVED
@@ -165,7 +179,10 @@ class VipMap:
             limit -= 1
         for _ in range(min(limit, len(self._unnamed))):
             self._rename(self._unnamed.pop(), deltas)
-        if self._noted or self._unnamed or self._generators_changed:
+            limit -= 1
+        for key in self._legacy.take(limit):
+            self._update_legacy(key, deltas)
+        if self._noted or self._unnamed or self._generators_changed or self._legacy.pending:
             return True
         self._flush_moved(deltas)
         return False
@@ -176,12 +193,14 @@ class VipMap:
                 self._moved.update(_multi_zone(self._matches.of(ref.key)))
         for ref in self._moved:
             if self.address(ref) is not None:
-                deltas[Key.parse(ref.key).mesh].services.add(ref)
+                deltas[ref.key.partition("/")[0]].services.add(ref)
         self._moved.clear()
 
     def address(self, ref: ServiceRef) -> int | None:
         """A service's VIP; None while it has none, or is not served here."""
         zone = zone_of(ref.key)
+        if ref.kind == LEGACY:
+            return self._legacy.address(ref.key)
         if zone in self._disabled:
             return None
         side = self._own if zone == self.zone else self._copy
@@ -215,18 +234,20 @@ class VipMap:
         return [] if facts is None else self._claims_of(facts.key).outcomes(facts)
 
     def record_json(self, name: str, named: Named) -> dict[str, Any]:
-        """One record of the feed."""
+        """One record of the feed; the `service` of a legacy name is its key, as it has no KRI."""
         key = Key.parse(named.key)
         return {
             "name": name,
             "ips": [ipv4_text(named.address), ipv6_text(named.address)],
             "ttl": TTL_S,
-            "service": KINDS[named.kind].kri(key),
+            "service": named.key if named.kind == LEGACY else KINDS[named.kind].kri(key),
             "zone": key.zone,
         }
 
     def outbounds(self, ref: ServiceRef) -> list[dict[str, Any]]:
         """One outbound per port of a service that has an address, with its endpoints."""
+        if ref.kind == LEGACY:
+            return self._legacy.outbounds(ref.key)
         record, address = self.record(ref), self.address(ref)
         if record is None or address is None:
             return []
@@ -248,11 +269,13 @@ class VipMap:
 
     def outbound_ids(self, ref: ServiceRef) -> str:
         """What all ids of a service's outbounds begin with, whatever its ports."""
+        if ref.kind == LEGACY:
+            return outbound_ids(ref.key)
         return KINDS[ref.kind].kri(Key.parse(ref.key))
 
     def labels(self, ref: ServiceRef) -> Mapping[str, str]:
         """All labels of a service as shown in this zone; none if there is no such service."""
-        facts = self._facts(ref)
+        facts = None if ref.kind == LEGACY else self._facts(ref)
         return {} if facts is None else facts.labels
 
     def members(self, ref: ServiceRef) -> list[tuple[str, Record]]:
@@ -276,12 +299,21 @@ class VipMap:
             ref = ServiceRef(pool, key)
             if self._authoritative(side, key) or self._ranks_matter(ref):
                 self._note(ref, old_binding=(side, old))
-        elif kind == GENERATOR_KIND:
+        else:
+            self._note_surroundings(side, kind, key)
+
+    def _note_surroundings(self, side: _Side, kind: str, key: str) -> None:
+        """What is no service, and on which names or endpoints depend."""
+        if kind == GENERATOR_KIND:
             self._generators_changed = True
         elif kind == _ZONE and side.registry is self._copy:
             self._note_zone(Key.parse(key).name)
         elif kind == _ZONE_INGRESS:
             self._note_ingress(side, key)
+        elif kind == LEGACY_VIP:
+            self._legacy.touch((key,))
+        elif kind == SETTINGS:
+            self._legacy.settings_changed()
 
     def note_members(self, side: _Side, services: Iterable[str]) -> None:
         for key in services:
@@ -303,6 +335,7 @@ class VipMap:
             self._disabled.discard(zone)
         else:
             self._disabled.add(zone)
+        self._legacy.touch()
 
     def _note_ingress(self, side: _Side, key: str) -> None:
         zone = zone_of(key)
@@ -315,6 +348,7 @@ class VipMap:
             self._ingresses[zone][key] = found
         if zone != self.zone:
             self._moved.update(ref for ref in self.services() if zone_of(ref.key) == zone)
+            self._legacy.touch()
 
     def _ranks_matter(self, ref: ServiceRef) -> bool:
         """Whether a service competes for a name: only then does the order that global drew count.
@@ -406,16 +440,18 @@ class VipMap:
                 if facts is not None:
                     yield key, facts.labels
 
+    def _update_legacy(self, key: str, deltas: Mapping[str, Delta]) -> None:
+        mesh = key.partition("/")[0]
+        self._publish(mesh, self._legacy.names(key), self._claims_of(key), deltas[mesh])
+        ref = ServiceRef(LEGACY, key)
+        if self.address(ref) is None:
+            deltas[mesh].services.add(ref)  # (those that have an address are added after this)
+        self._moved.add(ref)
+
     def _publish(self, mesh: str, names: Iterable[str], claims: Claims, delta: Delta) -> None:
         published = self.published[mesh]
         for name in names:
-            winner = claims.winner(name)
-            now = None
-            if winner is not None:
-                ref = ServiceRef(winner.kind, winner.key)
-                address = self.address(ref)
-                if address is not None:
-                    now = Named(address, *ref)
+            now = self._named(mesh, name, claims)
             was = published.get(name)
             if was == now:
                 continue
@@ -428,6 +464,15 @@ class VipMap:
                 published[name] = now
                 delta.removed.discard(name)
                 delta.put[name] = now
+
+    def _named(self, mesh: str, name: str, claims: Claims) -> Named | None:
+        """Who has a name: a generator's before a legacy one, even while it has no address."""
+        winner = claims.winner(name)
+        if winner is None:
+            return self._legacy.holder(mesh, name)
+        ref = ServiceRef(winner.kind, winner.key)
+        address = self.address(ref)
+        return None if address is None else Named(address, *ref)
 
     def _regenerate(self) -> None:
         """Begin to name everything by other generators; service by service, as it may be much."""
@@ -579,7 +624,7 @@ class VipMap:
                         "ready": inbound_ready(inbound),
                     }
                 )
-        ingresses = sorted(set(self._ingresses[zone].values())) if zone in self._ingresses else []
+        ingresses = self._ingresses_of(zone)
         if zone == self.zone or not ingresses or not found:
             return found
         # Its zone is reached only through these; they know what is behind them.
@@ -588,6 +633,9 @@ class VipMap:
             {"address": address, "port": number, "zone": zone, "priority": 1, "ready": ready}
             for address, number in ingresses
         ]
+
+    def _ingresses_of(self, zone: str) -> list[tuple[str, int]]:
+        return sorted(set(self._ingresses[zone].values())) if zone in self._ingresses else []
 
 
 class _Side:

@@ -17,9 +17,18 @@ _LINES = 1_000
 _LOOK_S = 0.05
 _GIVE_UP_S = 600.0
 _ASKED_AT_ONCE = 200
+NAMES_EACH = 2
+"""Of a service elsewhere: its zone's, and its legacy one."""
 
 
-async def bulk(mesh: BenchMesh, count: int, *, prefix: str = "svc", zone: str = "east") -> float:
+async def bulk(
+    mesh: BenchMesh,
+    count: int,
+    *,
+    prefix: str = "svc",
+    zone: str = "east",
+    names_each: int = NAMES_EACH,
+) -> float:
     """Load services through west's `POST /_bulk`; seconds until all resolve in a zone."""
     before = await mesh.names(zone)
     start_s = time.perf_counter()
@@ -31,7 +40,7 @@ async def bulk(mesh: BenchMesh, count: int, *, prefix: str = "svc", zone: str = 
             refused += b'"status":201' not in answer and b'"status":200' not in answer
     if refused:
         raise RuntimeError(f"{refused} of {count} documents were refused")
-    await _until_names(mesh, zone, before + count)
+    await _until_names(mesh, zone, before + names_each * count)
     taken_s = time.perf_counter() - start_s
     await _all_answered(mesh, zone, [f"{prefix}-{number}" for number in range(count)])
     return taken_s
@@ -89,7 +98,7 @@ async def one_by_one(mesh: BenchMesh, count: int, connections: int) -> dict[str,
         for number in range(connections):
             group.create_task(work(number))
     written_s = time.perf_counter() - start_s
-    await _until_names(mesh, "east", before + count)
+    await _until_names(mesh, "east", before + NAMES_EACH * count)
     taken_s = time.perf_counter() - start_s
     await _all_answered(mesh, "east", [f"single-{n}" for n in range(count)])
     for connection in opened:
@@ -115,6 +124,7 @@ async def growth(mesh: BenchMesh, count: int) -> dict[str, Any]:
             "base_mb": round(base[name] / 1e6, 1),
             "rss_mb": round(mesh.rss_bytes(name) / 1e6, 1),
             "bytes_per_service": round((mesh.rss_bytes(name) - base[name]) / count),
+            "bytes_per_name": round((mesh.rss_bytes(name) - base[name]) / (NAMES_EACH * count)),
             "cpu_s": round(mesh.cpu_s(name) - cpu[name], 2),
             "stall_max_ms": round(1000 * metrics.get("zonemesh_loop_stall_max_seconds", 0.0), 1),
         }

@@ -29,6 +29,7 @@ from zonecp.dataplane.cli import cli as zonedp
 from zonemesh.agents import AGENT
 from zonemesh.cli.main import cli as zonemesh
 from zonemesh.ipam import BLOCK, vip_kind
+from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log.keys import PREFIX, Keys
 from zonemesh.model import Position
 from zonemesh.resources.catalogue import KINDS
@@ -183,7 +184,7 @@ def test_every_redis_key_is_described() -> None:
 
 def test_every_kind_of_record_is_described() -> None:
     described = set(rows(section(PROTOCOL, "## Records")))
-    bindings = {vip_kind(name) for name, kind in KINDS.items() if kind.pool}
+    bindings = {vip_kind(name) for name, kind in KINDS.items() if kind.pool} | {LEGACY_VIP}
 
     stored = {name for name, kind in KINDS.items() if not kind.read_only}
     assert described == stored | bindings | INTERNAL | {AGENT}

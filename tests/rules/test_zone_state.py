@@ -43,7 +43,7 @@ def test_a_dataplane_makes_its_service_with_an_address_in_one_decision(
     decision = zone.leader.step(dataplane)
 
     kinds = [change.kind for change in decision.changes if change.kind != "counter"]
-    assert kinds == ["Dataplane", SERVICE, VIP]
+    assert kinds[:3] == ["Dataplane", SERVICE, VIP]
     assert zone.spec("web") == {
         "state": "Available",
         "selector": selector,

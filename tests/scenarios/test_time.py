@@ -116,12 +116,13 @@ async def test_a_generated_service_outlives_its_last_workload_by_the_grace_perio
     west, agent = world["west"], world["east"].agent()
     await west.run_dataplane("dp-1", "redis")
     await world.until(world.converged)
-    bound = west.services
+    bound, names = west.services, dict(agent.names)
+    world.removals.add("redis")
     await west.stop_dataplane("dp-1")
     await world.pass_time(GRACE_S - 2.0)
     assert west.services == bound
-    assert agent.names.keys() == {"redis.svc.west.mesh.local"}
-    world.removals.add("redis")
+    # The legacy name is its Dataplanes' and goes with them, as in Kuma.
+    assert agent.names.keys() == names.keys() - {"redis.mesh"}
 
     await world.until(lambda: west.services == {}, 4.0)
     await world.until(world.converged)
@@ -129,6 +130,7 @@ async def test_a_generated_service_outlives_its_last_workload_by_the_grace_perio
     await west.run_dataplane("dp-2", "redis")
     await world.until(world.converged)
     assert west.services == bound  # the same key gets its address back
+    assert agent.names == names
 
 
 async def test_neither_a_frozen_zone_nor_a_frozen_disk_ends_the_grace_period(

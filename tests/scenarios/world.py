@@ -13,6 +13,7 @@ What must hold at every moment is watched all the time and raised by the next wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections import deque
@@ -28,16 +29,19 @@ from tests.scenarios.virtualtime import Process, current
 from zonecp.app import Zone
 from zonecp.config import MultizoneConfig, ZoneConfig, ZoneNameConfig
 from zonecp.feed import Feed
+from zonecp.liveness import Subscriber
 from zonecp.revision import Revision
 from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, ipv4_text, pool_of, vip_kind
+from zonemesh.legacy import service_key, services_of
+from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log import fence
 from zonemesh.log.clock import Clock
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.memory import MemoryLog, MemoryStore, _Stream
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
-from zonemesh.model import Key, zone_of
+from zonemesh.model import Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.runtime.sections import RedisConfig as ZoneRedis
 from zonemesh.runtime.supervise import Backoff, Component, supervise
@@ -148,9 +152,12 @@ class Shown:
 class Agent:
     """A subscriber of one zone's feed that keeps its map, as zonedp does, across everything."""
 
-    def __init__(self, world: World, *, strict: bool = True) -> None:
+    def __init__(self, world: World, *, strict: bool = True, dataplane: Key | None = None) -> None:
         self._world = world
         self.strict = strict
+        self.dataplane = dataplane
+        """Whose agent it is, if anybody's."""
+        self._following: asyncio.Task[None] | None = None
         self.names: dict[str, Address] = {}
         self.revision: Revision | None = None
         self.shown: list[Shown] = []
@@ -159,6 +166,24 @@ class Agent:
     @property
     def removed(self) -> list[str]:
         return [name for each in self.shown for name in each.removed]
+
+    def serve(self, process: Process, zone: Zone) -> asyncio.Task[None]:
+        """Be served by a zone's process from now on."""
+        self._following = process.spawn(self._subscribe(zone))
+        return self._following
+
+    async def leave(self) -> None:
+        """Close the subscription."""
+        assert self._following is not None
+        self._following.cancel()
+        await asyncio.wait({self._following})
+
+    async def _subscribe(self, zone: Zone) -> None:
+        with contextlib.ExitStack() as stack:
+            if self.dataplane is not None:
+                subscriber = Subscriber("agent", "1.0")
+                stack.enter_context(zone.liveness.following(self.dataplane.packed, subscriber))
+            await self.follow(zone.feed)
 
     async def follow(self, feed: Feed) -> None:
         """Subscribe as `zonecp.routes` lets one do; runs in the zone's process."""
@@ -447,9 +472,10 @@ class ZoneNode(Node):
         self._zone = None
         super().start()
 
-    def agent(self, *, strict: bool = True) -> Agent:
+    def agent(self, *, strict: bool = True, dataplane: str | None = None) -> Agent:
         """A new subscriber of this node's zone, now and after every restart."""
-        agent = Agent(self.world, strict=strict)
+        key = None if dataplane is None else self.key(dataplane)
+        agent = Agent(self.world, strict=strict, dataplane=key)
         self.agents.append(agent)
         if self.running:
             self._serve(agent)
@@ -457,7 +483,12 @@ class ZoneNode(Node):
 
     def _serve(self, agent: Agent) -> None:
         assert self.process is not None
-        self.world.tasks.append(self.process.spawn(agent.follow(self.zone.feed)))
+        self.world.tasks.append(agent.serve(self.process, self.zone))
+
+    async def part_with(self, agent: Agent) -> None:
+        """An agent leaves, and is not back after a restart either."""
+        self.agents.remove(agent)
+        await agent.leave()
 
     async def _run(self) -> None:
         zone = Zone(
@@ -563,6 +594,12 @@ class World:
         (leader,) = [each for each in self.replicas if each.leads]
         return leader
 
+    async def write(self, *items: Put | Delete) -> None:
+        """What an operator writes on global."""
+        for outcome in await self.leader.replica.backend.write(items):
+            if isinstance(outcome, MeshError):
+                raise outcome
+
     @property
     def standby(self) -> GlobalNode:
         return next(each for each in self.replicas if each.running and not each.leads)
@@ -625,6 +662,21 @@ class World:
                 if address is not None:
                     within = "" if origin == zone else f"{origin}."
                     found[f"{service}.svc.{within}mesh.local"] = address
+        # One without an address is missed wherever it is looked for.
+        found.update({name: address or "" for name, address in self.legacy().items()})
+        return found
+
+    def legacy(self) -> dict[str, Address | None]:
+        """Legacy names by the Dataplanes of all zones' own logs, at the addresses of global's."""
+        found: dict[str, Address | None] = {}
+        registry = next(each.registry for each in self.replicas if each.running)
+        for node in self.zone_nodes.values():
+            for packed in node.zone.state.registry.table("Dataplane").values():
+                for service in services_of(Record.unpack(packed)):
+                    bound = registry.get(LEGACY_VIP, service_key(MESH, service))
+                    binding = None if bound is None else Binding.unpack(bound)
+                    live = binding is not None and binding.live and binding.address is not None
+                    found[f"{service}.mesh"] = ipv4_text(binding.address) if live else None  # type: ignore[union-attr, arg-type]
         return found
 
     def converged(self) -> bool:

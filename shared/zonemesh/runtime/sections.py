@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from zonemesh.legacy import Naming
+from zonemesh.legacypool import LEGACY_CIDR, check_legacy_pool
+from zonemesh.names import hostname_fault
 from zonemesh.runtime.config import setting
 
 
@@ -21,6 +25,31 @@ class RedisConfig:
     """redis://, rediss://, unix:// or redis+sentinel://host:port,…/service: global's Redis. For a
     zone, empty means one of its own, without a global control plane."""
     key_prefix: str = "zm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsServerConfig:
+    """Legacy names. Global's hold in every zone that follows it."""
+
+    cidr: str = setting(LEGACY_CIDR, key="CIDR")
+    """Where their addresses are, less what the other pools have."""
+    domain: str = "mesh"
+    service_vip_enabled: bool = True
+    """`<kuma.io/service>.<domain>`; the hosts of VirtualOutbounds need nothing of it."""
+    service_vip_port: int = setting(80, minimum=1, maximum=65535)
+
+    def faults(self, pools: Iterable[str]) -> list[str]:
+        """What is wrong with it beside the other pools' CIDRs."""
+        found = check_legacy_pool([self.cidr], pools)
+        if (fault := hostname_fault(self.domain)) is not None:
+            found.append(f"dnsServer.domain: {self.domain!r} {fault}")
+        return found
+
+    @property
+    def naming(self) -> Naming:
+        return Naming(
+            domain=self.domain, port=self.service_vip_port, services=self.service_vip_enabled
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +92,6 @@ IGNORED = {
     "monitoringAssignmentServer": "has no counterpart",
     "coreResources": "statuses are computed when read",
     "experimental": "has no counterpart",
-    "dnsServer": "legacy names are not served by this version",
     "apiServer.https": "terminate TLS in front of it",
     "apiServer.authn": "this version has no authentication",
     "apiServer.auth": "this version has no authentication",

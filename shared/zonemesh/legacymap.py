@@ -1,0 +1,138 @@
+"""Legacy names as one zone serves them: who has each, at which address, and what stands behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from zonemesh.ipam import Binding
+from zonemesh.legacy import LegacyIndex
+from zonemesh.legacyoutbounds import Place, Surroundings, outbound
+from zonemesh.legacypool import LEGACY, LEGACY_VIP
+from zonemesh.members import DATAPLANE
+from zonemesh.model import Record, zone_of
+from zonemesh.registry import Registry
+from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
+
+
+class Named(NamedTuple):
+    """What a name stands for."""
+
+    address: int
+    kind: str
+    key: str
+
+
+class LegacyMap:
+    """Follows a zone's two registries; what was touched is taken from it piece by piece.
+
+    Args:
+        zone: The zone's name.
+        own: Its own registry.
+        copy: What it keeps of global's.
+        federated: Whether it follows a global; if not, its own registry has everything.
+        disabled: Whether nothing of a zone is to be served.
+        ingresses: Where alone another zone is reached.
+    """
+
+    def __init__(
+        self,
+        zone: str,
+        own: Registry,
+        copy: Registry,
+        *,
+        federated: bool,
+        disabled: Callable[[str], bool],
+        ingresses: Callable[[str], Sequence[Place]],
+    ) -> None:
+        self._zone = zone
+        self._own = own
+        self._copy = copy
+        self._federated = federated
+        self._disabled = disabled
+        self._due: dict[str, None] = {}
+        self._naming = self._settings().naming
+        self._index = self._make_index()
+        self._around = Surroundings(zone=zone, dataplane=self._dataplane, ingresses=ingresses)
+
+    @property
+    def pending(self) -> int:
+        self._gather()
+        return len(self._due)
+
+    def take(self, limit: int) -> list[str]:
+        """Keys of names that may have changed, each once; at most so many."""
+        self._gather()
+        return [self._due.popitem()[0] for _ in range(min(limit, len(self._due)))]
+
+    def touch(self, keys: Iterable[str] | None = None) -> None:
+        """Look at some keys again, or at all: zones or their ingresses have changed."""
+        self._due.update(dict.fromkeys(self._index.wanted() if keys is None else keys))
+
+    def settings_changed(self) -> None:
+        """Build anew if the mesh's names are made otherwise now."""
+        naming = self._settings().naming
+        if naming == self._naming:
+            return
+        self.touch()
+        self._index.detach()
+        self._naming = naming
+        self._index = self._make_index()
+        self.touch()
+        self.touch(self._side.table(LEGACY_VIP))
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """The names that a key wants, whoever has them."""
+        return self._index.candidates(key)
+
+    def holder(self, mesh: str, name: str) -> Named | None:
+        """Who has a name, if it has an address."""
+        for key in self._index.contenders(mesh, name)[:1]:
+            address = self.address(key)
+            if address is not None:
+                return Named(address, LEGACY, key)
+        return None
+
+    def address(self, key: str) -> int | None:
+        packed = self._side.get(LEGACY_VIP, key)
+        binding = None if packed is None else Binding.unpack(packed)
+        return binding.address if binding is not None and binding.live else None
+
+    def outbounds(self, key: str) -> list[dict[str, Any]]:
+        address = self.address(key)
+        if address is None:
+            return []
+        return [outbound(key, port, address, self._around) for port in self._index.ports(key)]
+
+    @property
+    def _side(self) -> Registry:
+        """Where the addresses are."""
+        return self._copy if self._federated else self._own
+
+    def _settings(self) -> Settings:
+        key = GLOBAL_KEY if self._federated else zone_key(self._zone)
+        packed = self._side.get(SETTINGS, key)
+        return Settings() if packed is None else Settings.unpack(packed)
+
+    def _make_index(self) -> LegacyIndex:
+        index = LegacyIndex(self._naming)
+        if self._federated:
+            index.attach(self._own, lambda key: zone_of(key) == self._zone)
+            index.attach(self._copy, lambda key: zone_of(key) != self._zone)
+        else:
+            index.attach(self._own)
+        return index
+
+    def _gather(self) -> None:
+        touched = self._index.take()
+        if touched:
+            self._due.update(dict.fromkeys(touched.names))
+            self._due.update(dict.fromkeys(touched.endpoints))
+
+    def _dataplane(self, key: str) -> Record | None:
+        zone = zone_of(key)
+        if self._disabled(zone):
+            return None
+        side = self._own if zone == self._zone or not self._federated else self._copy
+        packed = side.get(DATAPLANE, key)
+        return None if packed is None else Record.unpack(packed)
