@@ -13,6 +13,7 @@ import structlog
 
 from zonecp.inputs import Adopt
 from zonecp.state import ZoneState
+from zonemesh.agents import AGENT
 from zonemesh.errors import LogFaultError, NotFoundError, UnavailableError, WireError
 from zonemesh.ipam import BLOCK, pool_of
 from zonemesh.log import follower, snapshot
@@ -82,6 +83,7 @@ def _deleted_since(
         for key, payload in table.items()
         if goes_up(kind, key, zone)
         and pool_of(kind) is None
+        and kind != AGENT  # goes with its Dataplane
         and (kind, key) not in known
         and Record.unpack(payload).modified_ms <= published_ms
     ]

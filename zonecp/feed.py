@@ -397,17 +397,17 @@ class Feed:
         if view is not None:
             revision = self._now()
             found = view.names(self._vipmap.published[mesh], str(revision))
+            refs = view.outbounds(self._vipmap.addressed(mesh)) if outbounds else ()
             head = self._head(mesh, revision)
-            return revision, await self._build(
-                head, found, revision, outbounds=outbounds, view=view
-            )
+            return revision, await self._build(head, found, revision, refs=refs, view=view)
         cached = state.snapshots.get(outbounds)
         if cached is None or cached[0] != self._now():
             revision = self._now()
             # Read now, not when the task first runs: later it would be another revision's.
             published = dict(self._vipmap.published[mesh])
             head = self._head(mesh, revision)
-            build = self._build(head, published, revision, outbounds=outbounds)
+            refs = self._vipmap.addressed(mesh) if outbounds else ()
+            build = self._build(head, published, revision, refs=refs)
             task = asyncio.ensure_future(build)
             cached = state.snapshots[outbounds] = (revision, task)
         # Shielded: one subscriber that goes away must not take it from the others.
@@ -431,20 +431,17 @@ class Feed:
         published: Mapping[str, Named],
         revision: Revision,
         *,
-        outbounds: bool,
+        refs: Sequence[ServiceRef],
         view: View | None = None,
     ) -> Sequence[bytes]:
+        """A snapshot: names, and the outbounds of some services."""
         self.snapshots_built += 1
         lines = [_encode(head)[:-1] + b',"records":[']
         lines += [line async for line in _chunks(published.items(), self._records)]
         lines.append(b'],"outbounds":[')
-        if outbounds:
-            refs = list(dict.fromkeys(ServiceRef(n.kind, n.key) for n in published.values()))
-            if view is not None:
-                refs = view.outbounds(refs)
-            lines += [
-                line async for line in _chunks(refs, lambda part: self._outbound_lines(part, view))
-            ]
+        lines += [
+            line async for line in _chunks(refs, lambda part: self._outbound_lines(part, view))
+        ]
         lines.append(b"]}")
         return _sse_lines("snapshot", revision, lines)
 

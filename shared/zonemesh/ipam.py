@@ -444,9 +444,13 @@ class Allocation:
         used = f"{self._ledger.live(self._zone)} of {self._ledger.capacity(self._zone)} in use"
         resting = f"{len(self._ledger.resting(self._zone))} at rest"
         raise PoolExhaustedError(
-            f"pool {self._ledger.pool}: no address left in zone {self._zone}'s blocks for {key}"
+            f"pool {self._ledger.pool}: no address left in {_owner(self._zone)}'s blocks for {key}"
             f" ({used}, {resting})"
         )
+
+
+def _owner(zone: str) -> str:
+    return f"zone {zone}" if zone else "global"
 
 
 def grants(
@@ -494,7 +498,7 @@ def grants(
             if free <= 0 and not result:
                 raise PoolExhaustedError(
                     f"pool {pool.name} ({', '.join(pool.cidrs)}): all {len(places)} blocks are"
-                    f" leased; zone {zone} has {max(free, 0)} free addresses left"
+                    f" leased; {_owner(zone)} has {max(free, 0)} free addresses left"
                 )
             break
         first, size = place

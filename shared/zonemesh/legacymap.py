@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from zonemesh.ipam import Binding
@@ -80,6 +80,10 @@ class LegacyMap:
         self._index = self._make_index()
         self.touch()
         self.touch(self._side.table(LEGACY_VIP))
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Keys of all names that have, or had, an address."""
+        return (key for key in self._side.table(LEGACY_VIP) if key.startswith(prefix))
 
     def names(self, key: str) -> tuple[str, ...]:
         """The names that a key wants, whoever has them."""

@@ -133,5 +133,5 @@ def _without_address(shortage: str | None) -> dict[str, str]:
         "type": "VIPAllocated",
         "status": "False",
         "reason": "Waiting" if shortage is None else "PoolExhausted",
-        "message": shortage or "no address yet: the zone waits for blocks from global",
+        "message": shortage or "no address yet: waiting for a block of its pool",
     }

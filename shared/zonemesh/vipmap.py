@@ -223,6 +223,13 @@ class VipMap:
                 if zone_of(key) != self.zone:
                     yield ServiceRef(kind, key)
 
+    def addressed(self, mesh: str) -> list[ServiceRef]:
+        """All of a mesh that have an address, with or without a name: each is served."""
+        prefix = f"{mesh}/"
+        refs = [ref for ref in self.services() if ref.key.startswith(prefix)]
+        refs += [ServiceRef(LEGACY, key) for key in self._legacy.keys(prefix)]
+        return [ref for ref in refs if self.address(ref) is not None]
+
     def hostnames(self, ref: ServiceRef) -> list[str]:
         """The names that a service holds here."""
         facts = self._facts(ref)

@@ -20,7 +20,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import dnsload, failover, load, propagation
+from tests.bench import api, dnsload, failover, load, propagation
 from tests.bench.world import running
 
 Result = dict[str, Any]
@@ -32,6 +32,10 @@ _TARGETS = {
     "bulk 100000 resolvable_s": 45.0,
     "failover SIGKILL max_s": 3.0,
     "failover SIGTERM max_s": 0.1,
+    "api get p50_ms": 1.0,
+    "api page_of_1000 p50_ms": 15.0,
+    "api generator names_in_place_s": 3.0,
+    "api generator writes p99_ms": 100.0,
 }
 
 
@@ -73,12 +77,19 @@ async def _dns(quick: bool) -> Result:
         return await dnsload.measure(mesh, 1_000 if quick else 10_000, seconds=2 if quick else 6)
 
 
+async def _api(quick: bool) -> Result:
+    async with running(alone=True) as mesh:
+        resources, requests = (4_000, 500) if quick else (100_000, 10_000)
+        return await api.measure(mesh, resources, requests=requests)
+
+
 _STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "propagation": _propagation,
     "one_by_one": _one_by_one,
     "bulk": _bulk,
     "failover": _failover,
     "dns": _dns,
+    "api": _api,
 }
 
 
