@@ -48,7 +48,7 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
-from zonemesh.travel import GLOBAL_LOG, kept_by
+from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import Sealed
 
@@ -75,7 +75,7 @@ class Zone:
         self.state = ZoneState(
             config.name, federated=store is not None, naming=config.dns_server.naming
         )
-        self.copy = Registry(keeps=kept_by(config.name))
+        self.copy = Registry(keeps=kept_by(config.name), drops=held_back)
         self.tail = Tail()
         self._own = own
         self._store = store

@@ -32,7 +32,7 @@ from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen, Registry
 from zonemesh.replica import Place
 from zonemesh.settings import zone_key
-from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, up_log
+from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, held_back, up_log
 from zonemesh.wire import FORMAT, NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
@@ -165,7 +165,7 @@ class Uplink:
                 break
             size += adding
             for kind, key, payload in wanted:
-                net[kind, key] = payload
+                net[kind, key] = None if held_back(kind, payload) else payload
             last = Cursor(sealed.entry.incarnation, sealed.entry.position)
         return [Change(kind, key, payload) for (kind, key), payload in net.items()], last
 
@@ -342,7 +342,11 @@ class Uplink:
         self._base = sealed.entry.position
         zone = self._state.zone
         tables = {
-            kind: {key: payload for key, payload in table.items() if goes_up(kind, key, zone)}
+            kind: {
+                key: payload
+                for key, payload in table.items()
+                if goes_up(kind, key, zone) and not held_back(kind, payload)
+            }
             for kind, table in frozen.tables.items()
         }
         await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 import msgpack
@@ -142,25 +143,14 @@ class Record:
         )
         return packed
 
-    @classmethod
-    def unpack(cls, payload: bytes) -> Self:
-        """Read a payload.
+    @staticmethod
+    def unpack(payload: bytes) -> Record:
+        """Read a payload; what it holds is shared, and never to be changed.
 
         Raises:
             WireError: Not a record. Unknown further elements are allowed and ignored.
         """
-        try:
-            created_ms, modified_ms, labels, spec, *_ = msgpack.unpackb(payload)
-        except Exception as error:  # unpackb raises a dozen types; all mean the same to a reader
-            raise WireError(f"malformed record: {error!r}") from error
-        if not (
-            type(created_ms) is int
-            and type(modified_ms) is int
-            and type(labels) is dict
-            and type(spec) is dict
-        ):
-            raise WireError("malformed record: not (int, int, map, map)")
-        return cls(created_ms=created_ms, modified_ms=modified_ms, labels=labels, spec=spec)
+        return _unpack(payload)
 
     def check_foreign(self) -> None:
         """Refuse what JSON cannot say or no clock can show, wherever others' records come in.
@@ -174,6 +164,22 @@ class Record:
             raise WireError("malformed record: a time outside the years 1970 to 9999")
         for part in (self.labels, self.spec):
             _check_json(part, DEPTH_MAX)
+
+
+@lru_cache(maxsize=256)  # deciding, and every index that is told of a change, read it once more
+def _unpack(payload: bytes) -> Record:
+    try:
+        created_ms, modified_ms, labels, spec, *_ = msgpack.unpackb(payload)
+    except Exception as error:  # unpackb raises a dozen types; all mean the same to a reader
+        raise WireError(f"malformed record: {error!r}") from error
+    if not (
+        type(created_ms) is int
+        and type(modified_ms) is int
+        and type(labels) is dict
+        and type(spec) is dict
+    ):
+        raise WireError("malformed record: not (int, int, map, map)")
+    return Record(created_ms=created_ms, modified_ms=modified_ms, labels=labels, spec=spec)
 
 
 def _check_json(value: Any, depth: int) -> None:

@@ -55,10 +55,19 @@ class Registry:
         self,
         *,
         keeps: Callable[[str, str], bool] | None = None,
+        drops: Callable[[str, bytes], bool] | None = None,
         indexes: Sequence[Index] = (),
     ) -> None:
-        """`keeps(kind, key)` limits a copy to what its holder needs; None keeps everything."""
+        """Start empty.
+
+        Args:
+            keeps: (kind, key) of what the holder of a copy needs; None keeps everything.
+            drops: (kind, payload) of what is not for the holder as it stands: as if it were not
+                there, until it changes.
+            indexes: Told of every change.
+        """
         self._keeps = keeps
+        self._drops = drops
         self._indexes = list(indexes)
         self.tables: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
         self.sums: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -137,7 +146,7 @@ class Registry:
 
     def empty(self) -> Registry:
         """A registry that keeps what this one keeps, holding nothing and without indexes."""
-        return Registry(keeps=self._keeps)
+        return Registry(keeps=self._keeps, drops=self._drops)
 
     def verify(self, meta: Mapping[str, Any]) -> None:
         """Take the place of a snapshot whose rows were all `put`.
@@ -185,6 +194,8 @@ class Registry:
         """Set or remove one record; for snapshots and `apply`, which alone know the order."""
         if self._keeps is not None and not self._keeps(kind, key):
             return
+        if self._drops is not None and payload is not None and self._drops(kind, payload):
+            payload = None
         table = self.tables[kind]
         old = table.get(key)
         if old == payload:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from zonemesh.agents import AGENT
 from zonemesh.draft import COUNTER
 from zonemesh.ipam import BLOCK, pool_of
-from zonemesh.model import zone_of
+from zonemesh.labels import KDS_SYNC
+from zonemesh.model import Record, zone_of
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import SETTINGS
 
@@ -21,6 +22,7 @@ GRACE = "grace"
 """Kind of a zone's notes when a service's last Dataplane went; keys are the service's."""
 ZONE_STATE = "zone.state"
 """Kind of a zone's note about itself (UID, adopted or not): key `/<zone>//`."""
+_KDS_SYNC = KDS_SYNC.encode()
 INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, ZONE_STATE})
 
 
@@ -39,6 +41,13 @@ def goes_up(kind: str, key: str, zone: str) -> bool:
     if zone_of(key) != zone or kind in INTERNAL:
         return False
     return pool_of(kind) is not None or kind == AGENT or (kind in KINDS and KINDS[kind].up)
+
+
+def held_back(kind: str, payload: bytes | None) -> bool:
+    """Whether a user keeps an object where it was made: `kuma.io/kds-sync: disabled`."""
+    if payload is None or kind not in KINDS or _KDS_SYNC not in payload:
+        return False
+    return Record.unpack(payload).labels.get(KDS_SYNC) == "disabled"
 
 
 def accepted_from_zone(kind: str) -> bool:
