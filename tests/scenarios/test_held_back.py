@@ -45,7 +45,7 @@ async def test_a_zone_that_publishes_itself_anew_keeps_back_what_it_kept_back(
     await world.until(lambda: "other.svc.west.mesh.local" in east.map)
 
     for part in ("log", "head", "snapshots", "chunks"):
-        world.store.delete_key("zone:west:up", part)  # type: ignore[arg-type]
+        world.store.delete_key("zone:west:up", part)
     await west.register("later")
     await world.until(lambda: "later.svc.west.mesh.local" in east.map)
 
