@@ -34,6 +34,7 @@ from zonemesh.hostnames import (
 from zonemesh.hostnames import KINDS as BY_STRENGTH
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, vip_kind
 from zonemesh.legacymap import Named
+from zonemesh.legacypool import LEGACY
 from zonemesh.members import DATAPLANE
 from zonemesh.model import Key, Record, zone_of
 from zonemesh.registry import Registry
@@ -472,5 +473,7 @@ def _texts(address: int) -> list[str]:
 
 def _title(kind: str, key: str) -> str:
     _, zone, namespace, name = Key.parse(key)
+    if kind == LEGACY:
+        return f"The {'host' if namespace == 'host' else 'service tag'} {name} (legacy, any zone)"
     shown = f"{name}.{namespace}" if namespace else name
     return f"{kind} {shown} of {f'zone {zone}' if zone else 'global'}"

@@ -41,7 +41,6 @@ DELTA_NAMES_MAX = 4_000
 """A change of more names or services than this is sent as a snapshot: that is made in parts."""
 BEHIND_WAIT_S = 5.0
 """How long a subscriber whose revision is ahead of this control plane waits for it to catch up."""
-DOMAINS = ("mesh.local", "mesh")
 
 _encode = msgspec.json.encode
 
@@ -344,7 +343,7 @@ class Feed:
                 # By the clock, not by silence: most of what is news to this process is none here.
                 if clock() >= beat_s:
                     beat_s = clock() + heartbeat_s
-                    yield [self._heartbeat(mesh)]
+                    yield [self._heartbeat(mesh, view)]
                     continue
                 news = self._news
                 with contextlib.suppress(TimeoutError):
@@ -354,12 +353,13 @@ class Feed:
             state.subscribers -= 1
             state.outbound_subscribers -= outbounds
 
-    def _heartbeat(self, mesh: str) -> bytes:
+    def _heartbeat(self, mesh: str, view: View | None) -> bytes:
         revision = self._now()
+        digest = self._meshes[mesh].digest if self.catching_up else self._vipmap.digest(mesh)
         body = {
             "revision": str(revision),
             "lag_s": round(self._lag_s(), 3),
-            "hash": self._meshes[mesh].digest if self.catching_up else self._vipmap.digest(mesh),
+            "hash": "" if view else digest,
         }
         return _sse("heartbeat", revision, [_encode(body)])
 
@@ -398,7 +398,7 @@ class Feed:
             revision = self._now()
             found = view.names(self._vipmap.published[mesh], str(revision))
             refs = view.outbounds(self._vipmap.addressed(mesh)) if outbounds else ()
-            head = self._head(mesh, revision)
+            head = self._head(mesh, revision, view)
             return revision, await self._build(head, found, revision, refs=refs, view=view)
         cached = state.snapshots.get(outbounds)
         if cached is None or cached[0] != self._now():
@@ -413,16 +413,17 @@ class Feed:
         # Shielded: one subscriber that goes away must not take it from the others.
         return cached[0], await asyncio.shield(cached[1])
 
-    def _head(self, mesh: str, revision: Revision) -> dict[str, Any]:
+    def _head(self, mesh: str, revision: Revision, view: View | None = None) -> dict[str, Any]:
         return {
             "revision": str(revision),
             "mesh": mesh,
             "zone": self._vipmap.zone,
             "zoneUid": self._uid(),
-            "domains": DOMAINS,
+            "domains": self._vipmap.domains,
             "ttl": TTL_S,
             "lag_s": round(self._lag_s(), 3),
-            "hash": self._vipmap.digest(mesh),
+            # Of the whole map: of a part it would be no use.
+            "hash": "" if view else self._vipmap.digest(mesh),
         }
 
     async def _build(

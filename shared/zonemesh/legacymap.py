@@ -56,6 +56,10 @@ class LegacyMap:
         self._around = Surroundings(zone=zone, dataplane=self._dataplane, ingresses=ingresses)
 
     @property
+    def domain(self) -> str:
+        return self._naming.domain
+
+    @property
     def pending(self) -> int:
         self._gather()
         return len(self._due)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import msgpack
+
 from zonemesh import labels
 from zonemesh.errors import InputError
 from zonemesh.hostnames import (
@@ -47,7 +49,8 @@ from zonemesh.multizone import Matches
 from zonemesh.registry import Registry
 from zonemesh.resources import ports
 from zonemesh.resources.catalogue import KINDS
-from zonemesh.settings import SETTINGS
+from zonemesh.settings import SETTINGS, zone_key
+from zonemesh.travel import SEEN
 
 TTL_S = 60
 _HASH_BITS = 64
@@ -206,6 +209,11 @@ class VipMap:
         side = self._own if zone == self.zone else self._copy
         return _live_address(side.get(vip_kind(ref.kind), ref.key))
 
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains whose names are the mesh's alone."""
+        return tuple(dict.fromkeys(("mesh.local", self._legacy.domain)))
+
     def is_disabled(self, zone: str) -> bool:
         """Whether an operator has taken another zone out: nothing of it is served here."""
         return zone in self._disabled
@@ -315,6 +323,8 @@ class VipMap:
             self._generators_changed = True
         elif kind == _ZONE and side.registry is self._copy:
             self._note_zone(Key.parse(key).name)
+        elif kind == SEEN:
+            self._note_zone(zone_of(key))
         elif kind == _ZONE_INGRESS:
             self._note_ingress(side, key)
         elif kind == LEGACY_VIP:
@@ -328,9 +338,8 @@ class VipMap:
                 self._moved.add(ServiceRef(MESH_SERVICE, key))
 
     def _note_zone(self, zone: str) -> None:
-        """An operator has changed a Zone: one that is not enabled takes its services with it."""
-        packed = self._copy.get(_ZONE, Key("", "", "", zone).packed)
-        enabled = packed is None or Record.unpack(packed).spec.get("enabled") is not False
+        """A zone that an operator takes out, or deletes, takes its services with it."""
+        enabled = not self._is_out(zone)
         if zone == self.zone or enabled == (zone not in self._disabled):
             return
         for ref in self.services():
@@ -343,6 +352,14 @@ class VipMap:
         else:
             self._disabled.add(zone)
         self._legacy.touch()
+
+    def _is_out(self, zone: str) -> bool:
+        packed = self._copy.get(_ZONE, Key("", "", "", zone).packed)
+        if packed is not None and Record.unpack(packed).spec.get("enabled") is False:
+            return True
+        # While a deleted zone's records are removed, entry by entry, none of them serves any more.
+        seen = self._copy.get(SEEN, zone_key(zone))
+        return seen is not None and bool(msgpack.unpackb(seen).get("deleted"))
 
     def _note_ingress(self, side: _Side, key: str) -> None:
         zone = zone_of(key)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -42,6 +43,8 @@ from zonemesh.hostnames import ServiceFacts
 from zonemesh.ipam import Binding
 from zonemesh.labels import DISPLAY_NAME
 from zonemesh.model import Change, Key
+from zonemesh.settings import zone_key
+from zonemesh.travel import SEEN
 from zonemesh.vipmap import Delta, ServiceRef, VipMap
 
 MULTI = ServiceRef(MULTI_ZONE, key_of("web", ""))
@@ -403,6 +406,24 @@ def test_a_zone_that_is_not_there_any_more_is_not_taken_out() -> None:
     view.copy.commit(removal(zone_record("east")))
     view.flush()
 
+    assert "web.svc.east.mesh.local" in view.names
+
+
+def test_a_zone_that_is_being_deleted_serves_nothing_any_more() -> None:
+    view = two_zones()
+    seen = msgpack.packb({"deleted": True})
+
+    view.copy.commit(Change(SEEN, zone_key("east"), seen))
+    view.flush()
+    assert "web.svc.east.mesh.local" not in view.names
+
+    # Its Zone goes before its services do, and none of them comes back for that.
+    view.copy.commit(removal(zone_record("east")))
+    view.flush()
+    assert "web.svc.east.mesh.local" not in view.names
+
+    view.copy.commit(Change(SEEN, zone_key("east"), None))
+    view.flush()
     assert "web.svc.east.mesh.local" in view.names
 
 

@@ -843,3 +843,26 @@ def completions(words: str, url: str) -> list[str]:
     }
     result = CliRunner(env=env).invoke(cli, prog_name="zonemesh")
     return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
+
+
+@pytest.mark.parametrize("command", ["get", "describe"])
+def test_a_copy_is_found_by_what_it_is_called_where_it_was_made(
+    backend: FakeBackend, url: str, command: str
+) -> None:
+    for zone in ("north", "east"):
+        key = Key("default", zone, "", "redis" if zone == "east" else "mongo")
+        backend.add("MeshService", key, mesh_service(key.name)["spec"])
+    add_service(backend, "redis")
+
+    mine = run(url, command, "msvc", "redis")
+    copy = run(url, command, "msvc", "mongo")
+    backend.add("MeshService", Key("default", "east", "", "mongo"), mesh_service("mongo")["spec"])
+    several = run(url, command, "msvc", "mongo")
+
+    assert mine.exit_code == copy.exit_code == 0
+    assert "mongo-" in copy.stdout
+    assert "redis-" not in mine.stdout
+    assert several.exit_code == 1
+    assert several.stderr.startswith("Error: several are called mongo where they were made: mongo-")
+    assert "(zone east)" in several.stderr
+    assert "(zone north)" in several.stderr

@@ -12,7 +12,7 @@ from zonemesh.cli import columns, output
 from zonemesh.cli.catalogue import Catalogue, Row
 from zonemesh.cli.client import PAGE, Client, Document, Query, item_path, list_path
 from zonemesh.cli.connection import complete_name, connected, kind_argument, mesh_option
-from zonemesh.errors import NotFoundError
+from zonemesh.cli.naming import named
 from zonemesh.labels import ZONE
 
 DATAPLANES_MAX = 20
@@ -39,15 +39,16 @@ class Resource(NamedTuple):
 def describe(client: Client, kind: str, name: str, mesh: str) -> None:
     """Tell everything about one resource, for people.
 
+    NAME is what it is called here, or where it was made.
+
     Of a service: its addresses, its names and why it lacks one, the Dataplanes behind it. Of a
     zone, on the global control plane: whether it is heard of, and how old what it told is.
     """
     row = Catalogue.fetch(client).find(kind)
     in_mesh = row.mesh_of(mesh)
-    document = client.find(item_path(row.path, in_mesh, name))
-    if document is None:
-        where = "" if in_mesh is None else f" in mesh {in_mesh}"
-        raise NotFoundError(f"No resources found{where}: {row.name} {name}")
+    document = client.get(
+        item_path(row.path, in_mesh, named(client, row.path, in_mesh, row.name, name))
+    )
     for line in _lines(client, Resource(row, in_mesh, document), datetime.now(UTC)):
         click.echo(line)
 

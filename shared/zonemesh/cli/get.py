@@ -15,8 +15,9 @@ from zonemesh.cli.catalogue import Catalogue, Row
 from zonemesh.cli.client import PAGE, Client, Document, item_path, list_path
 from zonemesh.cli.columns import cells, columns
 from zonemesh.cli.connection import complete_name, connected, kind_argument, mesh_option
+from zonemesh.cli.naming import named
 from zonemesh.cli.watching import EVERY_S, Event, follow
-from zonemesh.errors import InputError, NotFoundError
+from zonemesh.errors import InputError
 
 LIMIT = 10_000
 """Resources printed without `--size`: a list that goes on beyond it is no longer read by anyone."""
@@ -102,11 +103,9 @@ def _path(wanted: Wanted, form: str) -> str:
 def _one(client: Client, wanted: Wanted, form: str) -> list[Document]:
     row, name, mesh = wanted
     assert name is not None
-    path = item_path(row.path, mesh, name)
-    found = client.find(f"{path}/_overview" if row.name == "Zone" and form == "wide" else path)
-    if found is None:
-        raise NotFoundError(f"No resources found{wanted.where}: {row.name} {name}")
-    return [found]
+    path = item_path(row.path, mesh, named(client, row.path, mesh, row.name, name))
+    overview = row.name == "Zone" and form == "wide"
+    return [client.get(f"{path}/_overview" if overview else path)]
 
 
 def _all(client: Client, wanted: Wanted, form: str) -> list[Document]:
