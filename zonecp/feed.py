@@ -31,8 +31,8 @@ from zonemesh.errors import InputError, UnavailableError
 from zonemesh.legacymap import Named
 from zonemesh.vipmap import TTL_S, Delta, ServiceRef, VipMap
 
-RING_BYTES_MAX = 4 << 20
-"""Per mesh: some 15,000 changes. Whoever was away for longer gets a snapshot."""
+RING_BYTES_MAX = 3 << 20
+"""Per mesh: some 10,000 changes. Whoever was away for longer gets a snapshot."""
 CHUNK_RECORDS = 256
 """Records on one line of a snapshot: a client can parse line by line without stalling."""
 PART_SERVICES = 1_000

@@ -154,7 +154,7 @@ async def test_a_zone_says_which_names_a_service_holds_and_who_holds_the_others(
 async def test_a_copy_of_a_service_is_in_its_own_zone() -> None:
     west = West()
     west.copy.commit(
-        Change(SEEN, Key("", "east", "", "").packed, b""),
+        Change(SEEN, Key("", "east", "", "").packed, b"\x80"),
         service("redis", "east"),
         binding("redis", 300, "east", order=1),
     )

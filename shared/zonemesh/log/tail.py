@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from zonemesh.model import Cursor, Position
 from zonemesh.wire import Sealed
 
-TAIL_BYTES_MAX = 2 << 20
-"""Of encoded entries; decoded, as they are held, three times that. Enough for a burst of 4,000
+TAIL_BYTES_MAX = 1 << 20
+"""Of encoded entries; decoded, as they are held, three times that. Enough for a burst of 2,000
 registrations; whoever is further behind reads the log itself."""
 
 

@@ -6,6 +6,7 @@ Exit codes: 0 after a graceful stop, 2 for a configuration to change, 1 for anyt
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
@@ -77,6 +78,13 @@ def freeze_heap() -> None:
     # it holds is kept for good; loading makes next to none.
     gc.collect(1)
     gc.freeze()
+
+
+def give_back_memory() -> None:
+    """Return to the system what the allocator holds and nobody uses; where it is glibc's."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 async def _run(main: Main) -> None:

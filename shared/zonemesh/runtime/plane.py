@@ -14,7 +14,7 @@ from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.sqlite import SqliteLog
-from zonemesh.runtime.main import freeze_heap
+from zonemesh.runtime.main import freeze_heap, give_back_memory
 from zonemesh.runtime.sections import HttpConfig
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 
@@ -86,10 +86,16 @@ async def freeze_as_it_grows(records: Callable[[], int]) -> None:
     """Take what is loaded out of the garbage collector's way, again whenever it has grown by half.
 
     Not on a timer alone: what is frozen while it lives is never collected if it dies in a cycle.
+    Once a load has ended, what it took on the way is given back to the system.
     """
-    frozen = 0
+    frozen = given_back = before = 0
     while True:
         await asyncio.sleep(_FREEZE_LOOK_S)
-        if records() > max(frozen * 1.5, _FREEZE_RECORDS_MIN):
-            frozen = records()
+        now = records()
+        if now > max(frozen * 1.5, _FREEZE_RECORDS_MIN):
+            frozen = now
             freeze_heap()
+        elif now == before and now > max(given_back * 1.1, _FREEZE_RECORDS_MIN):
+            given_back = now
+            await asyncio.to_thread(give_back_memory)
+        before = now
