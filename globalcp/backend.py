@@ -7,10 +7,9 @@ from typing import Any
 
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
-from zonemesh import labels, status
-from zonemesh.agents import AGENT
+from zonemesh import labels, multizone, status
+from zonemesh.agents import AgentNote
 from zonemesh.generators import Generators
-from zonemesh.hostnames import Outcome, ServiceFacts, made_by, matches
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
@@ -18,9 +17,8 @@ from zonemesh.members import Members, selector_term, selects
 from zonemesh.model import Key, Record
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Connected, Found, connected
+from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.insights import count_online
 from zonemesh.rest.plane import PlaneBackend, describe_registry
 from zonemesh.travel import up_log
 
@@ -72,49 +70,21 @@ class GlobalBackend(PlaneBackend):
         """
         if not kind.pool:
             return None
-        outcomes = self._made(kind, found)
-        packed = self._state.registry.get(vip_kind(kind.name), found.key.packed)
-        binding = None if packed is None else Binding.unpack(packed)
-        shortage = self._state.shortages.get((kind.name, found.key.zone))
-        match kind.name:
-            case "MeshService":
-                members = self._selected(found)
-                return status.mesh_service(
-                    binding=binding,
-                    outcomes=outcomes,
-                    members=members,
-                    connected=count_online(self.connected(key) for key, _ in members),
-                    shortage=shortage,
-                )
-            case "MeshMultiZoneService":
-                return status.mesh_multi_zone_service(
-                    binding=binding,
-                    outcomes=outcomes,
-                    matched=self._matched(found),
-                    shortage=shortage,
-                )
-            case _:
-                return status.mesh_external_service(
-                    binding=binding, outcomes=outcomes, shortage=shortage
-                )
-
-    def _made(self, kind: Kind, found: Found) -> list[Outcome]:
-        """What each generator makes of a service in the zone that speaks for it."""
         zone = found.key.zone or next(iter(self._state.zones()), "")
-        if not zone:
-            return []
-        shown = labels.of_record(kind, found.key, found.record, zone)
-        facts = ServiceFacts(kind.name, found.key.packed, shown)
-        return [
-            made_by(generator, facts, zone)
-            for generator in self._generators.in_zone(zone, found.key.mesh)
-            if generator.kind == kind.name and matches(generator, shown)
-        ]
+        packed = self._state.registry.get(vip_kind(kind.name), found.key.packed)
+        return status.of_service(
+            kind.name,
+            binding=None if packed is None else Binding.unpack(packed),
+            outcomes=self._generators.made(kind, found.key, found.record, zone) if zone else (),
+            shortage=self._state.shortages.get((kind.name, found.key.zone)),
+            members=lambda: self._selected(found),
+            matched=lambda: self._matched(found),
+            agent=self.connected,
+        )
 
     def _matched(self, found: Found) -> list[Key]:
         """The MeshServices of its mesh that a MeshMultiZoneService stands for."""
-        selector = (found.record.spec.get("selector") or {}).get("meshService") or {}
-        wanted = selector.get("matchLabels")
+        wanted = multizone.match_labels(found.record.spec)
         if not wanted:  # selects nothing, as in Kuma
             return []
         kind = KINDS["MeshService"]
@@ -125,7 +95,7 @@ class GlobalBackend(PlaneBackend):
             if packed.startswith(f"{found.key.mesh}/") and packed.endswith(end):
                 key = Key.parse(packed)
                 shown = labels.of_record(kind, key, Record.unpack(payload), self.zone)
-                if all(shown.get(name) == value for name, value in wanted.items()):
+                if multizone.matches(wanted, shown):
                     matched.append(key)
         return sorted(matched)
 
@@ -144,8 +114,8 @@ class GlobalBackend(PlaneBackend):
         seen = Seen.of(self._state.registry, zone)
         return None if seen is None else zone_insight(zone, seen, self._lag_s(seen))
 
-    def connected(self, key: str) -> Connected | None:
-        return connected(self._state.registry.get(AGENT, key))
+    def connected(self, key: str) -> AgentNote | None:
+        return AgentNote.of(self._state.registry, key)
 
     def outcomes(self, kind: Kind, found: Found) -> None:
         return None

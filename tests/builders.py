@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from zonemesh.agents import AgentNote
 from zonemesh.deciding import Decision, Delete, Now, Put, Written
 from zonemesh.errors import MeshError
 from zonemesh.hostnames import Outcome
@@ -18,7 +19,7 @@ from zonemesh.registry import Registry
 from zonemesh.replica import Place, follows
 from zonemesh.resources import catalogue
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Connected, Found
+from zonemesh.rest.backend import Found
 from zonemesh.rest.routes import make_app
 from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Sealed, decode, seal
 
@@ -36,7 +37,7 @@ class FakeBackend:
     records: dict[tuple[str, Key], Record] = field(default_factory=dict)
     statuses: dict[Key, dict[str, Any]] = field(default_factory=dict)
     insights: dict[str, dict[str, Any]] = field(default_factory=dict)
-    agents: dict[str, Connected] = field(default_factory=dict)
+    agents: dict[str, AgentNote] = field(default_factory=dict)
     """By a Dataplane's packed key."""
     named: dict[Key, Sequence[Outcome]] = field(default_factory=dict)
     """Outcomes of services, by their key; looked at on a zone."""
@@ -81,7 +82,7 @@ class FakeBackend:
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         return self.insights.get(zone)
 
-    def connected(self, key: str) -> Connected | None:
+    def connected(self, key: str) -> AgentNote | None:
         return self.agents.get(key)
 
     def outcomes(self, kind: Kind, found: Found) -> Sequence[Outcome] | None:

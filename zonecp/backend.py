@@ -10,7 +10,7 @@ import msgpack
 
 from zonecp.state import ZoneState
 from zonemesh import status
-from zonemesh.agents import AGENT
+from zonemesh.agents import AgentNote
 from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.labels import GRACE_STARTED_AT
@@ -18,9 +18,8 @@ from zonemesh.log.leadership import Leadership
 from zonemesh.model import Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
-from zonemesh.rest.backend import Connected, Found, connected
+from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.insights import count_online
 from zonemesh.rest.plane import PlaneBackend, describe_registry
 from zonemesh.travel import GRACE, SEEN
 from zonemesh.vipmap import ServiceRef, VipMap
@@ -115,30 +114,15 @@ class ZoneBackend(PlaneBackend):
         ref = ServiceRef(kind.name, found.key.packed)
         own = found.key.zone == self.zone
         packed = (self._state.registry if own else self._copy).get(vip_kind(kind.name), ref.key)
-        binding = None if packed is None else Binding.unpack(packed)
-        outcomes = self._vipmap.outcomes(ref)
-        shortage = self._shortage(found.key.zone, kind.name)
-        match kind.name:
-            case "MeshService":
-                members = self._vipmap.members(ref)
-                return status.mesh_service(
-                    binding=binding,
-                    outcomes=outcomes,
-                    members=members,
-                    connected=count_online(self.connected(key) for key, _ in members),
-                    shortage=shortage,
-                )
-            case "MeshMultiZoneService":
-                return status.mesh_multi_zone_service(
-                    binding=binding,
-                    outcomes=outcomes,
-                    matched=[Key.parse(key) for key in self._vipmap.matched(ref)],
-                    shortage=shortage,
-                )
-            case _:
-                return status.mesh_external_service(
-                    binding=binding, outcomes=outcomes, shortage=shortage
-                )
+        return status.of_service(
+            kind.name,
+            binding=None if packed is None else Binding.unpack(packed),
+            outcomes=self._vipmap.outcomes(ref),
+            shortage=self._shortage(found.key.zone, kind.name),
+            members=lambda: self._vipmap.members(ref),
+            matched=lambda: [Key.parse(key) for key in self._vipmap.matched(ref)],
+            agent=self.connected,
+        )
 
     def _shortage(self, zone: str, pool: str) -> str | None:
         """Why a service here waits for an address; global says it of other zones'."""
@@ -150,8 +134,8 @@ class ZoneBackend(PlaneBackend):
     def insight(self, zone: str) -> None:
         return None
 
-    def connected(self, key: str) -> Connected | None:
-        return connected(self._state.registry.get(AGENT, key))
+    def connected(self, key: str) -> AgentNote | None:
+        return AgentNote.of(self._state.registry, key)
 
     def outcomes(self, kind: Kind, found: Found) -> Sequence[Outcome]:
         return self._vipmap.outcomes(ServiceRef(kind.name, found.key.packed))

@@ -7,7 +7,6 @@ let others have turns in between: 100,000 services take some three seconds.
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,18 +18,9 @@ from typing import Any, NamedTuple
 import msgpack
 
 from zonecp.reach import reach_of
-from zonemesh import labels, names
-from zonemesh.errors import InputError
-from zonemesh.hostnames import (
-    GENERATOR_KIND,
-    Generator,
-    Outcome,
-    Reason,
-    ServiceFacts,
-    hostname,
-    matches,
-    parse_generator,
-)
+from zonemesh import names
+from zonemesh.generators import Generators
+from zonemesh.hostnames import GENERATOR_KIND, Outcome, Reason
 from zonemesh.hostnames import KINDS as BY_STRENGTH
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, vip_kind
 from zonemesh.legacymap import Named
@@ -337,28 +327,15 @@ class Inquiry:
         key, record = Key.parse(ref.key), self.view.vipmap.record(ref)
         if record is None:
             return []
-        here = self.view.vipmap.zone
-        shown = labels.shown(KINDS[ref.kind], key, record.labels, here)
-        facts = ServiceFacts(ref.kind, ref.key, shown)
-        found = []
-        for generator in self._generators:
-            if generator.kind != ref.kind or generator.mesh not in ("", key.mesh):
-                continue
-            if matches(generator, shown):
-                name = hostname(generator, facts, here)
-                if isinstance(name, str):
-                    found.append(Outcome(generator, name, Reason.GENERATED, ""))
-        return found
+        return self._generators.made(KINDS[ref.kind], key, record, self.view.vipmap.zone)
 
     @cached_property
-    def _generators(self) -> list[Generator]:
-        """All that are known here and can be read."""
-        found = []
+    def _generators(self) -> Generators:
+        """All that are known here."""
+        found = Generators()
         for registry in (self.view.own, self.view.copy):
             for key, packed in registry.table(GENERATOR_KIND).items():
-                with contextlib.suppress(InputError):
-                    record = Record.unpack(packed)
-                    found.append(parse_generator(Key.parse(key), record, self.view.vipmap.zone))
+                found.put(key, Record.unpack(packed))
         return found
 
     def _why_later(self, loser: ServiceRef, winner: ServiceRef) -> str:

@@ -12,6 +12,7 @@ from typing import Self
 import msgpack
 
 from zonemesh.errors import WireError
+from zonemesh.registry import Registry
 
 AGENT = "dataplane.agent"
 """Kind of these notes; keys are the Dataplanes'."""
@@ -29,6 +30,7 @@ class AgentNote:
     until_log_ms: int = 0
     """Log time of the end: what its age is reckoned in."""
     agent: str = ""
+    """Which process of the agent: its instance id."""
     version: str = ""
 
     @property
@@ -54,6 +56,15 @@ class AgentNote:
         return cls(
             since_ms, until_ms, until_log_ms, str(agent)[:_TEXT_MAX], str(version)[:_TEXT_MAX]
         )
+
+    @classmethod
+    def of(cls, registry: Registry, dataplane: str) -> Self | None:
+        """A Dataplane's (packed key); None if it has none, or none that can be read."""
+        packed = registry.get(AGENT, dataplane)
+        try:
+            return None if packed is None else cls.unpack(packed)
+        except WireError:
+            return None  # another plane's: it costs this one thing
 
 
 class Agents:

@@ -376,35 +376,10 @@ class Claims:
         """`put(service, None)`."""
         return self.put(service, None)
 
-    def set_generators(
-        self, generators: Iterable[Generator], services: Callable[[str], Iterable[ServiceFacts]]
-    ) -> set[str]:
-        """Evaluate again with other generators, at once.
-
-        Args:
-            generators: All of them.
-            services: kind → the facts of all its services.
-
-        Returns:
-            As `put`.
-        """
-        facts = {kind: list(services(kind)) for kind in KINDS}
-        kinds = self.change_generators(generators, lambda kind: [each.key for each in facts[kind]])
-        before: dict[str, ServiceId | None] = {}
-        for kind in kinds:
-            for service in facts[kind]:
-                names = self._claims(service)
-                before |= {name: self.winner(name) for name in names if name not in before}
-                self._settle(kind, service.key)
-                after = self._claims(service)
-                before |= {name: self.winner(name) for name in after if name not in before}
-                self._exchange(kind, names, after)
-        return {name for name, winner in before.items() if self.winner(name) != winner}
-
     def change_generators(
         self, generators: Iterable[Generator], keys: Callable[[str], Iterable[str]]
     ) -> list[str]:
-        """Begin to evaluate with other generators; not while `moving`.
+        """Begin to evaluate with other generators; not before all of the last time were moved.
 
         Args:
             generators: All of them.

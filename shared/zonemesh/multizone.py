@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from zonemesh.labels import DISPLAY_NAME
 
@@ -51,7 +52,7 @@ class Matches:
         self._by_pair[(mesh, *_rarest(wanted))].add(selector)
         members = self._members[selector] = set()
         for service, labels in services(mesh, wanted):
-            if _matches(wanted, labels):
+            if matches(wanted, labels):
                 members.add(service)
                 self._of[service].add(selector)
 
@@ -81,7 +82,7 @@ class Matches:
             selector
             for pair in labels.items()
             for selector in self._by_pair.get((mesh, *pair), ())
-            if _matches(self._wanted[selector], labels)
+            if matches(self._wanted[selector], labels)
         }
 
     def _leave(self, service: str, selector: str) -> None:
@@ -91,7 +92,15 @@ class Matches:
             del self._of[service]
 
 
-def _matches(wanted: Labels, labels: Labels) -> bool:
+def match_labels(spec: Mapping[str, Any]) -> Labels:
+    """What a MeshMultiZoneService asks of services; empty matches none, as in Kuma."""
+    selector = spec.get("selector") or {}
+    found: Labels = (selector.get("meshService") or {}).get("matchLabels") or {}
+    return found
+
+
+def matches(wanted: Labels, labels: Labels) -> bool:
+    """Whether a service has all the labels that are wanted."""
     return all(labels.get(name) == value for name, value in wanted.items())
 
 

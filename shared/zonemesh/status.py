@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from zonemesh.hostnames import Outcome, Reason
+from zonemesh.agents import AgentNote
+from zonemesh.hostnames import MESH_MULTI_ZONE_SERVICE, MESH_SERVICE, Outcome, Reason
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text
 from zonemesh.members import healthy
 from zonemesh.model import Key, Record
+
+
+def of_service(
+    kind: str,
+    *,
+    binding: Binding | None,
+    outcomes: Sequence[Outcome],
+    shortage: str | None,
+    members: Callable[[], Sequence[tuple[str, Record]]],
+    matched: Callable[[], Sequence[Key]],
+    agent: Callable[[str], AgentNote | None],
+) -> dict[str, Any]:
+    """`status` of a service of any kind; what the kind has no use for is not asked.
+
+    Args: as of those of the kinds; `agent` gives that of the Dataplane with a packed key.
+    """
+    if kind == MESH_SERVICE:
+        selected = members()
+        agents = [agent(key) for key, _ in selected]
+        return mesh_service(
+            binding=binding,
+            outcomes=outcomes,
+            members=selected,
+            connected=sum(each is not None and each.online for each in agents),
+            shortage=shortage,
+        )
+    if kind == MESH_MULTI_ZONE_SERVICE:
+        return mesh_multi_zone_service(
+            binding=binding, outcomes=outcomes, matched=matched(), shortage=shortage
+        )
+    return mesh_external_service(binding=binding, outcomes=outcomes, shortage=shortage)
 
 
 def mesh_service(

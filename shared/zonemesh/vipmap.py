@@ -45,7 +45,7 @@ from zonemesh.members import (
     service_names,
 )
 from zonemesh.model import START, Key, Position, Record, zone_of
-from zonemesh.multizone import Matches
+from zonemesh.multizone import Matches, match_labels
 from zonemesh.registry import Registry
 from zonemesh.resources import ports
 from zonemesh.resources.catalogue import KINDS
@@ -445,7 +445,7 @@ class VipMap:
             self._moved.update(_multi_zone(self._matches.put_service(ref.key, labels_now)))
         elif ref.kind == MESH_MULTI_ZONE_SERVICE:
             record = None if facts is None else self.record(ref)
-            wanted = None if record is None else _match_labels(record.spec)
+            wanted = None if record is None else match_labels(record.spec)
             self._matches.put_selector(ref.key, wanted, self._candidates)
 
     def _candidates(self, mesh: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, Labels]]:
@@ -709,12 +709,6 @@ def _external(spec: Mapping[str, Any], zone: str) -> list[dict[str, Any]]:
         }
         for endpoint in spec.get("endpoints") or ()
     ]
-
-
-def _match_labels(spec: Mapping[str, Any]) -> Mapping[str, str]:
-    selector = spec.get("selector") or {}
-    found: Mapping[str, str] = (selector.get("meshService") or {}).get("matchLabels") or {}
-    return found
 
 
 def _multi_zone(keys: Iterable[str]) -> Iterator[ServiceRef]:

@@ -439,7 +439,7 @@ def changes(before: Mapping[str, ServiceId], after: Mapping[str, ServiceId]) -> 
 class AnyHistory(RuleBasedStateMachine):
     """After any sequence of changes, claims are what the rule makes of the state alone.
 
-    Every answer of `put` and `set_generators` is exactly the difference that it made.
+    Every answer of `put` and `move` is exactly the difference that it made.
     """
 
     def __init__(self) -> None:
@@ -464,10 +464,14 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(generators=GENERATORS)
     def set_generators(self, generators: list[Generator]) -> None:
         self.generators = generators
-        self.check(self.claims.set_generators(generators, self.of_kind))
-
-    def of_kind(self, kind: str) -> list[ServiceFacts]:
-        return [facts for facts in self.table.values() if facts.kind == kind]
+        kinds = self.claims.change_generators(
+            generators, lambda kind: [key for each, key in self.table if each == kind]
+        )
+        for facts in [facts for facts in self.table.values() if facts.kind in kinds]:
+            before = winners(self.claims)
+            moved = self.claims.move(facts.kind, facts.key, facts)
+            assert moved == changes(before, winners(self.claims))
+        self.check(changes(self.known, winners(self.claims)))
 
     def check(self, changed: set[str]) -> None:
         after = winners_by_definition(self.generators, self.table)

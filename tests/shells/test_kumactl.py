@@ -14,8 +14,8 @@ from aiohttp.test_utils import TestClient
 from globalcp.backend import zone_insight
 from globalcp.seen import Seen
 from tests.builders import NOW_MS, FakeBackend, dataplane, mesh_service, rest_client, with_mesh
+from zonemesh.agents import AgentNote
 from zonemesh.model import Key
-from zonemesh.rest.backend import Connected
 
 HEADERS = {
     "Accept": "application/json",
@@ -59,7 +59,7 @@ def zone_west() -> FakeBackend:
     backend.add("MeshService", Key("default", "west", "", "redis"), spec, team="data")
     key = Key("default", "west", "", "redis-01")
     backend.add("Dataplane", key, {"networking": dataplane()["networking"]}, app="redis")
-    backend.agents[key.packed] = Connected(
+    backend.agents[key.packed] = AgentNote(
         since_ms=NOW_MS, until_ms=None, agent="agent-1", version="0.1.0"
     )
     return backend

@@ -20,10 +20,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.builders import FakeBackend, mesh_service, rest_client, with_mesh
+from zonemesh.agents import AgentNote
 from zonemesh.model import Key
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Scope
-from zonemesh.rest.backend import Connected
 
 NETWORKING = {
     "address": "10.0.0.1",
@@ -55,7 +55,7 @@ def plane(*, on_global: bool) -> FakeBackend:
             backend.add(kind.name, key, specs.get(kind.name, {}), app="redis")
     backend.add("Zone", Key("", backend.zone, "", "west"), {})
     backend.insights["west"] = {"subscriptions": [{"connectTime": "2026-09-21T14:13:20Z"}]}
-    backend.agents[Key("default", backend.zone, "", "redis").packed] = Connected(
+    backend.agents[Key("default", backend.zone, "", "redis").packed] = AgentNote(
         since_ms=1, until_ms=None, agent="a", version="0.1.0"
     )
     return backend

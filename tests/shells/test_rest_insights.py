@@ -8,15 +8,15 @@ import pytest
 
 from tests.builders import NOW_MS, FakeBackend, rest_client, with_mesh
 from zonemesh import names
+from zonemesh.agents import AgentNote
 from zonemesh.model import Key
-from zonemesh.rest.backend import Connected
 
 CREATED = "2026-09-21T14:13:20Z"
 MODIFIED = "2026-09-21T14:13:20.5Z"
 
 
-def agent(*, until_ms: int | None = None, version: str = "0.1.0") -> Connected:
-    return Connected(since_ms=NOW_MS, until_ms=until_ms, agent="agent-1", version=version)
+def agent(*, until_ms: int | None = None, version: str = "0.1.0") -> AgentNote:
+    return AgentNote(since_ms=NOW_MS, until_ms=until_ms, agent="agent-1", version=version)
 
 
 def add(
@@ -25,7 +25,7 @@ def add(
     *states: str,
     mesh: str = "default",
     service: str = "redis",
-    by: Connected | None = None,
+    by: AgentNote | None = None,
 ) -> None:
     """A Dataplane with an inbound in each state; `by` is its agent."""
     key = Key(mesh, "west", "", name)

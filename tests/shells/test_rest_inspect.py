@@ -84,6 +84,18 @@ async def test_global_leaves_out_what_no_template_makes() -> None:
     assert [each["hostname"] for each in found["items"]] == ["redis.svc.mesh.local"]
 
 
+@pytest.mark.parametrize("mesh, named", [("default", True), ("other", False)])
+async def test_a_generator_of_one_mesh_names_nothing_of_others(mesh: str, *, named: bool) -> None:
+    backend = global_plane("west")
+    backend.add("MeshExternalService", Key("default", "", "", "db"), {})
+    spec = {"selector": {"meshExternalService": {}}, "template": "only.mesh.local", "mesh": mesh}
+    backend.add("HostnameGenerator", Key("", "", "", "only"), spec)
+    found = await read(backend, "/meshes/default/meshexternalservices/db/_hostnames")
+
+    names = [each["hostname"] for each in found["items"]]
+    assert names == ["db.extsvc.mesh.local", *["only.mesh.local"] * named]
+
+
 async def test_a_service_that_global_has_is_named_in_every_zone() -> None:
     backend = global_plane("west", "east")
     backend.add("MeshMultiZoneService", Key("default", "", "", "redis"), {})

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from zonemesh.agents import AgentNote
 from zonemesh.deciding import Delete, Put, Written
-from zonemesh.errors import MeshError, UnavailableError, WireError
+from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.hostnames import Outcome
 from zonemesh.model import Key, Position, Record
 from zonemesh.resources.kind import Kind
@@ -26,35 +26,6 @@ class Found:
 
     key: Key
     record: Record
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connected:
-    """The last time that a Dataplane's agent followed a control plane; wall times."""
-
-    since_ms: int
-    until_ms: int | None
-    """None: it does so right now."""
-    agent: str
-    """Which process of the agent: its instance id."""
-    version: str
-
-    @property
-    def online(self) -> bool:
-        return self.until_ms is None
-
-
-def connected(note: bytes | None) -> Connected | None:
-    """What a log's note of an agent says; None where there is none, or none that can be read."""
-    if note is None:
-        return None
-    try:
-        found = AgentNote.unpack(note)
-    except WireError:
-        return None  # another plane's: it costs this one thing
-    return Connected(
-        since_ms=found.since_ms, until_ms=found.until_ms, agent=found.agent, version=found.version
-    )
 
 
 class Backend(Protocol):
@@ -87,7 +58,7 @@ class Backend(Protocol):
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         """A Zone's insight in Kuma's ZoneInsight shape; None on a zone or if unknown."""
 
-    def connected(self, key: str) -> Connected | None:
+    def connected(self, key: str) -> AgentNote | None:
         """The agent of the Dataplane with this packed key; None if none was ever seen."""
 
     def outcomes(self, kind: Kind, found: Found) -> Sequence[Outcome] | None:

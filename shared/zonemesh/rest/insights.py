@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zonemesh.agents import AgentNote
 from zonemesh.members import inbound_ready, inbounds, service_tags
 from zonemesh.model import Key, Record
-from zonemesh.rest.backend import Connected
 from zonemesh.rest.document import rfc3339
 
 STANDARD = "standard"
@@ -23,10 +23,6 @@ _SERVICE_TYPES: Mapping[str, str] = {
 }
 _SERVICE_PORT = 80
 """Of a service that is called by its tag: Kuma's `<service>.mesh:80`."""
-
-
-def count_online(agents: Iterable[Connected | None]) -> int:
-    return sum(agent is not None and agent.online for agent in agents)
 
 
 @dataclass(slots=True)
@@ -54,7 +50,7 @@ class Count:
         setattr(self, state, getattr(self, state) + 1)
 
 
-def dataplane_state(record: Record, agent: Connected | None) -> str:
+def dataplane_state(record: Record, agent: AgentNote | None) -> str:
     """`online`, `offline`, or `degraded` if an agent is there and not every inbound is ready."""
     if agent is None or not agent.online:
         return "offline"
@@ -100,7 +96,7 @@ class Tally:
     services: dict[tuple[str, str], Service] = field(default_factory=dict)
     """By (mesh, service)."""
 
-    def add(self, key: Key, record: Record, agent: Connected | None) -> None:
+    def add(self, key: Key, record: Record, agent: AgentNote | None) -> None:
         state, kind = dataplane_state(record, agent), gateway_type(record)
         self.all.add(state)
         self.types[kind].add(state)
@@ -128,7 +124,7 @@ class Tally:
         return count
 
 
-def dataplane(agent: Connected) -> dict[str, Any]:
+def dataplane(agent: AgentNote) -> dict[str, Any]:
     """`dataplaneInsight`, and what a DataplaneInsight says beside its metadata."""
     updated = agent.since_ms if agent.until_ms is None else agent.until_ms
     subscription: dict[str, Any] = {

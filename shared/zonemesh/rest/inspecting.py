@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
 from aiohttp import web
 
-from zonemesh import labels
 from zonemesh.errors import InputError, NotFoundError
-from zonemesh.hostnames import (
-    GENERATOR_KIND,
-    KINDS,
-    MESH_SERVICE,
-    Generator,
-    Outcome,
-    ServiceFacts,
-    hostname,
-    matches,
-    parse_generator,
-)
+from zonemesh.generators import Generators
+from zonemesh.hostnames import GENERATOR_KIND, KINDS, MESH_SERVICE, Outcome
 from zonemesh.members import place, selects
 from zonemesh.model import Key
 from zonemesh.resources.kind import Kind
@@ -111,14 +100,12 @@ def _given(api: Api, outcomes: Sequence[Outcome], home: str) -> dict[str, dict[s
 def _made(api: Api, kind: Kind, found: Found) -> dict[str, dict[str, Any]]:
     """What a service would be called in each zone if nobody else wanted the name, by hostname."""
     zones_of: defaultdict[str, list[str]] = defaultdict(list)
+    generators = _generators(api)
     for zone in _reached(api, kind, found.key):
-        shown = labels.of_record(kind, found.key, found.record, zone)
-        facts = ServiceFacts(kind.name, found.key.packed, shown)
-        for generator in _generators(api, kind, zone):
-            if matches(generator, shown):
-                name = hostname(generator, facts, zone)
-                if isinstance(name, str) and zone not in zones_of[name]:
-                    zones_of[name].append(zone)
+        for outcome in generators.made(kind, found.key, found.record, zone):
+            name = outcome.hostname
+            if name is not None and zone not in zones_of[name]:
+                zones_of[name].append(zone)
     return {
         name: {
             "hostname": name,
@@ -137,19 +124,12 @@ def _reached(api: Api, kind: Kind, key: Key) -> list[str]:
     return sorted(zones) if everywhere else [key.zone] if key.zone else []
 
 
-def _generators(api: Api, kind: Kind, zone: str) -> Iterator[Generator]:
-    """What makes names of a kind in a zone: its own generators and global's."""
+def _generators(api: Api) -> Generators:
     declared = api.kinds[GENERATOR_KIND]
+    found = Generators()
     for packed in list(api.backend.keys(declared, None)):
-        key = Key.parse(packed)
-        record = api.backend.get(declared, key) if key.zone in ("", zone) else None
-        if record is None:
-            continue
-        # One that a newer build stored names nothing here.
-        with contextlib.suppress(InputError):
-            generator = parse_generator(key, record, zone)
-            if generator.kind == kind.name:
-                yield generator
+        found.put(packed, api.backend.get(declared, Key.parse(packed)))
+    return found
 
 
 async def _selected(api: Api, kind: Kind, service: Found) -> AsyncIterator[Found]:
