@@ -26,7 +26,6 @@ from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
-from zonemesh.legacypool import LEGACY
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
@@ -435,18 +434,15 @@ class _Deciding(Deciding):
 
     def _bind_legacy(self) -> None:
         state = self._state
-        short = state.legacy.decide(
+        more = state.legacy.decide(
             self._draft,
             self._settings,
             self._now,
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
             retry=self._looks_around,
+            short=partial(_short, state.shortages),
         )
-        if short:
-            state.shortages[LEGACY, ""] = short[0]
-        elif self._looks_around:
-            state.shortages.pop((LEGACY, ""), None)
-        self._decision.more = self._decision.more or state.legacy.more(self._draft)
+        self._decision.more = self._decision.more or more
 
     def _touched_zones(self) -> set[str]:
         kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -52,7 +52,7 @@ class FeedRoute:
         if not self.mesh_exists(mesh):
             raise NotFoundError(f"mesh {mesh} does not exist")
         watch, wait_s = _flag(request, "watch", default=False), _wait_s(request)
-        _flag(request, "outbounds", default=True)
+        outbounds = _flag(request, "outbounds", default=True)
         why = feed.ready()
         if why is not None:
             raise UnavailableError(why)
@@ -64,7 +64,10 @@ class FeedRoute:
         reach = Reaching(self.zone, self.registry, dataplane)
         if watch:
             with self._following(dataplane, request):
-                return await self._watch(request, mesh, reach)
+                events = self.feed.events(
+                    mesh, known, outbounds=outbounds, heartbeat_s=self.heartbeat_s, reach=reach
+                )
+                return await _watch(request, events)
         if known is not None and wait_s > 0:
             await feed.wait_beyond(mesh, known, wait_s)
         body = await feed.map_json(mesh, reach())
@@ -77,22 +80,17 @@ class FeedRoute:
             return contextlib.nullcontext()
         return self.liveness.following(dataplane, _subscriber(request))
 
-    async def _watch(self, request: web.Request, mesh: str, reach: Reaching) -> web.StreamResponse:
-        known = query_revision(request.headers.get("Last-Event-ID") or request.query.get("after"))
-        response = web.StreamResponse(headers=_SSE_HEADERS)
-        await response.prepare(request)
-        # The client going away is how a subscription ends.
-        with contextlib.suppress(ConnectionResetError):
-            events = self.feed.events(
-                mesh,
-                known,
-                outbounds=_flag(request, "outbounds", default=True),
-                heartbeat_s=self.heartbeat_s,
-                reach=reach,
-            )
-            async for pieces in events:
-                await _write(response.write, pieces)
-        return response
+
+async def _watch(
+    request: web.Request, events: AsyncIterator[Sequence[bytes]]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers=_SSE_HEADERS)
+    await response.prepare(request)
+    # The client going away is how a subscription ends.
+    with contextlib.suppress(ConnectionResetError):
+        async for pieces in events:
+            await _write(response.write, pieces)
+    return response
 
 
 def _subscriber(request: web.Request) -> Subscriber:

@@ -25,7 +25,6 @@ from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
 from zonemesh.ipam import BLOCK, Binding, Ledger, grants, pool_of, vip_kind
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
-from zonemesh.legacypool import LEGACY
 from zonemesh.members import (
     DATAPLANE,
     GENERATOR,
@@ -475,18 +474,15 @@ class _Deciding(Deciding):
         state = self._state
         if state.legacy is None:
             return
-        short = state.legacy.decide(
+        more = state.legacy.decide(
             self._draft,
             self._settings,
             self._now,
             full=lambda: self._draft.bytes + self._follow_bytes >= ENTRY_BYTES,
             retry=self._looks_around,
+            short=partial(_short, state.shortages),
         )
-        if short:
-            state.shortages[LEGACY] = short[0]
-        elif self._looks_around:
-            state.shortages.pop(LEGACY, None)
-        self._decision.more = self._decision.more or state.legacy.more(self._draft)
+        self._decision.more = self._decision.more or more
 
     def _lease_own(self, kind: str, ledger: Ledger) -> None:
         """A zone without a global leases itself blocks by global's rule."""

@@ -8,6 +8,7 @@ here; `netaddr` is for the edges.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -374,7 +375,7 @@ class Ledger:
         return first if address in self._blocks[self._owner[first]][first] else None
 
 
-class Allocation:
+class Choosing(ABC):
     """Addresses chosen for one entry: sees what the ledger holds and what it gave out itself."""
 
     def __init__(self, ledger: Ledger, zone: str, *, log_time_ms: int, quarantine_ms: int) -> None:
@@ -382,9 +383,7 @@ class Allocation:
         self._zone = zone
         self._log_time_ms = log_time_ms
         self._quarantine_ms = quarantine_ms
-        self._blocks = ledger.blocks(zone)
         self._taken: set[int] = set()
-        self._room = {block.first: block.size - ledger.filled(block) for block in self._blocks}
         self._rested: Iterator[tuple[int, int]] | None = None
 
     def choose(self, key: str, former: int | None) -> tuple[int, str | None]:
@@ -394,9 +393,16 @@ class Allocation:
         one released longest ago, past quarantine.
 
         Raises:
-            PoolExhaustedError: None of these is left in the zone's blocks.
+            PoolExhaustedError: None of these is left.
         """
-        if former is not None and self._still_its(key, former):
+        # Held by nobody is a binding that was adopted in this very entry.
+        held = None if former is None else self._ledger.holder(former)
+        if (
+            former is not None
+            and former not in self._taken
+            and held in (key, None)
+            and self._keeps(former)
+        ):
             self._taken.add(former)
             return former, None
         address = self._never_used(key)
@@ -405,11 +411,52 @@ class Allocation:
             return address, None
         return self._longest_released(key)
 
-    def _still_its(self, key: str, former: int) -> bool:
-        # Held by nobody is a binding that was adopted in this very entry.
-        if former in self._taken or self._ledger.holder(former) not in (key, None):
-            return False
+    @abstractmethod
+    def _keeps(self, former: int) -> bool:
+        """Whether a key may have its former address again, as far as the pool is concerned."""
+
+    @abstractmethod
+    def _gives(self, address: int) -> bool:
+        """Whether an address may be given to another key now."""
+
+    @abstractmethod
+    def _never_used(self, key: str) -> int | None:
+        """One that nobody holds, from a stable hash of the key on."""
+
+    @abstractmethod
+    def _exhausted(self, key: str) -> tuple[str, str]:
+        """That nothing is left for a key, and how much there is."""
+
+    def _longest_released(self, key: str) -> tuple[int, str | None]:
+        if self._rested is None:
+            # A ledger made from a snapshot has heard of them in any order.
+            found = self._ledger.resting(self._zone).items()
+            self._rested = iter(sorted(found, key=lambda each: (each[1], each[0])))
+        for address, released_ms in self._rested:
+            if self._log_time_ms - released_ms < self._quarantine_ms:
+                self._rested = iter(())
+                break
+            if address not in self._taken and self._gives(address):
+                self._taken.add(address)
+                return address, self._ledger.holder(address)
+        resting = f"{len(self._ledger.resting(self._zone))} at rest"
+        lack, used = self._exhausted(key)
+        raise PoolExhaustedError(f"pool {self._ledger.pool}: {lack} ({used}, {resting})")
+
+
+class Allocation(Choosing):
+    """Out of the blocks of one zone, or of global as ""."""
+
+    def __init__(self, ledger: Ledger, zone: str, *, log_time_ms: int, quarantine_ms: int) -> None:
+        super().__init__(ledger, zone, log_time_ms=log_time_ms, quarantine_ms=quarantine_ms)
+        self._blocks = ledger.blocks(zone)
+        self._room = {block.first: block.size - ledger.filled(block) for block in self._blocks}
+
+    def _keeps(self, former: int) -> bool:
         return self._ledger.owner(former) in (self._zone, None)
+
+    def _gives(self, address: int) -> bool:
+        return any(address in block for block in self._blocks)
 
     def _never_used(self, key: str) -> int | None:
         start = stable_hash(self._ledger.pool, key)
@@ -429,24 +476,9 @@ class Allocation:
                 offset = (address + 1 - block.first) % block.size
         return None
 
-    def _longest_released(self, key: str) -> tuple[int, str | None]:
-        if self._rested is None:
-            # A ledger made from a snapshot has heard of them in any order.
-            found = self._ledger.resting(self._zone).items()
-            self._rested = iter(sorted(found, key=lambda each: (each[1], each[0])))
-        for address, released_ms in self._rested:
-            if self._log_time_ms - released_ms < self._quarantine_ms:
-                self._rested = iter(())
-                break
-            if address not in self._taken and any(address in block for block in self._blocks):
-                self._taken.add(address)
-                return address, self._ledger.holder(address)
+    def _exhausted(self, key: str) -> tuple[str, str]:
         used = f"{self._ledger.live(self._zone)} of {self._ledger.capacity(self._zone)} in use"
-        resting = f"{len(self._ledger.resting(self._zone))} at rest"
-        raise PoolExhaustedError(
-            f"pool {self._ledger.pool}: no address left in {_owner(self._zone)}'s blocks for {key}"
-            f" ({used}, {resting})"
-        )
+        return f"no address left in {_owner(self._zone)}'s blocks for {key}", used
 
 
 def _owner(zone: str) -> str:

@@ -8,6 +8,7 @@ from itertools import islice
 
 from zonemesh.deciding import Now
 from zonemesh.draft import Draft
+from zonemesh.errors import PoolExhaustedError
 from zonemesh.ipam import Binding, Ledger
 from zonemesh.legacy import MESH, LegacyIndex, Naming, service_key, services_of
 from zonemesh.legacynames import service_names
@@ -39,42 +40,54 @@ class LegacyBindings:
         self._due.update(self._index.wanted(), self._registry.table(LEGACY_VIP))
 
     def decide(
-        self, draft: Draft, settings: Settings, now: Now, *, full: Callable[[], bool], retry: bool
-    ) -> list[str]:
+        self,
+        draft: Draft,
+        settings: Settings,
+        now: Now,
+        *,
+        full: Callable[[], bool],
+        retry: bool,
+        short: Callable[[str, str | None], None],
+    ) -> bool:
         """Bind and release what follows from this entry and those before, as far as it fits.
 
         A service that comes with this very entry is bound in it; what else follows from an entry is
-        seen once that is applied. `retry`: those that found nothing left try again.
+        seen once that is applied. `retry`: those that found nothing left try again; `short` is told
+        why some were left without an address, or with a retry that none was (as `Binder` tells it).
 
         Returns:
-            Why some were left without an address; empty if none was.
+            Whether there is something to decide again once this entry is applied.
         """
         self._due.update(key for key in self._index.take().names if not self._is_right(key))
         fresh = self._fresh(draft)
         due = set() if full() else set(islice(self._due, KEYS_MAX))
         waiting = self.ledger.waiting[""] if retry else ()
-        if not (fresh or due or waiting):
-            return []
-        changes, errors = rebind(
-            {*fresh, *due, *islice(waiting, KEYS_MAX)},
-            wants=lambda key: key in fresh or self._index.wants(key),
-            held=lambda key: draft.get(LEGACY_VIP, key),
-            allocation=LegacyAllocation(
-                self.ledger,
-                _ranges(settings),
+        errors: list[PoolExhaustedError] = []
+        if fresh or due or waiting:
+            changes, errors = rebind(
+                {*fresh, *due, *islice(waiting, KEYS_MAX)},
+                wants=lambda key: key in fresh or self._index.wants(key),
+                held=lambda key: draft.get(LEGACY_VIP, key),
+                allocation=LegacyAllocation(
+                    self.ledger,
+                    _ranges(settings),
+                    log_time_ms=now.log_time_ms,
+                    quarantine_ms=settings.quarantine_ms,
+                ),
                 log_time_ms=now.log_time_ms,
-                quarantine_ms=settings.quarantine_ms,
-            ),
-            log_time_ms=now.log_time_ms,
-        )
-        for change in changes:
-            draft.set(*change)
+            )
+            for change in changes:
+                draft.set(*change)
         self._due -= due
-        return [str(error) for error in errors]
+        if errors:
+            short(LEGACY, str(errors[0]))
+        elif retry:
+            short(LEGACY, None)
+        return bool(self._due) or self._goes_on(draft)
 
-    def more(self, draft: Draft) -> bool:
-        """Whether there is something to decide again once this entry is applied."""
-        if self._due or draft.touched(VIRTUAL_OUTBOUND) or draft.touched(MESH):
+    def _goes_on(self, draft: Draft) -> bool:
+        """Whether what an entry holds may ask for more once it is applied."""
+        if draft.touched(VIRTUAL_OUTBOUND) or draft.touched(MESH):
             return True
         # What a Dataplane has left may be gone with it.
         return any(

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from zonemesh.names import NAME_MAX, is_hostname
-
-_LABEL = r"[a-z0-9_](?:[-a-z0-9_]{0,61}[a-z0-9_])?"
-_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-
-
-def is_legacy_name(text: str) -> bool:
-    """A host name in lower case whose labels may hold underscores, as Kubernetes' services do.
-
-    DNS carries any octets (RFC 2181 §11); it is clients that may refuse an underscore, for whom
-    there is the dotted form.
-    """
-    return len(text) <= NAME_MAX and _NAME.fullmatch(text) is not None
+from zonemesh.names import is_dns_name, is_hostname
 
 
 def service_names(service: str, domain: str) -> tuple[str, ...]:
@@ -27,7 +13,7 @@ def service_names(service: str, domain: str) -> tuple[str, ...]:
     """
     base = service.lower()
     plain = f"{base}.{domain}"
-    found = (plain,) if is_legacy_name(plain) else ()
+    found = (plain,) if is_dns_name(plain) else ()
     if "_" in base:
         dotted = f"{base.replace('_', '.')}.{domain}"
         if is_hostname(dotted):

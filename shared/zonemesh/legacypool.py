@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import netaddr
 
 from zonemesh.errors import InputError, PoolExhaustedError
-from zonemesh.ipam import Binding, Ledger, stable_hash, vip_kind
+from zonemesh.ipam import Binding, Choosing, Ledger, stable_hash, vip_kind
 from zonemesh.model import Change
 
 LEGACY = "Legacy"
@@ -64,8 +64,8 @@ def _network(cidr: str) -> netaddr.IPNetwork:
     return network
 
 
-class LegacyAllocation:
-    """Addresses chosen for one entry: sees what the ledger holds and what it gave out itself."""
+class LegacyAllocation(Choosing):
+    """Out of ranges that are nobody's blocks."""
 
     def __init__(
         self,
@@ -75,36 +75,16 @@ class LegacyAllocation:
         log_time_ms: int,
         quarantine_ms: int,
     ) -> None:
-        self._ledger = ledger
+        super().__init__(ledger, _NO_ZONE, log_time_ms=log_time_ms, quarantine_ms=quarantine_ms)
         self._ranges = ranges
         self._size = sum(size for _, size in ranges)
-        self._log_time_ms = log_time_ms
-        self._quarantine_ms = quarantine_ms
-        self._taken: set[int] = set()
         self._full = False
-        self._rested: Iterator[tuple[int, int]] | None = None
 
-    def choose(self, key: str, former: int | None) -> tuple[int, str | None]:
-        """An address for a key that has none, and the key whose resting binding it replaces.
+    def _keeps(self, former: int) -> bool:
+        return self._gives(former)
 
-        Search order: the key's former address; one never used, from a stable hash of the key; the
-        one released longest ago, past quarantine.
-
-        Raises:
-            PoolExhaustedError: None of these is left.
-        """
-        if former is not None and self._still_its(key, former):
-            self._taken.add(former)
-            return former, None
-        address = self._never_used(key)
-        if address is not None:
-            self._taken.add(address)
-            return address, None
-        return self._longest_released(key)
-
-    def _still_its(self, key: str, former: int) -> bool:
-        free = former not in self._taken and self._ledger.holder(former) in (key, None)
-        return free and self._in_ranges(former)
+    def _gives(self, address: int) -> bool:
+        return any(first <= address < first + size for first, size in self._ranges)
 
     def _never_used(self, key: str) -> int | None:
         if self._full or not self._size:
@@ -129,24 +109,9 @@ class LegacyAllocation:
             yield from range(following, following + length)
         yield from range(first, first + offset)
 
-    def _longest_released(self, key: str) -> tuple[int, str | None]:
-        if self._rested is None:
-            # A ledger made from a snapshot has heard of them in any order.
-            found = self._ledger.resting(_NO_ZONE).items()
-            self._rested = iter(sorted(found, key=lambda each: (each[1], each[0])))
-        for address, released_ms in self._rested:
-            if self._log_time_ms - released_ms < self._quarantine_ms:
-                self._rested = iter(())
-                break
-            if address not in self._taken and self._in_ranges(address):
-                self._taken.add(address)
-                return address, self._ledger.holder(address)
+    def _exhausted(self, key: str) -> tuple[str, str]:
         used = f"{self._ledger.live(_NO_ZONE)} of {self._size} in use"
-        resting = f"{len(self._ledger.resting(_NO_ZONE))} at rest"
-        raise PoolExhaustedError(f"pool {LEGACY}: no address left for {key} ({used}, {resting})")
-
-    def _in_ranges(self, address: int) -> bool:
-        return any(first <= address < first + size for first, size in self._ranges)
+        return f"no address left for {key}", used
 
 
 def rebind(

@@ -13,6 +13,8 @@ _RESOURCE_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _DNS_LABEL = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
 _HOST_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 _HOSTNAME = re.compile(rf"{_HOST_LABEL}(?:\.{_HOST_LABEL})*")
+_DNS_LABELS = r"[a-z0-9_](?:[-a-z0-9_]{0,61}[a-z0-9_])?"
+_DNS_NAME = re.compile(rf"{_DNS_LABELS}(?:\.{_DNS_LABELS})*")
 _MESH_NAME = re.compile(r"[-0-9a-z_.]+")
 
 _HASH_LENGTH = 16
@@ -45,6 +47,15 @@ def is_hostname(text: str) -> bool:
     Kuma does not hold labels to 63 octets and so accepts names that no resolver can ask for.
     """
     return len(text) <= NAME_MAX and _HOSTNAME.fullmatch(text) is not None
+
+
+def is_dns_name(text: str) -> bool:
+    """A name in lower case that can be looked up, its labels perhaps with underscores.
+
+    Wider than a host's name (RFC 1123 §2.1): DNS carries any octets (RFC 2181 §11), and such names
+    exist. It is clients that may refuse them.
+    """
+    return len(text) <= NAME_MAX and _DNS_NAME.fullmatch(text) is not None
 
 
 def is_mesh_name(text: str) -> bool:

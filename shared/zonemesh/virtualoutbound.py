@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from zonemesh.errors import InputError
-from zonemesh.legacynames import is_legacy_name
 from zonemesh.members import SERVICE_TAG
 from zonemesh.model import Record
+from zonemesh.names import is_dns_name
+from zonemesh.resources.ports import parsed_port
+from zonemesh.resources.validation import PORT_MAX
 from zonemesh.template import Template, TemplateError
 
 VIRTUAL_OUTBOUND = "VirtualOutbound"
 ANY = "*"
-_PORT_MAX = 65_535
-_PORT_DIGITS_MAX = 19
-"""What Go's int64 holds; int() would take any number of digits."""
 
 
 class Specificity(NamedTuple):
@@ -130,13 +129,13 @@ def _text(value: Any) -> str:
 
 def _host(text: str) -> str:
     host = text.lower().removesuffix(".")
-    if not is_legacy_name(host):
+    if not is_dns_name(host):
         raise TemplateError(f"host: {text!r} is not a valid DNS name")
     return host
 
 
 def _port(text: str) -> int:
-    decimal = text.isascii() and text.isdecimal() and len(text) <= _PORT_DIGITS_MAX
-    if not decimal or not 1 <= int(text) <= _PORT_MAX:
-        raise TemplateError(f"port: {text!r} is not in range of [1, {_PORT_MAX}]")
-    return int(text)
+    port = parsed_port(text)
+    if port is None:
+        raise TemplateError(f"port: {text!r} is not in range of [1, {PORT_MAX}]")
+    return port

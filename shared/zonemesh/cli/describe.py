@@ -10,10 +10,9 @@ import click
 
 from zonemesh.cli import columns, output
 from zonemesh.cli.catalogue import Catalogue, Row
-from zonemesh.cli.client import PAGE, Client, Document, Query, item_path, list_path
+from zonemesh.cli.client import PAGE, Client, Document, item_path
 from zonemesh.cli.connection import complete_name, connected, kind_argument, mesh_option
 from zonemesh.cli.naming import named
-from zonemesh.labels import ZONE
 
 DATAPLANES_MAX = 20
 _LABEL_WIDTH = 16
@@ -46,10 +45,8 @@ def describe(client: Client, kind: str, name: str, mesh: str) -> None:
     """
     row = Catalogue.fetch(client).find(kind)
     in_mesh = row.mesh_of(mesh)
-    document = client.get(
-        item_path(row.path, in_mesh, named(client, row.path, in_mesh, row.name, name))
-    )
-    for line in _lines(client, Resource(row, in_mesh, document), datetime.now(UTC)):
+    resource = Resource(row, in_mesh, named(client, row, in_mesh, name))
+    for line in _lines(client, resource, datetime.now(UTC)):
         click.echo(line)
 
 
@@ -145,18 +142,9 @@ def _condition(condition: Mapping[str, Any]) -> str:
 
 def _dataplanes(client: Client, resource: Resource) -> Iterator[str]:
     """Those selected, as far as this control plane shows them: a zone shows its own only."""
-    from zonemesh.members import selects  # noqa: PLC0415
-    from zonemesh.model import Record  # noqa: PLC0415
-
-    _, mesh, service = resource
-    selector = (service.get("spec") or {}).get("selector") or {}
-    home = columns.zone(service)
-    found = []
-    path = list_path("dataplanes", mesh)
-    for each in client.items(path, PAGE, _narrowed(selector, _labels(service))):
-        record = Record(created_ms=0, modified_ms=0, labels=_labels(each), spec=each)
-        if columns.zone(each) == home and selects(selector, str(each.get("name")), record):
-            found.append(each)
+    row, mesh, service = resource
+    path = f"{item_path(row.path, mesh, str(service['name']))}/_dataplanes"
+    found = list(client.items(path, PAGE))
     if not found:
         return
     rows = [
@@ -167,18 +155,6 @@ def _dataplanes(client: Client, resource: Resource) -> Iterator[str]:
     yield from (f"  {line}" for line in text.splitlines())
     if len(found) > DATAPLANES_MAX:
         yield f"  and {len(found) - DATAPLANES_MAX} more"
-
-
-def _narrowed(selector: Mapping[str, Any], made: Mapping[str, Any]) -> Query:
-    """A query that answers few more than the selector selects."""
-    tags = selector.get("dataplaneTags") or {}
-    labels = (selector.get("dataplaneLabels") or {}).get("matchLabels") or {}
-    name = (selector.get("dataplaneRef") or {}).get("name")
-    pairs = [("tag", f"{tag}:{value}") for tag, value in tags.items()]
-    pairs += [(f"filter[labels.{label}]", value) for label, value in labels.items()]
-    pairs += [("name", name)] if name else []
-    pairs += [(f"filter[labels.{ZONE}]", made[ZONE])] if ZONE in made else []
-    return pairs
 
 
 # Zones

@@ -103,9 +103,10 @@ def _path(wanted: Wanted, form: str) -> str:
 def _one(client: Client, wanted: Wanted, form: str) -> list[Document]:
     row, name, mesh = wanted
     assert name is not None
-    path = item_path(row.path, mesh, named(client, row.path, mesh, row.name, name))
-    overview = row.name == "Zone" and form == "wide"
-    return [client.get(f"{path}/_overview" if overview else path)]
+    found = named(client, row, mesh, name)
+    if row.name == "Zone" and form == "wide":
+        found = client.get(f"{item_path(row.path, mesh, str(found['name']))}/_overview")
+    return [found]
 
 
 def _all(client: Client, wanted: Wanted, form: str) -> list[Document]:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 
 from zonemesh import names
 from zonemesh.resources.validation import Node
 
 NO_HOST = ("0.0.0.0", "::")  # noqa: S104 - refused, not bound to
-
-# Wider than a host's name (RFC 1123 §2.1): DNS itself carries any octet, and names with
-# underscores exist.
-_LABEL = r"[a-z0-9_](?:[-a-z0-9_]{0,61}[a-z0-9_])?"
-_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 
 
 def is_ip(text: str) -> bool:
@@ -28,11 +22,7 @@ def is_domain(text: str) -> bool:
     """A name that a resolver can be asked for, in any case, with or without the root's dot."""
     name = text.lower().removesuffix(".")
     # A last label of digits makes it a mistyped IPv4 address (RFC 1123 §2.1).
-    return (
-        len(name) <= names.NAME_MAX
-        and _NAME.fullmatch(name) is not None
-        and not name.rpartition(".")[2].isdecimal()
-    )
+    return names.is_dns_name(name) and not name.rpartition(".")[2].isdecimal()
 
 
 def host_address(node: Node, name: str, *, required: bool = False) -> str | None:

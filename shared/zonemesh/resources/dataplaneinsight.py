@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from zonemesh.resources.kind import Kind, Scope
+from zonemesh.resources.kind import Scope, computed_kind
 
-KIND = Kind(
-    name="DataplaneInsight",
-    path="dataplane-insights",
-    short="",
-    singular="Dataplane Insight",
-    plural="Dataplane Insights",
-    scope=Scope.MESH,
-    flat=True,
-    validate=lambda spec, _: dict(spec),  # never called: nobody may write it
-    by_global=False,
-    by_zone=True,  # shown with its Dataplane's zone
-    read_only=True,
+KIND = computed_kind(
+    "DataplaneInsight", "dataplane-insights", "Dataplane Insight", scope=Scope.MESH, by_zone=True
 )

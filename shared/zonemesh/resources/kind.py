@@ -78,3 +78,26 @@ class Kind:
         if on_global:
             return self.by_global
         return self.by_zone or not federated
+
+
+def computed_kind(
+    name: str, path: str, title: str, *, scope: Scope, by_zone: bool = False, hashed: bool = True
+) -> Kind:
+    """A kind that no log has: made of others' records when it is read, and written by nobody.
+
+    `title`: its display name; `by_zone`: its objects are shown with a zone.
+    """
+    return Kind(
+        name=name,
+        path=path,
+        short="",
+        singular=title,
+        plural=f"{title}s",
+        scope=scope,
+        flat=True,
+        validate=lambda spec, _: dict(spec),  # never called
+        by_global=False,
+        by_zone=by_zone,
+        hashed=hashed,
+        read_only=True,
+    )

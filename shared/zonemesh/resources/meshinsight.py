@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from zonemesh.resources.kind import Kind, Scope
+from zonemesh.resources.kind import Scope, computed_kind
 
-KIND = Kind(
-    name="MeshInsight",
-    path="mesh-insights",
-    short="",
-    singular="Mesh Insight",
-    plural="Mesh Insights",
-    scope=Scope.GLOBAL,
-    flat=True,
-    validate=lambda spec, _: dict(spec),  # never called: nobody may write it
-    by_global=False,
-    by_zone=False,
-    hashed=False,
-    read_only=True,
+KIND = computed_kind(
+    "MeshInsight", "mesh-insights", "Mesh Insight", scope=Scope.GLOBAL, hashed=False
 )

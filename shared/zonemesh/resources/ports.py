@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from zonemesh.resources.validation import PORT_MAX, Node
 
+_DIGITS_MAX = 19
+"""What Go's int64 holds; int() would take any number of digits."""
+
 
 class Served(NamedTuple):
     """One port that can be listened on."""
@@ -30,6 +33,13 @@ def port_number(node: Node) -> int | None:
 
 def is_port(number: Any) -> bool:
     return type(number) is int and 0 < number <= PORT_MAX
+
+
+def parsed_port(text: str) -> int | None:
+    """The port that a template's text says, None if it says none."""
+    if len(text) > _DIGITS_MAX or not (text.isascii() and text.isdecimal()):
+        return None
+    return int(text) if is_port(int(text)) else None
 
 
 def listed(spec: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-from zonemesh.resources.kind import Kind, Scope
+from zonemesh.resources.kind import Scope, computed_kind
 
-KIND = Kind(
-    name="ServiceInsight",
-    path="service-insights",
-    short="",
-    singular="Service Insight",
-    plural="Service Insights",
-    scope=Scope.MESH,
-    flat=True,
-    validate=lambda spec, _: dict(spec),  # never called: nobody may write it
-    by_global=False,
-    by_zone=False,
-    hashed=False,
-    read_only=True,
+KIND = computed_kind(
+    "ServiceInsight", "service-insights", "Service Insight", scope=Scope.MESH, hashed=False
 )

@@ -11,7 +11,7 @@ from zonemesh.labels import SERVICE
 from zonemesh.resources import domains
 from zonemesh.resources.addresses import is_domain
 from zonemesh.resources.kind import Kind, Scope, Spec
-from zonemesh.resources.ports import is_port
+from zonemesh.resources.ports import parsed_port
 from zonemesh.resources.tags import ANY, is_tag_name, matched_tags
 from zonemesh.resources.validation import EMPTY, PORT_MAX, UNDEFINED, Node, Violations
 from zonemesh.template import Template, TemplateError
@@ -19,8 +19,6 @@ from zonemesh.template import Template, TemplateError
 _PARAMETER_NAME = re.compile(r"[a-zA-Z0-9]+")
 _HOST_STUB = "dummy"
 _PORT_STUB = "1"
-_DIGITS_MAX = 19
-"""What Go's int64 holds; int() would take any number of digits."""
 
 
 def _validate(spec: Spec, name: str) -> dict[str, Any]:
@@ -68,12 +66,8 @@ def _validate_host(conf: Node, parameters: set[str]) -> None:
 
 def _validate_port(conf: Node, parameters: set[str]) -> None:
     rendered = _rendered(conf, "port", dict.fromkeys(parameters, _PORT_STUB))
-    if rendered is not None and not _is_port(rendered):
+    if rendered is not None and parsed_port(rendered) is None:
         conf.fault("port", f'template renders to "{rendered}" which is not a port (1-{PORT_MAX})')
-
-
-def _is_port(text: str) -> bool:
-    return len(text) <= _DIGITS_MAX and text.isascii() and text.isdecimal() and is_port(int(text))
 
 
 def _rendered(conf: Node, field: str, data: Mapping[str, str]) -> str | None:

@@ -2,18 +2,6 @@
 
 from __future__ import annotations
 
-from zonemesh.resources.kind import Kind, Scope
+from zonemesh.resources.kind import Scope, computed_kind
 
-KIND = Kind(
-    name="ZoneInsight",
-    path="zone-insights",
-    short="",
-    singular="Zone Insight",
-    plural="Zone Insights",
-    scope=Scope.GLOBAL,
-    flat=True,
-    validate=lambda spec, _: dict(spec),  # never called: nobody may write it
-    by_global=False,
-    by_zone=False,
-    read_only=True,
-)
+KIND = computed_kind("ZoneInsight", "zone-insights", "Zone Insight", scope=Scope.GLOBAL)
