@@ -19,6 +19,7 @@ from zonemesh.registry import Registry
 from zonemesh.replica import Place, follows
 from zonemesh.resources import catalogue
 from zonemesh.resources.kind import Kind
+from zonemesh.rest import ordering
 from zonemesh.rest.backend import Found
 from zonemesh.rest.routes import make_app
 from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Sealed, decode, seal
@@ -69,6 +70,9 @@ class FakeBackend:
             for name, key in self.records
             if name == kind.name and mesh in (None, key.mesh)
         )
+
+    async def ordered(self, kind: Kind) -> Sequence[str]:
+        return await ordering.ordered(self.keys(kind, None))
 
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         return {(key.zone, key.namespace) for name, key in self.records if name == kind.name}

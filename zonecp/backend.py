@@ -31,6 +31,7 @@ class ZoneBackend(PlaneBackend):
     """`rest.backend.Backend` over a zone's own registry and its copy of global's."""
 
     on_global = False
+    deciding = ("Zone",)  # whether it is disabled
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class ZoneBackend(PlaneBackend):
         super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
+        copy.add_index(self._orders)
         self._vipmap = vipmap
         self._lag_s = lag_s
         self._uplink_refused = uplink_refused

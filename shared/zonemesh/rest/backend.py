@@ -47,6 +47,9 @@ class Backend(Protocol):
     def keys(self, kind: Kind, mesh: str | None) -> Iterable[str]:
         """Packed keys of a kind, in no order; of every mesh if None. Copy before an await."""
 
+    async def ordered(self, kind: Kind) -> Sequence[str]:
+        """All packed keys of a kind in the order of lists; never changed afterwards."""
+
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         """The (zone, namespace) pairs that objects of this kind may have: few."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -206,13 +207,14 @@ def render_kubernetes(kind: Kind, document: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
+@lru_cache(maxsize=1024)  # what was written together has one time, and is listed together
 def rfc3339(ms: int) -> str:
     """Milliseconds since 1970 as UTC, fractions only where there are some.
 
     A time beyond what can be written, which only a foreign record has, is shown as the nearest.
     """
     ms = min(max(ms, 0), TIME_MS_MAX)
-    text = datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]
     fraction = f".{ms % 1000:03}".rstrip("0") if ms % 1000 else ""
     return f"{text}{fraction}Z"
 

@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.writer import cursors_note
-from zonemesh.model import Position
+from zonemesh.model import Key, Position, Record
 from zonemesh.registry import Registry
+from zonemesh.resources.catalogue import KINDS
+from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import NotLeaderError
+from zonemesh.rest.ordering import Orders
 
 WRITE_TIMEOUT_S = 10.0
 """Longer than a standby needs to take over: a write that waits for one is answered in time."""
 
 
-class PlaneBackend:
+class PlaneBackend(ABC):
     """Writes through whoever leads `registry`'s log in this process."""
+
+    deciding: Collection[str] = ()
+    """Kinds whose records decide which keys of other kinds there are here."""
 
     def __init__(self, registry: Registry, leadership: Callable[[], Leadership]) -> None:
         self._registry = registry
+        self._orders = Orders(lambda kind: self.keys(KINDS[kind], None), deciding=self.deciding)
+        registry.add_index(self._orders)
         self._leadership = leadership
         self._applied = asyncio.Event()
+
+    @abstractmethod
+    def get(self, kind: Kind, key: Key) -> Record | None: ...
+
+    @abstractmethod
+    def keys(self, kind: Kind, mesh: str | None) -> Iterable[str]: ...
+
+    async def ordered(self, kind: Kind) -> Sequence[str]:
+        return await self._orders.of(
+            kind.name, lambda packed: self.get(kind, Key.parse(packed)) is not None
+        )
 
     async def write(self, items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:
         writer = self._leadership().writer

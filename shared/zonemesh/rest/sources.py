@@ -5,30 +5,23 @@ Handlers ask `source` and never care which. A kind that is computed has a line i
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from zonemesh.model import Key, Record
 from zonemesh.resources.kind import Kind, Scope
-from zonemesh.rest import insights, naming
+from zonemesh.rest import insights, naming, ordering
 from zonemesh.rest.api import Api
 from zonemesh.rest.backend import Backend, Found
-
-SLICE = 2_000
-"""Keys looked at before other requests get a turn: some 5 ms."""
-RECORDS_SLICE = 500
-"""Records counted before the same: each must be decoded, at some 10 µs."""
-
-T = TypeVar("T")
+from zonemesh.rest.turns import RECORDS_SLICE, slices
 
 
 class Source(Protocol):
     """Objects of one kind. Between `keys` and `read` some may go."""
 
-    async def keys(self, mesh: str | None) -> list[str]:
-        """Packed keys in no order; of every mesh if None."""
+    async def keys(self, mesh: str | None) -> Sequence[str]:
+        """Packed keys in the order of lists; of every mesh if None."""
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Found]:
         """Those that are there still, in this order."""
@@ -40,14 +33,6 @@ class Source(Protocol):
 def source(api: Api, kind: Kind) -> Source:
     make = _COMPUTED.get(kind.name)
     return Stored(api.backend, kind) if make is None else make(api)
-
-
-async def slices(items: Sequence[T], size: int = SLICE) -> AsyncGenerator[Sequence[T]]:
-    """Parts of a long sequence, with a turn for other requests between them."""
-    for start in range(0, len(items), size):
-        if start:
-            await asyncio.sleep(0)
-        yield items[start : start + size]
 
 
 async def count_dataplanes(api: Api, mesh: str | None) -> insights.Tally:
@@ -79,8 +64,9 @@ class Stored:
     backend: Backend
     kind: Kind
 
-    async def keys(self, mesh: str | None) -> list[str]:
-        return list(self.backend.keys(self.kind, mesh))
+    async def keys(self, mesh: str | None) -> Sequence[str]:
+        keys = await self.backend.ordered(self.kind)
+        return keys if mesh is None else ordering.of_mesh(keys, mesh)
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Found]:
         records = ((key, self.backend.get(self.kind, key)) for key in keys)
@@ -97,7 +83,7 @@ class PerObject:
     of: Stored
     about: Callable[[Key], Mapping[str, Any] | None]
 
-    async def keys(self, mesh: str | None) -> list[str]:
+    async def keys(self, mesh: str | None) -> Sequence[str]:
         known: list[str] = []
         async for part in slices(await self.of.keys(mesh), RECORDS_SLICE):
             known += [packed for packed in part if self.about(Key.parse(packed)) is not None]
@@ -117,7 +103,7 @@ class MeshInsights:
 
     api: Api
 
-    async def keys(self, mesh: str | None) -> list[str]:
+    async def keys(self, mesh: str | None) -> Sequence[str]:
         return await self._meshes().keys(mesh)
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Found]:
@@ -143,9 +129,11 @@ class ServiceInsights:
 
     api: Api
 
-    async def keys(self, mesh: str | None) -> list[str]:
+    async def keys(self, mesh: str | None) -> Sequence[str]:
         tally = await count_dataplanes(self.api, mesh)
-        return [Key(each, "", "", name).packed for each, name in tally.services if "/" not in name]
+        return await ordering.ordered(
+            Key(each, "", "", name).packed for each, name in tally.services if "/" not in name
+        )
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Found]:
         meshes = {key.mesh for key in keys}
