@@ -36,7 +36,9 @@ RING_BYTES_MAX = 3 << 20
 CHUNK_RECORDS = 256
 """Records on one line of a snapshot: a client can parse line by line without stalling."""
 PART_SERVICES = 1_000
-"""Services brought up to date in one turn of the event loop, about 50 ms."""
+"""Services brought up to date at once with the change that moved them, about 50 ms."""
+TURN_SERVICES = 100
+"""More than that are brought up to date by so many in one turn: a write needs several turns."""
 DELTA_NAMES_MAX = 4_000
 """A change of more names or services than this is sent as a snapshot: that is made in parts."""
 BEHIND_WAIT_S = 5.0
@@ -150,7 +152,7 @@ class Feed:
         while True:
             await self._much.wait()
             deltas: defaultdict[str, Delta] = defaultdict(Delta)
-            while self._vipmap.flush_part(deltas, PART_SERVICES):  # noqa: ASYNC110 -- a turn
+            while self._vipmap.flush_part(deltas, TURN_SERVICES):  # noqa: ASYNC110 -- a turn
                 await asyncio.sleep(0)
             self._much.clear()
             self._publish(deltas)

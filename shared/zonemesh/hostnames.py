@@ -304,6 +304,14 @@ class _Claim(NamedTuple):
     service: ServiceRank
 
 
+class _Change(NamedTuple):
+    """A generator of before, of now, or of both."""
+
+    generator: Generator
+    was: bool
+    remains: bool
+
+
 # Nearly every hostname is wanted by one service of a kind. It is then the service's key, a string
 # that exists anyway; only a contested one is a list, the winner first.
 _Holders: TypeAlias = dict[str, str | list[_Claim]]
@@ -337,6 +345,8 @@ class Claims:
         self._lookup = lookup
         self._generators = _by_kind(generators)
         self._former: dict[str, Sequence[Generator]] = {}
+        self._changes: dict[str, Sequence[_Change]] = {}
+        """By kind that is being named anew: all generators of before and of now, by rank."""
         self._unmoved: dict[str, set[str]] = {}
         """Keys by kind whose claims are still those of the former generators."""
         self._holders: dict[str, _Holders] = {kind: {} for kind in KINDS}
@@ -391,6 +401,7 @@ class Claims:
         fresh = _by_kind(generators)
         changed = [kind for kind in KINDS if fresh[kind] != self._generators[kind]]
         self._former = {kind: self._generators[kind] for kind in changed}
+        self._changes = {kind: _changes(self._former[kind], fresh[kind]) for kind in changed}
         self._unmoved = {kind: set(keys(kind)) for kind in changed}
         self._generators = fresh
         return changed
@@ -401,10 +412,23 @@ class Claims:
         Returns:
             As `put`.
         """
-        before = {} if service is None else self._claims(service)
+        changes = self._changes.get(kind, ())
         if not self._settle(kind, key) or service is None:
             return set()
-        return self._exchange(kind, before, self._claims(service))
+        chosen = [change for change in changes if matches(change.generator, service.labels)]
+        if all(change.was is change.remains for change in chosen):
+            return set()
+        before: dict[str, _Claim] = {}
+        after: dict[str, _Claim] = {}
+        for generator, was, remains in chosen:
+            name = hostname(generator, service, self._here)
+            if isinstance(name, str):
+                claim = _Claim(generator.rank, service.rank)
+                if was:
+                    before.setdefault(name, claim)
+                if remains:
+                    after.setdefault(name, claim)
+        return self._exchange(kind, before, after)
 
     def _settle(self, kind: str, key: str) -> bool:
         """From here on a service is evaluated with the generators of now; whether it was not."""
@@ -413,21 +437,25 @@ class Claims:
             return False
         unmoved.discard(key)
         if not unmoved:
-            del self._unmoved[kind], self._former[kind]
+            del self._unmoved[kind], self._former[kind], self._changes[kind]
         return True
 
     def _exchange(
         self, kind: str, before: Mapping[str, _Claim], after: Mapping[str, _Claim]
     ) -> set[str]:
         """Withdraw and stake what differs; the names that have another winner now."""
-        held = {name: self.winner(name) for name in (*before, *after)}
-        for name, claim in before.items():
-            if after.get(name) != claim:
-                self._withdraw(kind, name, claim)
-        for name, claim in after.items():
-            if before.get(name) != claim:
-                self._stake(kind, name, claim)
-        return {name for name, winner in held.items() if self.winner(name) != winner}
+        changed = [name for name, claim in before.items() if after.get(name) != claim]
+        changed += [name for name in after if name not in before]
+        held = [self.winner(name) for name in changed]
+        for name in changed:
+            if name in before:
+                self._withdraw(kind, name, before[name])
+        for name in changed:
+            if name in after:
+                self._stake(kind, name, after[name])
+        return {
+            name for name, winner in zip(changed, held, strict=True) if self.winner(name) != winner
+        }
 
     def contested(self, kind: str, key: str) -> bool:
         """Whether a service wants a hostname that another one of its kind wants too.
@@ -511,6 +539,12 @@ class Claims:
 
 def _key(claim: _Claim) -> str:
     return claim.service[-1]
+
+
+def _changes(former: Sequence[Generator], fresh: Sequence[Generator]) -> list[_Change]:
+    either = [*former, *(each for each in fresh if each not in former)]
+    either.sort(key=lambda generator: generator.rank)
+    return [_Change(each, each in former, each in fresh) for each in either]
 
 
 def _by_kind(generators: Iterable[Generator]) -> dict[str, Sequence[Generator]]:

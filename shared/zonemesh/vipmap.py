@@ -125,8 +125,8 @@ class VipMap:
         self._moved: set[ServiceRef] = set()
         self._generators_changed = False
         self._generators: list[Generator] = []
-        self._unnamed: list[ServiceRef] = []
-        """Services that the generators of now have not been tried on yet."""
+        self._unnamed: list[tuple[str, list[str]]] = []
+        """By kind the keys of services that the generators of now have not been tried on yet."""
         self._matches = Matches()
         self._disabled: set[str] = set()
         """Other zones that an operator has taken out: nothing of them is served."""
@@ -157,7 +157,8 @@ class VipMap:
     @property
     def pending(self) -> int:
         """Services whose changes are noted and not in the map yet."""
-        waiting = len(self._noted) + len(self._unnamed) + self._legacy.pending
+        waiting = len(self._noted) + self._legacy.pending
+        waiting += sum(len(keys) for _, keys in self._unnamed)
         if self._generators_changed:
             waiting += sum(
                 len(side.registry.table(kind)) for side in self.sides for kind in _SERVED
@@ -180,9 +181,15 @@ class VipMap:
             ref, before = self._noted.popitem()
             self._update(ref, before, deltas)
             limit -= 1
-        for _ in range(min(limit, len(self._unnamed))):
-            self._rename(self._unnamed.pop(), deltas)
-            limit -= 1
+        while limit > 0 and self._unnamed:
+            kind, keys = self._unnamed[-1]
+            part = keys[-limit:]
+            del keys[-limit:]
+            if not keys:
+                self._unnamed.pop()
+            for key in part:
+                self._rename(ServiceRef(kind, key), deltas)
+            limit -= len(part)
         for key in self._legacy.take(limit):
             self._update_legacy(key, deltas)
         if self._noted or self._unnamed or self._generators_changed or self._legacy.pending:
@@ -502,18 +509,29 @@ class VipMap:
         """Begin to name everything by other generators; service by service, as it may be much."""
         self._generators_changed = False
         self._generators = list(self._readable_generators())
-        by_mesh: defaultdict[str, list[ServiceRef]] = defaultdict(list)
-        # Those that were noted and are gone are still among the claims.
-        for ref in dict.fromkeys((*self.services(), *self._noted)):
-            by_mesh[ref.key.partition("/")[0]].append(ref)
+        of_kind: dict[str, Mapping[str, list[str]]] = {}
         for mesh, claims in self._claims.items():
-            refs = by_mesh[mesh]
 
-            def keys_of(kind: str, refs: Sequence[ServiceRef] = refs) -> Iterator[str]:
-                return (ref.key for ref in refs if ref.kind == kind)
+            def keys_of(kind: str, mesh: str = mesh) -> list[str]:
+                if kind not in of_kind:
+                    of_kind[kind] = self._keys_by_mesh(kind)
+                return of_kind[kind].get(mesh, [])
 
-            kinds = claims.change_generators(self._generators_in(mesh), keys_of)
-            self._unnamed += [ref for ref in refs if ref.kind in kinds]
+            for kind in claims.change_generators(self._generators_in(mesh), keys_of):
+                self._unnamed.append((kind, keys_of(kind)))
+
+    def _keys_by_mesh(self, kind: str) -> Mapping[str, list[str]]:
+        """The services of a kind, and those that were noted and are gone: claims know them yet."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for key in self._own.table(kind):
+            found[key[: key.find("/")]].append(key)
+        for key in self._copy.table(kind):
+            if zone_of(key) != self.zone:
+                found[key[: key.find("/")]].append(key)
+        for ref in self._noted:
+            if ref.kind == kind:
+                found[ref.key[: ref.key.find("/")]].append(ref.key)
+        return found
 
     def _rename(self, ref: ServiceRef, deltas: Mapping[str, Delta]) -> None:
         mesh = ref.key.partition("/")[0]
