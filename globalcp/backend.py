@@ -60,6 +60,7 @@ class GlobalBackend(PlaneBackend):
         yield "", ""
         for zone in self._state.zones():
             yield zone, ""
+        yield from self._namespaces.of(kind.name)
 
     def mesh_exists(self, mesh: str) -> bool:
         return self._state.registry.get(_MESH, Key("", "", "", mesh).packed) is not None

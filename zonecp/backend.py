@@ -46,7 +46,7 @@ class ZoneBackend(PlaneBackend):
         super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
-        copy.add_index(self._orders)
+        self._index(copy)
         self._vipmap = vipmap
         self._lag_s = lag_s
         self._uplink_refused = uplink_refused
@@ -99,6 +99,7 @@ class ZoneBackend(PlaneBackend):
         for key in self._copy.table(SEEN):
             if zone_of(key) != self.zone:
                 yield zone_of(key), ""
+        yield from self._namespaces.of(kind.name)
 
     def mesh_exists(self, mesh: str) -> bool:
         if self._copy.get("Mesh", Key("", "", "", mesh).packed) is not None:

@@ -7,7 +7,8 @@ where it was made, as on Kuma for Kubernetes; its bare name is understood too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from zonemesh import labels, names
 from zonemesh.model import Key
@@ -16,6 +17,29 @@ from zonemesh.rest.backend import Backend
 
 SHORTENED_LENGTH = 236
 """Where Kuma cuts a display name, so that 17 octets of hash still fit 253."""
+
+
+class Namespaces:
+    """Where objects in Kubernetes namespaces come from; an index of registries."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[tuple[str, str]]] = {}
+
+    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
+        if old is not None and new is not None:
+            return
+        place, namespace, _ = key.rsplit("/", 2)
+        if not namespace:
+            return
+        counts = self._counts.setdefault(kind, Counter())
+        origin = place.rpartition("/")[2], namespace
+        counts[origin] += 1 if new is not None else -1
+        if not counts[origin]:
+            del counts[origin]
+
+    def of(self, kind: str) -> Iterable[tuple[str, str]]:
+        """The (zone, namespace) pairs that objects of a kind have; none without a namespace."""
+        return tuple(self._counts.get(kind, ()))
 
 
 def shown(kind: Kind, key: Key, here: str) -> str:

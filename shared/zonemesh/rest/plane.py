@@ -16,6 +16,7 @@ from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import NotLeaderError
+from zonemesh.rest.naming import Namespaces
 from zonemesh.rest.ordering import Orders
 
 WRITE_TIMEOUT_S = 10.0
@@ -31,9 +32,14 @@ class PlaneBackend(ABC):
     def __init__(self, registry: Registry, leadership: Callable[[], Leadership]) -> None:
         self._registry = registry
         self._orders = Orders(lambda kind: self.keys(KINDS[kind], None), deciding=self.deciding)
-        registry.add_index(self._orders)
+        self._namespaces = Namespaces()
+        self._index(registry)
         self._leadership = leadership
         self._applied = asyncio.Event()
+
+    def _index(self, registry: Registry) -> None:
+        registry.add_index(self._orders)
+        registry.add_index(self._namespaces)
 
     @abstractmethod
     def get(self, kind: Kind, key: Key) -> Record | None: ...
