@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from globalcp.seen import Seen
@@ -10,6 +10,7 @@ from globalcp.state import GlobalState
 from zonemesh import labels, multizone, status
 from zonemesh.agents import AgentNote
 from zonemesh.generators import Generators
+from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
@@ -20,9 +21,11 @@ from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
 from zonemesh.rest.plane import PlaneBackend, describe_registry
+from zonemesh.rivals import Known, Rivals
 from zonemesh.travel import up_log
 
 _MESH = "Mesh"
+_ZONE = "Zone"
 
 
 class GlobalBackend(PlaneBackend):
@@ -42,8 +45,11 @@ class GlobalBackend(PlaneBackend):
         super().__init__(state.registry, leadership)
         self._state = state
         self._members = members
-        self._generators = Generators()
-        state.registry.add_index(self._generators)
+        generators = Generators()
+        state.registry.add_index(generators)
+        self._rivals = Rivals(
+            KINDS, generators, origins=self.origins, lookup=self._known, reaches=self._reaches
+        )
         self._follower = follower
 
     def get(self, kind: Kind, key: Key) -> Record | None:
@@ -66,9 +72,7 @@ class GlobalBackend(PlaneBackend):
         return self._state.registry.get(_MESH, Key("", "", "", mesh).packed) is not None
 
     def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
-        """With the hostnames that the generators make of it at home, or for what was made here in
-        any zone; which of several services has one is known to the zones alone.
-        """
+        """With the hostnames that it has at home, or for what was made here in the first zone."""
         if not kind.pool:
             return None
         zone = found.key.zone or next(iter(self._state.zones()), "")
@@ -76,7 +80,7 @@ class GlobalBackend(PlaneBackend):
         return status.of_service(
             kind.name,
             binding=None if packed is None else Binding.unpack(packed),
-            outcomes=self._generators.made(kind, found.key, found.record, zone) if zone else (),
+            outcomes=self._rivals.outcomes(kind, found.key, zone) if zone else (),
             shortage=self._state.shortages.get((kind.name, found.key.zone)),
             members=lambda: self._selected(found),
             matched=lambda: self._matched(found),
@@ -118,8 +122,34 @@ class GlobalBackend(PlaneBackend):
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
 
-    def outcomes(self, kind: Kind, found: Found) -> None:
-        return None
+    def outcomes(self, kind: Kind, found: Found) -> Mapping[str, Sequence[Outcome]]:
+        return {
+            zone: self._rivals.outcomes(kind, found.key, zone)
+            for zone in self._zones()
+            if self._reaches(kind, found.key, zone)
+        }
+
+    def _zones(self) -> list[str]:
+        """Those that were heard of, and those that are only expected."""
+        declared = (Key.parse(packed).name for packed in self._state.registry.table(_ZONE))
+        return sorted({*self._state.zones(), *declared})
+
+    def _reaches(self, kind: Kind, key: Key, zone: str) -> bool:
+        """Whether a service is known in a zone, as global sends it (Kuma's KDS)."""
+        if key.zone in ("", zone):
+            return bool(key.zone) or kind.down
+        return kind.across and self._enabled(key.zone)
+
+    def _enabled(self, zone: str) -> bool:
+        packed = self._state.registry.get(_ZONE, Key("", "", "", zone).packed)
+        return packed is None or Record.unpack(packed).spec.get("enabled") is not False
+
+    def _known(self, kind: Kind, key: Key) -> Known | None:
+        record = self.get(kind, key)
+        if record is None:
+            return None
+        bound = self._state.registry.get(vip_kind(kind.name), key.packed)
+        return Known(record, None if bound is None else Binding.unpack(bound).order)
 
     def _lag_s(self, seen: Seen) -> float | None:
         """Age of what is merged of a zone: its clock until its last entry, global's log since."""

@@ -89,8 +89,8 @@ class FakeBackend:
     def connected(self, key: str) -> AgentNote | None:
         return self.agents.get(key)
 
-    def outcomes(self, kind: Kind, found: Found) -> Sequence[Outcome] | None:
-        return None if self.on_global else self.named.get(found.key, ())
+    def outcomes(self, kind: Kind, found: Found) -> Mapping[str, Sequence[Outcome]]:
+        return {self.zone: self.named.get(found.key, ())}
 
     async def write(self, items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:
         if self.failure is not None:

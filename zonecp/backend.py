@@ -140,8 +140,8 @@ class ZoneBackend(PlaneBackend):
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
 
-    def outcomes(self, kind: Kind, found: Found) -> Sequence[Outcome]:
-        return self._vipmap.outcomes(ServiceRef(kind.name, found.key.packed))
+    def outcomes(self, kind: Kind, found: Found) -> Mapping[str, Sequence[Outcome]]:
+        return {self.zone: self._vipmap.outcomes(ServiceRef(kind.name, found.key.packed))}
 
     def leader_url(self) -> str | None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from zonemesh import labels
 from zonemesh.errors import InputError
@@ -48,14 +49,14 @@ class Generators:
         facts = ServiceFacts(kind.name, key.packed, shown)
         return [
             made_by(generator, facts, zone)
-            for generator in self._in_zone(zone)
+            for generator in self.in_zone(zone)
             if generator.kind == kind.name
             and generator.mesh in ("", key.mesh)
             and matches(generator, shown)
         ]
 
-    def _in_zone(self, zone: str) -> list[Generator]:
-        """Global's and the zone's own."""
+    def in_zone(self, zone: str) -> Sequence[Generator]:
+        """Global's and the zone's own, as they are seen there, by their names."""
         parsed = self._parsed.get(zone)
         if parsed is None:
             parsed = self._parsed[zone] = sorted(self._parse(zone), key=lambda each: each.name)

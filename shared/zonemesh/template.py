@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, Self
@@ -105,6 +105,37 @@ class Template:
                 for part in self._parts
             ]
         )
+
+    def values(self, field: str, rendered: str) -> set[str]:
+        """What a field may have been where this was rendered: more than one, if it is ambiguous.
+
+        Nothing if the field does not stand for itself in the template, or the text is not of it.
+        """
+        parts = self._parts
+        at = next((i for i, each in enumerate(parts) if _is_field(each, field)), None)
+        if at is None:
+            return set()
+        starts = _boundaries(parts[:at], rendered, last=False)
+        ends = _boundaries(parts[at + 1 :], rendered, last=True)
+        return {rendered[start:end] for start in starts for end in ends if start < end}
+
+
+def _is_field(part: str | _Operand, name: str) -> bool:
+    return isinstance(part, _Field) and part.name == name
+
+
+def _boundaries(parts: Sequence[str | _Operand], rendered: str, *, last: bool) -> Sequence[int]:
+    """Where a text may be divided from the parts before it, or (last) after it."""
+    if not parts:
+        return [len(rendered)] if last else [0]
+    nearest = parts[0] if last else parts[-1]
+    if not isinstance(nearest, str):
+        return range(len(rendered) + 1)
+    if len(parts) == 1:
+        fits = rendered.endswith(nearest) if last else rendered.startswith(nearest)
+        return [len(rendered) - len(nearest) if last else len(nearest)] if fits else []
+    found = [i for i in range(len(rendered)) if rendered.startswith(nearest, i)]
+    return found if last else [i + len(nearest) for i in found]
 
 
 def _value(operand: _Operand, data: Mapping[str, str], functions: Mapping[str, Function]) -> str:

@@ -7,12 +7,12 @@ from typing import Any, cast
 import pytest
 
 from globalcp.backend import GlobalBackend
+from globalcp.seen import Seen
 from globalcp.state import GlobalState
-from tests.builders import Chain, FakeBackend, mesh_service, put_dataplane, rest_client, with_mesh
+from tests.builders import Chain, FakeBackend, put_dataplane, rest_client, with_mesh
 from tests.maps import binding, defaults, generator, record, service
 from zonecp.backend import ZoneBackend
 from zonecp.state import ZoneState
-from zonemesh.hostnames import DefaultGenerator, default_global_generators, default_zone_generators
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.members import Members
 from zonemesh.model import Change, Key, Record
@@ -33,29 +33,40 @@ async def read(backend: Any, path: str) -> Any:
         return await answer.json()
 
 
-def add_generators(backend: FakeBackend, zone: str, found: tuple[DefaultGenerator, ...]) -> None:
-    for each in found:
-        backend.add("HostnameGenerator", Key("", zone, "", each.name), each.spec, **each.labels)
+class Global:
+    """Global's own backend, with the default generators, its own and those of each zone."""
+
+    def __init__(self, *zones: str) -> None:
+        state = GlobalState()
+        self.log = Chain(state.registry)
+        members = Members()
+        state.registry.add_index(members)
+        nobody = cast("Any", None)  # nothing here asks who leads
+        self.backend = GlobalBackend(state, members, nobody, nobody)
+        self.log.commit(*defaults(""), Change("Mesh", Key("", "", "", "default").packed, EMPTY))
+        for zone in zones:
+            self.log.commit(
+                *defaults(zone), Change("Zone", Key("", "", "", zone).packed, EMPTY), seen(zone)
+            )
+
+    async def hostnames(self, service: str = "redis") -> Any:
+        listed = await read(self.backend, f"/meshservices?name={service}")
+        return await read(self.backend, HOSTNAMES.replace("redis", str(listed["items"][0]["name"])))
 
 
-def global_plane(*zones: str) -> FakeBackend:
-    """Global with the default generators, its own and those of each zone."""
-    backend = with_mesh(FakeBackend(on_global=True, zone=""))
-    add_generators(backend, "", default_global_generators())
-    for zone in zones:
-        backend.add("Zone", Key("", "", "", zone), {})
-        add_generators(backend, zone, default_zone_generators())
-    return backend
+EMPTY = Record(created_ms=1, modified_ms=1).pack()
 
 
-async def test_global_says_where_each_name_is_made() -> None:
-    backend = global_plane("west", "east", "north")
-    key = Key("default", "west", "", "redis")
-    backend.add("MeshService", key, mesh_service()["spec"])
-    listed = await read(backend, "/meshservices")
-    name = listed["items"][0]["name"]
+def seen(zone: str) -> Change:
+    record = Seen(uid=f"{zone}-uid", last_ms=1, online=True, connected_ms=1)
+    return Change(SEEN, Key("", zone, "", "").packed, record.pack())
 
-    assert await read(backend, HOSTNAMES.replace("redis", name)) == {
+
+async def test_global_says_in_which_zones_a_service_has_each_name() -> None:
+    plane = Global("west", "east", "north")
+    plane.log.commit(service("redis"), binding("redis", 1, order=1))
+
+    assert await plane.hostnames() == {
         "items": [
             {
                 "hostname": "redis.svc.mesh.local",
@@ -72,36 +83,89 @@ async def test_global_says_where_each_name_is_made() -> None:
     }
 
 
-async def test_global_leaves_out_what_no_template_makes() -> None:
-    backend = global_plane("west")
-    backend.add("MeshService", Key("default", "west", "", "redis"), mesh_service()["spec"])
-    for number, template in enumerate(("{{ label `no` }}.mesh", "-bad-.mesh", "{{ .DisplayName")):
-        spec = {"selector": {"meshService": {"matchLabels": {}}}, "template": template}
-        backend.add("HostnameGenerator", Key("", "", "", f"broken-{number}"), spec)
-    name = (await read(backend, "/meshservices"))["items"][0]["name"]
-    found = await read(backend, HOSTNAMES.replace("redis", name))
+async def test_global_says_who_holds_a_name_instead_in_which_zone() -> None:
+    plane = Global("west", "east")
+    plane.log.commit(
+        service("redis"),
+        binding("redis", 1, order=1),
+        service("redis", "east"),
+        binding("redis", 300, "east", order=2),
+        generator("anywhere", "{{ .DisplayName }}.any.mesh.local"),
+    )
+    found = await read(plane.backend, "/meshservices?filter[labels.kuma.io/zone]=east")
+    name = found["items"][0]["name"]
+    items = (await read(plane.backend, HOSTNAMES.replace("redis", name)))["items"]
+    winner = "kri_msvc_default_west__redis_"
 
-    assert [each["hostname"] for each in found["items"]] == ["redis.svc.mesh.local"]
+    assert items[0] == {
+        "hostname": "redis.any.mesh.local",
+        "zones": [{"name": "east"}],
+        "zonemesh": {"zones": [], "winners": {"east": winner, "west": winner}},
+    }
+    conditions = {
+        each["hostnameGeneratorRef"]["coreName"].split("-")[0]: each["conditions"][0]["reason"]
+        for each in found["items"][0]["status"]["hostnameGenerators"]
+    }
+    assert conditions == {"anywhere": "Collision", "local": "Generated"}
+
+
+async def test_the_services_of_a_disabled_zone_have_names_at_home_alone_and_hold_none() -> None:
+    plane = Global("west", "east")
+    disabled = Record(created_ms=1, modified_ms=1, spec={"enabled": False}).pack()
+    plane.log.commit(
+        service("redis"),
+        binding("redis", 1, order=1),
+        service("redis", "east"),
+        binding("redis", 300, "east", order=2),
+        generator("anywhere", "{{ .DisplayName }}.any.mesh.local"),
+        Change("Zone", Key("", "", "", "west").packed, disabled),
+    )
+    found = await read(plane.backend, "/meshservices?filter[labels.kuma.io/zone]=east")
+    name = found["items"][0]["name"]
+    items = (await read(plane.backend, HOSTNAMES.replace("redis", name)))["items"]
+
+    # West still receives east's services, and there its own one, which came first, has the name.
+    assert items[0]["zonemesh"]["zones"] == ["east"]
+    assert list(items[0]["zonemesh"]["winners"]) == ["west"]
+
+
+async def test_global_leaves_out_what_no_template_makes() -> None:
+    plane = Global("west")
+    plane.log.commit(
+        service("redis"),
+        generator("label", "{{ label `no` }}.mesh"),
+        generator("bad", "-bad-.mesh"),
+        generator("open", "{{ .DisplayName"),
+    )
+
+    assert [each["hostname"] for each in (await plane.hostnames())["items"]] == [
+        "redis.svc.mesh.local"
+    ]
 
 
 @pytest.mark.parametrize("mesh, named", [("default", True), ("other", False)])
 async def test_a_generator_of_one_mesh_names_nothing_of_others(mesh: str, *, named: bool) -> None:
-    backend = global_plane("west")
-    backend.add("MeshExternalService", Key("default", "", "", "db"), {})
+    plane = Global("west")
     spec = {"selector": {"meshExternalService": {}}, "template": "only.mesh.local", "mesh": mesh}
-    backend.add("HostnameGenerator", Key("", "", "", "only"), spec)
-    found = await read(backend, "/meshes/default/meshexternalservices/db/_hostnames")
+    only = Record(created_ms=1, modified_ms=1, spec=spec).pack()
+    plane.log.commit(
+        Change("MeshExternalService", Key("default", "", "", "db").packed, EMPTY),
+        Change("HostnameGenerator", Key("", "", "", "only").packed, only),
+    )
+    found = await read(plane.backend, "/meshes/default/meshexternalservices/db/_hostnames")
 
-    names = [each["hostname"] for each in found["items"]]
-    assert names == ["db.extsvc.mesh.local", *["only.mesh.local"] * named]
+    assert [each["hostname"] for each in found["items"]] == [
+        "db.extsvc.mesh.local",
+        *["only.mesh.local"] * named,
+    ]
 
 
 async def test_a_service_that_global_has_is_named_in_every_zone() -> None:
-    backend = global_plane("west", "east")
-    backend.add("MeshMultiZoneService", Key("default", "", "", "redis"), {})
-    found = await read(backend, HOSTNAMES.replace("meshservices", "meshmultizoneservices"))
+    plane = Global("west", "east")
+    plane.log.commit(Change("MeshMultiZoneService", Key("default", "", "", "redis").packed, EMPTY))
+    path = HOSTNAMES.replace("meshservices", "meshmultizoneservices")
 
-    assert found["items"] == [
+    assert (await read(plane.backend, path))["items"] == [
         {
             "hostname": "redis.mzsvc.mesh.local",
             "zones": [{"name": "east"}, {"name": "west"}],
@@ -264,19 +328,6 @@ MULTI_ZONE = {
 
 def change(kind: str, key: Key, spec: dict[str, Any]) -> Change:
     return Change(kind, key.packed, Record(created_ms=1, modified_ms=1, spec=spec).pack())
-
-
-class Global:
-    """A global replica's own backend over the log that it reads."""
-
-    def __init__(self) -> None:
-        state = GlobalState()
-        self.log = Chain(state.registry)
-        members = Members()
-        state.registry.add_index(members)
-        nobody = cast("Any", None)  # nothing here asks who leads
-        self.backend = GlobalBackend(state, members, nobody, nobody)
-        self.log.commit(change("Mesh", Key("", "", "", "default"), {}))
 
 
 @pytest.mark.parametrize("where", [West, Global], ids=["zone", "global"])

@@ -64,10 +64,10 @@ class Backend(Protocol):
     def connected(self, key: str) -> AgentNote | None:
         """The agent of the Dataplane with this packed key; None if none was ever seen."""
 
-    def outcomes(self, kind: Kind, found: Found) -> Sequence[Outcome] | None:
-        """What each generator did for a service here, and who holds the names that it does not get.
+    def outcomes(self, kind: Kind, found: Found) -> Mapping[str, Sequence[Outcome]]:
+        """What each generator did for a service, and who holds the names that it does not get.
 
-        None on global, which gives out no names.
+        By zone: on global all in which it is known, on a zone this one.
         """
 
     async def write(self, items: Sequence[Put | Delete]) -> Sequence[Written | MeshError]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from aiohttp import web
 
 from zonemesh.errors import InputError, NotFoundError
-from zonemesh.generators import Generators
-from zonemesh.hostnames import GENERATOR_KIND, KINDS, MESH_SERVICE, Outcome
+from zonemesh.hostnames import KINDS, MESH_SERVICE, Outcome, ServiceId
 from zonemesh.members import place, selects
 from zonemesh.model import Key
 from zonemesh.resources.kind import Kind
@@ -39,7 +38,7 @@ async def get_hostnames(request: web.Request) -> web.Response:
 
     `zones` is where the service is, as in Kuma. What became of a name is said by `zonemesh`: on a
     zone `held`, and the `winner` (a KRI) if another service holds it; on global the `zones` in
-    which generators make it, which is all that global knows.
+    which it is held, and by zone the `winners` that hold it instead.
     """
     api = request.app[API]
     kind = api.paths.get(request.match_info["path"])
@@ -47,10 +46,11 @@ async def get_hostnames(request: web.Request) -> web.Response:
         raise NotInspectedError(f"{request.match_info['path']} have no hostnames")
     found = await _service(request, api, kind)
     outcomes = api.backend.outcomes(kind, found)
-    if outcomes is None:
-        items = _made(api, kind, found)
+    if api.backend.on_global:
+        items = _in_zones(api, outcomes, found.key.zone)
     else:
-        items = _given(api, outcomes, found.key.zone or api.backend.zone)
+        here = api.backend.zone
+        items = _given(api, outcomes[here], found.key.zone or here)
     return answer.json({"items": [items[name] for name in sorted(items)], "total": len(items)})
 
 
@@ -87,9 +87,7 @@ def _given(api: Api, outcomes: Sequence[Outcome], home: str) -> dict[str, dict[s
             "zones": [{"name": home}],
             "zonemesh": {
                 "held": outcome.generated,
-                "winner": None
-                if outcome.winner is None
-                else api.kinds[outcome.winner.kind].kri(Key.parse(outcome.winner.key)),
+                "winner": None if outcome.winner is None else _kri(api, outcome.winner),
             },
         }
         for outcome in outcomes
@@ -97,39 +95,36 @@ def _given(api: Api, outcomes: Sequence[Outcome], home: str) -> dict[str, dict[s
     }
 
 
-def _made(api: Api, kind: Kind, found: Found) -> dict[str, dict[str, Any]]:
-    """What a service would be called in each zone if nobody else wanted the name, by hostname."""
-    zones_of: defaultdict[str, list[str]] = defaultdict(list)
-    generators = _generators(api)
-    for zone in _reached(api, kind, found.key):
-        for outcome in generators.made(kind, found.key, found.record, zone):
+def _in_zones(
+    api: Api, outcomes: Mapping[str, Sequence[Outcome]], home: str
+) -> dict[str, dict[str, Any]]:
+    """What a service is called in which zones, by hostname."""
+    held: defaultdict[str, list[str]] = defaultdict(list)
+    winners: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for zone, made in outcomes.items():
+        for outcome in made:
             name = outcome.hostname
-            if name is not None and zone not in zones_of[name]:
-                zones_of[name].append(zone)
+            if name is None:
+                continue
+            if outcome.winner is not None:
+                winners[name][zone] = _kri(api, outcome.winner)
+            elif zone not in held[name]:
+                held[name].append(zone)
     return {
         name: {
             "hostname": name,
-            "zones": [{"name": zone} for zone in ([found.key.zone] if found.key.zone else zones)],
-            "zonemesh": {"zones": zones},
+            "zones": [{"name": zone} for zone in ([home] if home else held[name])],
+            "zonemesh": {
+                "zones": held[name],
+                **({"winners": winners[name]} if name in winners else {}),
+            },
         }
-        for name, zones in zones_of.items()
+        for name in {**held, **winners}
     }
 
 
-def _reached(api: Api, kind: Kind, key: Key) -> list[str]:
-    """The zones in which a service is known."""
-    zones = {zone for zone, _ in api.backend.origins(kind) if zone}
-    zones |= {Key.parse(packed).name for packed in api.backend.keys(api.kinds["Zone"], None)}
-    everywhere = kind.across if key.zone else kind.down
-    return sorted(zones) if everywhere else [key.zone] if key.zone else []
-
-
-def _generators(api: Api) -> Generators:
-    declared = api.kinds[GENERATOR_KIND]
-    found = Generators()
-    for packed in list(api.backend.keys(declared, None)):
-        found.put(packed, api.backend.get(declared, Key.parse(packed)))
-    return found
+def _kri(api: Api, service: ServiceId) -> str:
+    return api.kinds[service.kind].kri(Key.parse(service.key))
 
 
 async def _selected(api: Api, kind: Kind, service: Found) -> AsyncIterator[Found]:
