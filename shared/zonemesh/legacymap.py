@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from zonemesh.endpoints import Ingresses
 from zonemesh.ipam import Binding
 from zonemesh.legacy import LegacyIndex
-from zonemesh.legacyoutbounds import Place, Surroundings, outbound
+from zonemesh.legacyoutbounds import Surroundings, outbound
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.members import DATAPLANE
 from zonemesh.model import Record, zone_of
@@ -32,7 +33,7 @@ class LegacyMap:
         copy: What it keeps of global's.
         federated: Whether it follows a global; if not, its own registry has everything.
         disabled: Whether nothing of a zone is to be served.
-        ingresses: Where alone another zone is reached.
+        ingresses: Where other zones are reached.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class LegacyMap:
         *,
         federated: bool,
         disabled: Callable[[str], bool],
-        ingresses: Callable[[str], Sequence[Place]],
+        ingresses: Ingresses,
     ) -> None:
         self._zone = zone
         self._own = own

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.maps import ingress
+from zonemesh.endpoints import Ingresses, Place
 from zonemesh.errors import InputError, PoolExhaustedError
 from zonemesh.ipam import Binding, Ledger, ipv4_text, parse_ipv4
 from zonemesh.legacy import LegacyIndex, Naming, legacy_names_enabled
 from zonemesh.legacynames import service_names
-from zonemesh.legacyoutbounds import Place, Surroundings, outbound, outbound_ids
+from zonemesh.legacyoutbounds import Surroundings, outbound, outbound_ids
 from zonemesh.legacypool import (
     LEGACY,
     LEGACY_VIP,
@@ -738,10 +740,15 @@ def feed(ingresses: Mapping[str, list[Place]], **records: Record) -> dict[str, A
     for zone, each in records.items():
         registry.put("Dataplane", dp("a", zone), each.pack())
     (port,) = index_of(registry).ports(service("redis"))
+    reached_at = Ingresses()
+    for zone, places in ingresses.items():
+        for number, place in enumerate(places):
+            change = ingress(zone, *place, name=str(number))
+            reached_at.put(change.key, change.payload)
     around = Surroundings(
         zone="west",
         dataplane=lambda key: records[zone_of(key)],
-        ingresses=lambda zone: ingresses.get(zone, []),
+        ingresses=reached_at,
     )
     return outbound(service("redis"), port, parse_ipv4("240.0.0.7"), around)
 
@@ -805,6 +812,6 @@ def test_what_does_not_speak_alike_is_tcp(protocols: tuple[str, str], expected: 
 def test_a_dataplane_that_is_not_served_is_no_endpoint() -> None:
     _, index = mesh_of("a")
     (port,) = index.ports(service("a"))
-    around = Surroundings(zone="west", dataplane=lambda _: None, ingresses=lambda _: ())
+    around = Surroundings(zone="west", dataplane=lambda _: None, ingresses=Ingresses())
 
     assert outbound(service("a"), port, 1, around)["endpoints"] == []

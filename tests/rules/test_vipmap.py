@@ -20,8 +20,7 @@ from tests.maps import (
     started,
 )
 from zonemesh.hostnames import Reason
-from zonemesh.model import Change, Key, Record, zone_of
-from zonemesh.vipmap import ServiceRef
+from zonemesh.model import Change, Key, Record, ServiceRef, zone_of
 
 
 def test_a_service_has_its_name_here_and_another_elsewhere() -> None:
@@ -71,7 +70,7 @@ def test_a_service_that_lost_its_address_takes_name_and_outbounds_with_it() -> N
     ref = ServiceRef(SERVICE, key_of("redis"))
     assert delta.removed == {"redis.svc.mesh.local"}
     assert delta.services == {ref}
-    assert view.map.outbounds(ref) == []
+    assert view.map.outbounds.of(ref) == []
 
 
 def test_an_address_that_changed_is_published_anew() -> None:
@@ -212,7 +211,7 @@ def test_a_generator_that_this_build_cannot_read_names_nothing_and_stops_nothing
 
 
 def outbounds(view: View, name: str, zone: str = "west") -> list[dict[str, Any]]:
-    return view.map.outbounds(ServiceRef(SERVICE, key_of(name, zone)))
+    return view.map.outbounds.of(ServiceRef(SERVICE, key_of(name, zone)))
 
 
 def test_an_outbound_has_the_endpoints_that_its_selector_matches() -> None:
@@ -229,7 +228,7 @@ def test_an_outbound_has_the_endpoints_that_its_selector_matches() -> None:
     (found,) = outbounds(view, "web")
 
     assert (found["vips"], found["port"]) == (["241.0.0.7", "fd00:fd00::f100:7"], 80)
-    assert found["id"].startswith(view.map.outbound_ids(ServiceRef(SERVICE, key_of("web"))))
+    assert found["id"].startswith(view.map.outbounds.ids(ServiceRef(SERVICE, key_of("web"))))
     assert [(each["port"], each["ready"]) for each in found["endpoints"]] == [
         (80, True),
         (80, False),
