@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -234,6 +235,39 @@ def test_an_outbound_has_the_endpoints_that_its_selector_matches() -> None:
         (80, False),
     ]
     assert {each["priority"] for each in found["endpoints"]} == {0}
+
+
+def test_a_dataplane_is_behind_a_service_if_it_has_all_tags_of_the_selector() -> None:
+    view = started()
+    tags = {"kuma.io/service": "web", "version": "2"}
+    put = put_service("web")
+    spec = {**put.spec, "selector": {"dataplaneTags": tags}}
+    one, two = put_dataplane("web-1", "web"), put_dataplane("web-2", "web")
+    inbound = {"port": 80, "tags": tags}
+    networking = {"address": "10.0.0.2", "inbound": [inbound]}
+    view.own.commit(
+        record(replace(put, spec=spec)),
+        binding("web", 7),
+        record(one),
+        record(replace(two, spec={"networking": networking})),
+    )
+
+    (found,) = outbounds(view, "web")
+
+    assert [(each["address"], each["port"]) for each in found["endpoints"]] == [("10.0.0.2", 80)]
+
+
+def test_a_port_without_a_target_port_has_nothing_behind_it() -> None:
+    view = started()
+    put = put_service("web")
+    spec = {**put.spec, "ports": [{"port": 80}]}
+    view.own.commit(
+        record(replace(put, spec=spec)), binding("web", 7), record(put_dataplane("web-1", "web"))
+    )
+
+    (found,) = outbounds(view, "web")
+
+    assert found["endpoints"] == []
 
 
 def test_a_service_of_another_zone_has_that_zones_endpoints_at_lower_priority() -> None:
