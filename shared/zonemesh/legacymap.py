@@ -70,20 +70,24 @@ class LegacyMap:
         self._gather()
         return [self._due.popitem()[0] for _ in range(min(limit, len(self._due)))]
 
-    def touch(self, keys: Iterable[str] | None = None) -> None:
-        """Look at some keys again, or at all: zones or their ingresses have changed."""
-        self._due.update(dict.fromkeys(self._index.wanted() if keys is None else keys))
+    def touch(self, keys: Iterable[str]) -> None:
+        """Look at some keys again."""
+        self._due.update(dict.fromkeys(keys))
+
+    def touch_zone(self, zone: str) -> None:
+        """Look again at what leads to a zone: it, or its ingresses, have changed."""
+        self.touch(self._index.leading_to(zone))
 
     def settings_changed(self) -> None:
         """Build anew if the mesh's names are made otherwise now."""
         naming = self._settings().naming
         if naming == self._naming:
             return
-        self.touch()
+        self.touch(self._index.wanted())
         self._index.detach()
         self._naming = naming
         self._index = self._make_index()
-        self.touch()
+        self.touch(self._index.wanted())
         self.touch(self._side.table(LEGACY_VIP))
 
     def keys(self, prefix: str) -> Iterator[str]:

@@ -280,16 +280,15 @@ class VipMap:
         enabled = not self._is_out(zone)
         if zone == self.zone or enabled == (zone not in self._disabled):
             return
-        for ref in self.services():
-            if zone_of(ref.key) == zone:
-                self._moved.add(ref)
-                if ref not in self._noted:
-                    self._noted[ref] = _Before(self._facts(ref), self.address(ref))
+        for ref in self._services_of(zone):
+            self._moved.add(ref)
+            if ref not in self._noted:
+                self._noted[ref] = _Before(self._facts(ref), self.address(ref))
         if enabled:
             self._disabled.discard(zone)
         else:
             self._disabled.add(zone)
-        self._legacy.touch()
+        self._legacy.touch_zone(zone)
 
     def _is_out(self, zone: str) -> bool:
         packed = self._copy.get(_ZONE, Key("", "", "", zone).packed)
@@ -304,8 +303,16 @@ class VipMap:
             return
         zone = zone_of(key)
         if self._ingresses.put(key, side.get(_ZONE_INGRESS, key)) and zone != self.zone:
-            self._moved.update(ref for ref in self.services() if zone_of(ref.key) == zone)
-            self._legacy.touch()
+            self._moved.update(self._services_of(zone))
+            self._legacy.touch_zone(zone)
+
+    def _services_of(self, zone: str) -> Iterator[ServiceRef]:
+        """Another zone's. Looked for (10 ms in 100,000): an index would cost each some bytes."""
+        mark = f"/{zone}/"
+        for kind in sorted(_SERVED):
+            for key in self._copy.table(kind):
+                if mark in key and zone_of(key) == zone:  # `in` alone rules most out, and faster
+                    yield ServiceRef(kind, key)
 
     def _ranks_matter(self, ref: ServiceRef) -> bool:
         """Whether a service competes for a name: only then does the order that global drew count.

@@ -339,6 +339,10 @@ def seen(index: LegacyIndex) -> Seen:
     }
 
 
+def zones_behind(ports: Mapping[int, tuple[str, tuple[str, ...]]]) -> set[str]:
+    return {zone_of(key) for _, dataplanes in ports.values() for key in dataplanes}
+
+
 class Recomputed:
     """The same by the rules as they are said, of all records at once."""
 
@@ -437,9 +441,25 @@ def test_any_changes_lead_to_what_all_records_together_say(
             same = was[0] == new[0] and (each in now) == (each in before)
             assert same or each in touched.names, each
             assert was[1] == new[1] or each in touched.endpoints, each
+        for zone in ("west", "east"):
+            leading = {each for each, (_, ports) in now.items() if zone in zones_behind(ports)}
+            assert leading <= set(index.leading_to(zone)) <= now.keys()
         before = now
 
     assert seen(index_of(registry)) == before
+
+
+def test_a_host_that_keeps_a_services_port_leads_to_every_zone_of_that_service() -> None:
+    registry = Registry()
+    index = index_of(registry)
+    registry.put("VirtualOutbound", "default///x", packed(policy("{{.svc}}.mesh", "8080")))
+    registry.put("Dataplane", dp("1"), dataplane("redis"))
+    gateway = {"tags": {SERVICE: "redis"}}
+    registry.put("Dataplane", dp("2", "east"), packed({"networking": {"gateway": gateway}}))
+
+    leading = set(index.leading_to("east"))
+
+    assert leading == {service("redis"), "default//host/redis.mesh"}
 
 
 @given(st.data())

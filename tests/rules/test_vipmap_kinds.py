@@ -42,6 +42,8 @@ from zonemesh.deciding import Put
 from zonemesh.hostnames import ServiceFacts
 from zonemesh.ipam import Binding
 from zonemesh.labels import DISPLAY_NAME
+from zonemesh.legacy import service_key
+from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.model import Change, Key, ServiceRef
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
@@ -351,6 +353,51 @@ def test_services_of_a_zone_with_ingresses_are_reached_through_them_alone() -> N
     view.copy.commit(*(removal(ingress("east", "", name=name)) for name in "ab"))
     assert east in view.flush()["default"].services
     assert endpoints(view, east) == [("10.0.0.2", 80, "east", 1)]
+
+
+def test_two_ingresses_at_one_address_are_one_endpoint() -> None:
+    view = two_zones()
+    view.copy.commit(
+        ingress("east", "203.0.113.1", name="a"), ingress("east", "203.0.113.1", name="b")
+    )
+
+    found = endpoints(view, ServiceRef(SERVICE, key_of("web", "east")))
+    assert found == [("203.0.113.1", 10001, "east", 1)]
+
+
+def test_nothing_behind_a_service_is_not_reached_through_ingresses_either() -> None:
+    view = two_zones()
+
+    view.copy.commit(ingress("east", "203.0.113.1"), Change("Dataplane", key_of("e", "east"), None))
+
+    assert endpoints(view, ServiceRef(SERVICE, key_of("web", "east"))) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(ingress("south", "203.0.113.1"), id="an ingress"),
+        pytest.param(zone_record("south", enabled=False), id="taken out"),
+    ],
+)
+def test_what_changes_about_a_zone_moves_only_what_leads_there(change: Change) -> None:
+    view = started()
+    for at, zone in enumerate(("east", "south"), 1):
+        view.copy.commit(
+            service(f"in-{zone}", zone),
+            binding(f"in-{zone}", at, zone, order=at),
+            dataplane("d", f"in-{zone}", zone=zone),
+            dataplane("b", "in-both", zone=zone),
+        )
+    legacy = [service_key("default", name) for name in ("in-east", "in-south", "in-both")]
+    for at, key in enumerate(legacy, 3):
+        view.copy.commit(Change(LEGACY_VIP, key, Binding(POOL + at, None, None, 0).pack()))
+    view.flush()
+
+    view.copy.commit(change)
+
+    moved = {ref.key for ref in view.flush()["default"].services}
+    assert moved == {key_of("in-south", "south"), *legacy[1:]}
 
 
 def test_an_ingress_of_this_zone_or_without_an_advertised_address_changes_nothing() -> None:
