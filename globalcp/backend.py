@@ -14,7 +14,7 @@ from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
-from zonemesh.members import Members, selector_term, selects
+from zonemesh.members import Members, selected, selector_term
 from zonemesh.model import Key, Record
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
@@ -107,13 +107,8 @@ class GlobalBackend(PlaneBackend):
     def _selected(self, found: Found) -> list[tuple[str, Record]]:
         selector = found.record.spec.get("selector") or {}
         term = selector_term(found.key.packed, selector)
-        members = []
-        for key in () if term is None else self._members.of(term):
-            packed = self._state.registry.get("Dataplane", key)
-            record = None if packed is None else Record.unpack(packed)
-            if record is not None and selects(selector, key.rpartition("/")[2], record):
-                members.append((key, record))
-        return members
+        candidates = () if term is None else self._members.of(term)
+        return list(selected(selector, candidates, self._state.registry.get))
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)

@@ -15,14 +15,14 @@ from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.labels import GRACE_STARTED_AT
 from zonemesh.log.leadership import Leadership
-from zonemesh.model import Key, Record, zone_of
+from zonemesh.model import Key, Record, ServiceRef, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
 from zonemesh.rest.plane import PlaneBackend, describe_registry
 from zonemesh.travel import GRACE, SEEN
-from zonemesh.vipmap import ServiceRef, VipMap
+from zonemesh.vipmap import VipMap
 
 DEFAULT_MESH = "default"
 
@@ -122,8 +122,8 @@ class ZoneBackend(PlaneBackend):
             binding=None if packed is None else Binding.unpack(packed),
             outcomes=self._vipmap.outcomes(ref),
             shortage=self._shortage(found.key.zone, kind.name),
-            members=lambda: self._vipmap.members(ref),
-            matched=lambda: [Key.parse(key) for key in self._vipmap.matched(ref)],
+            members=lambda: self._vipmap.outbounds.members(ref),
+            matched=lambda: [Key.parse(key) for key in self._vipmap.outbounds.matched(ref)],
             agent=self.connected,
         )
 

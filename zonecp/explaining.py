@@ -26,12 +26,12 @@ from zonemesh.ipam import Binding, ipv4_text, ipv6_text, vip_kind
 from zonemesh.legacymap import Named
 from zonemesh.legacypool import LEGACY
 from zonemesh.members import DATAPLANE
-from zonemesh.model import Key, Record, zone_of
+from zonemesh.model import Key, Record, ServiceRef, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
-from zonemesh.vipmap import TTL_S, ServiceRef, VipMap
+from zonemesh.vipmap import TTL_S, VipMap
 
 NEAR_MAX = 5
 NEAR_RATIO_MIN = 0.6
@@ -370,7 +370,7 @@ class Inquiry:
     def _endpoints(self, ref: ServiceRef) -> dict[str, int]:
         found = [
             endpoint
-            for outbound in self.view.vipmap.outbounds(ref)
+            for outbound in self.view.vipmap.outbounds.of(ref)
             for endpoint in outbound["endpoints"]
         ]
         return {"total": len(found), "ready": sum(bool(each.get("ready", True)) for each in found)}

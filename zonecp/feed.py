@@ -29,7 +29,8 @@ from zonecp.revision import Revision
 from zonecp.trimming import View, Viewer
 from zonemesh.errors import InputError, UnavailableError
 from zonemesh.legacymap import Named
-from zonemesh.vipmap import TTL_S, Delta, ServiceRef, VipMap
+from zonemesh.model import ServiceRef
+from zonemesh.vipmap import TTL_S, Delta, VipMap
 
 RING_BYTES_MAX = 3 << 20
 """Per mesh: some 10,000 changes. Whoever was away for longer gets a snapshot."""
@@ -250,8 +251,8 @@ class Feed:
         put: list[Any] = []
         gone: list[str] = []
         for ref in sorted(services):
-            gone.append(self._vipmap.outbound_ids(ref))
-            put += self._vipmap.outbounds(ref)
+            gone.append(self._vipmap.outbounds.ids(ref))
+            put += self._vipmap.outbounds.of(ref)
         return put, gone
 
     def _mesh(self, mesh: str) -> _Mesh:
@@ -455,7 +456,7 @@ class Feed:
         return [
             outbound
             for ref in refs
-            for outbound in self._vipmap.outbounds(ref)
+            for outbound in self._vipmap.outbounds.of(ref)
             if view is None or view.has_port(ref, outbound["port"])
         ]
 

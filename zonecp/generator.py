@@ -11,14 +11,13 @@ from typing import Any
 
 from zonemesh.draft import Draft
 from zonemesh.members import (
-    DATAPLANE,
     SERVICE_TAG,
     WORKLOAD_LABEL,
     DraftMembers,
     healthy,
     inbounds,
     place,
-    selects,
+    selected,
     service_tags,
     tag_term,
     workload_term,
@@ -73,14 +72,8 @@ def spec_for(
 def state_for(draft: Draft, record: Record, candidates: Sequence[str]) -> str:
     """`Available` if a Dataplane that the service's selector matches is healthy."""
     selector = record.spec.get("selector") or {}
-    for dataplane in candidates:
-        packed = draft.get(DATAPLANE, dataplane)
-        if packed is None:
-            continue
-        member = Record.unpack(packed)
-        if selects(selector, dataplane.rpartition("/")[2], member) and healthy(member):
-            return "Available"
-    return "Unavailable"
+    members = selected(selector, candidates, draft.get)
+    return "Available" if any(healthy(member) for _, member in members) else "Unavailable"
 
 
 def _ports(service: str, record: Record) -> list[dict[str, Any]]:

@@ -14,9 +14,10 @@ import msgspec
 from zonecp.reach import Reach
 from zonemesh.legacymap import Named
 from zonemesh.legacypool import LEGACY
+from zonemesh.model import ServiceRef
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.document import parse_kri
-from zonemesh.vipmap import ServiceRef, VipMap
+from zonemesh.vipmap import VipMap
 
 _BY_SHORT = {kind.short: kind.name for kind in KINDS.values() if kind.pool}
 _DATA = b"\ndata: "
@@ -47,7 +48,7 @@ class View:
     def outbounds(self, refs: list[ServiceRef]) -> list[ServiceRef]:
         """The part of the services of a whole map."""
         found = [ref for ref in refs if self._allows(ref)]
-        self._services = {self._vipmap.outbound_ids(ref) for ref in found}
+        self._services = {self._vipmap.outbounds.ids(ref) for ref in found}
         return found
 
     def has_port(self, ref: ServiceRef, port: int) -> bool:
@@ -75,7 +76,7 @@ class View:
         put = [each for each in body["putOutbounds"] if self._allows(*_port(each))]
         gone = [each for each in body["removeOutbounds"] if each in self._services]
         self._services.difference_update(gone)
-        self._services.update(self._vipmap.outbound_ids(_ref(each["id"])) for each in put)
+        self._services.update(self._vipmap.outbounds.ids(_ref(each["id"])) for each in put)
         return {"putOutbounds": put, "removeOutbounds": gone}
 
     def _allows(self, ref: ServiceRef, port: int | None = None) -> bool:

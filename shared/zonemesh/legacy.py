@@ -22,7 +22,7 @@ from zonemesh.holders import Holders
 from zonemesh.hostclaims import Claim, HostClaims, ranked
 from zonemesh.legacynames import service_names
 from zonemesh.members import DATAPLANE, SERVICE_TAG, inbounds
-from zonemesh.model import Key, Record
+from zonemesh.model import Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.template import TemplateError
 from zonemesh.virtualoutbound import VIRTUAL_OUTBOUND, Rendered, VirtualOutbound
@@ -169,6 +169,12 @@ class LegacyIndex:
             if state.enabled:
                 yield from self._keys(mesh, state)
 
+    def leading_to(self, zone: str) -> Iterator[str]:
+        """Those of `wanted` that may have a Dataplane of a zone behind a port: none is missing."""
+        for mesh, state in self._meshes.items():
+            if state.enabled:
+                yield from self._leading_to(mesh, state, zone)
+
     def candidates(self, key: str) -> tuple[str, ...]:
         """The names that a key wants, whoever has them."""
         _, kind, name = _split(key)
@@ -253,6 +259,20 @@ class LegacyIndex:
             yield from state.services
         for host in state.hosts():
             yield host_key(mesh, host)
+
+    def _leading_to(self, mesh: str, state: _Mesh, zone: str) -> Iterator[str]:
+        services = state.services.items() if self._naming.services else ()
+        for key, dataplanes in services:
+            if _any_of(zone, dataplanes):
+                yield key
+                # A host that a service's name was lost to has the service's port as well.
+                for name in self.candidates(key):
+                    if self._claimed(state, name):
+                        yield host_key(mesh, name)
+        for rule in state.rules.values():
+            for host in rule:
+                if any(_any_of(zone, dataplanes) for _, dataplanes in rule.on(host)):
+                    yield host_key(mesh, host)
 
     # Following records
 
@@ -388,6 +408,12 @@ def _split(key: str) -> tuple[str, str, str]:
     """Mesh, whether service or host, and name of a legacy name's key."""
     mesh, _, kind, name = key.split("/")
     return mesh, kind, name
+
+
+def _any_of(zone: str, dataplanes: Holders) -> bool:
+    if isinstance(dataplanes, str):  # asked of every service: a generator would double the time
+        return zone_of(dataplanes) == zone
+    return any(zone_of(each) == zone for each in dataplanes)
 
 
 def _is_service(key: str) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from zonemesh.endpoints import Ingresses
 from zonemesh.ipam import Binding
 from zonemesh.legacy import LegacyIndex
-from zonemesh.legacyoutbounds import Place, Surroundings, outbound
+from zonemesh.legacyoutbounds import Surroundings, outbound
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.members import DATAPLANE
 from zonemesh.model import Record, zone_of
@@ -32,7 +33,7 @@ class LegacyMap:
         copy: What it keeps of global's.
         federated: Whether it follows a global; if not, its own registry has everything.
         disabled: Whether nothing of a zone is to be served.
-        ingresses: Where alone another zone is reached.
+        ingresses: Where other zones are reached.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class LegacyMap:
         *,
         federated: bool,
         disabled: Callable[[str], bool],
-        ingresses: Callable[[str], Sequence[Place]],
+        ingresses: Ingresses,
     ) -> None:
         self._zone = zone
         self._own = own
@@ -69,20 +70,24 @@ class LegacyMap:
         self._gather()
         return [self._due.popitem()[0] for _ in range(min(limit, len(self._due)))]
 
-    def touch(self, keys: Iterable[str] | None = None) -> None:
-        """Look at some keys again, or at all: zones or their ingresses have changed."""
-        self._due.update(dict.fromkeys(self._index.wanted() if keys is None else keys))
+    def touch(self, keys: Iterable[str]) -> None:
+        """Look at some keys again."""
+        self._due.update(dict.fromkeys(keys))
+
+    def touch_zone(self, zone: str) -> None:
+        """Look again at what leads to a zone: it, or its ingresses, have changed."""
+        self.touch(self._index.leading_to(zone))
 
     def settings_changed(self) -> None:
         """Build anew if the mesh's names are made otherwise now."""
         naming = self._settings().naming
         if naming == self._naming:
             return
-        self.touch()
+        self.touch(self._index.wanted())
         self._index.detach()
         self._naming = naming
         self._index = self._make_index()
-        self.touch()
+        self.touch(self._index.wanted())
         self.touch(self._side.table(LEGACY_VIP))
 
     def keys(self, prefix: str) -> Iterator[str]:

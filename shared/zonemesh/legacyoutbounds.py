@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from zonemesh.endpoints import Endpoint, Ingresses, endpoint_of, reached
 from zonemesh.ipam import ipv4_text, ipv6_text
 from zonemesh.legacy import Port, inbounds_behind
 from zonemesh.legacypool import LEGACY
-from zonemesh.members import inbound_ready
 from zonemesh.model import Record, zone_of
 
 _PROTOCOL_TAG = "kuma.io/protocol"
 _TCP = "tcp"
 
 Outbound = dict[str, Any]
-Place = tuple[str, int]
-"""Address and port."""
 
 
 def outbound_ids(key: str) -> str:
@@ -32,8 +30,7 @@ class Surroundings:
     zone: str
     dataplane: Callable[[str], Record | None]
     """The record behind a key; None if there is none, or its zone is not to be served."""
-    ingresses: Callable[[str], Sequence[Place]]
-    """Where alone another zone is reached; empty if its Dataplanes are reached directly."""
+    ingresses: Ingresses
 
 
 def outbound(key: str, port: Port, address: int, around: Surroundings) -> Outbound:
@@ -46,7 +43,7 @@ def outbound(key: str, port: Port, address: int, around: Surroundings) -> Outbou
         around: As the zone sees it that this is for: its own endpoints come first.
     """
     protocols: set[str] = set()
-    by_zone: dict[str, list[dict[str, Any]]] = {}
+    by_zone: dict[str, list[Endpoint]] = {}
     for member in port.dataplanes:
         record = around.dataplane(member)
         zone = zone_of(member)
@@ -54,7 +51,7 @@ def outbound(key: str, port: Port, address: int, around: Surroundings) -> Outbou
             continue
         for inbound in inbounds_behind(port, record):
             protocols.add(_protocol(inbound))
-            found = _endpoint(_place(inbound, record), zone, ready=inbound_ready(inbound))
+            found = endpoint_of(inbound, record, zone, here=around.zone)
             by_zone.setdefault(zone, []).append(found)
     return {
         "id": f"{outbound_ids(key)}{port.port}",
@@ -66,31 +63,11 @@ def outbound(key: str, port: Port, address: int, around: Surroundings) -> Outbou
         "protocol": protocols.pop() if len(protocols) == 1 else _TCP,
         "zone": "",
         "endpoints": [
-            {**each, "priority": 0 if zone == around.zone else 1}
+            each
             for zone in sorted(by_zone, key=lambda zone: (zone != around.zone, zone))
-            for each in _reached(zone, by_zone[zone], around)
+            for each in reached(by_zone[zone], zone, around.ingresses, here=around.zone)
         ],
     }
-
-
-def _reached(
-    zone: str, endpoints: list[dict[str, Any]], around: Surroundings
-) -> list[dict[str, Any]]:
-    places = around.ingresses(zone) if zone != around.zone else ()
-    if not places:
-        return endpoints
-    # Its ingresses know what is behind them.
-    ready = any(each["ready"] for each in endpoints)
-    return [_endpoint(place, zone, ready=ready) for place in sorted(places)]
-
-
-def _endpoint(place: Place, zone: str, *, ready: bool) -> dict[str, Any]:
-    address, port = place
-    return {"address": address, "port": port, "zone": zone, "ready": ready}
-
-
-def _place(inbound: Mapping[str, Any], record: Record) -> Place:
-    return inbound.get("address") or record.spec["networking"]["address"], inbound["port"]
 
 
 def _protocol(inbound: Mapping[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgpack
 
 from zonemesh.model import Record
+from zonemesh.registry import Registry
 
 DATAPLANE = "Dataplane"
 MESH_SERVICE = "MeshService"
@@ -112,6 +113,19 @@ def selects(selector: Mapping[str, Any], name: str, record: Record) -> bool:
     )
 
 
+def selected(
+    selector: Mapping[str, Any],
+    candidates: Iterable[str],
+    get: Callable[[str, str], bytes | None],
+) -> Iterator[tuple[str, Record]]:
+    """Those of some Dataplanes that a MeshService's selector matches; `get` reads a record."""
+    for key in candidates:
+        packed = get(DATAPLANE, key)
+        record = None if packed is None else Record.unpack(packed)
+        if record is not None and selects(selector, key.rpartition("/")[2], record):
+            yield key, record
+
+
 class Members:
     """An index from terms to Dataplanes. One member, the common case, costs no container."""
 
@@ -199,3 +213,41 @@ class UserServices:
     def __iter__(self) -> Iterator[str]:
         for keys in self._keys.values():
             yield from keys
+
+
+class Backing:
+    """Services and Dataplanes of one registry: who stands behind whom."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        members: Members | None = None,
+        user_services: UserServices | None = None,
+    ) -> None:
+        """Use indexes that the registry has already, or give it what lacks."""
+        self.registry = registry
+        self._members = members or Members()
+        self._user_services = user_services or UserServices()
+        if members is None:
+            registry.add_index(self._members)
+        if user_services is None:
+            registry.add_index(self._user_services)
+
+    def members(self, service: str, record: Record) -> Iterator[tuple[str, Record]]:
+        """The Dataplanes that a MeshService selects, with their keys."""
+        selector = record.spec.get("selector") or {}
+        term = selector_term(service, selector)
+        if term is not None:
+            return selected(selector, self._members.of(term), self.registry.get)
+        where = place(service)
+        near = [each for each in self.registry.table(DATAPLANE) if each.startswith(where)]
+        return selected(selector, near, self.registry.get)
+
+    def services(self, dataplane: str, *versions: bytes | None) -> set[str]:
+        """The MeshServices that a Dataplane may stand behind, in any of some versions."""
+        where = place(dataplane)
+        found = set(self._user_services.within(where))
+        for packed in versions:
+            if packed is not None:
+                found.update(f"{where}/{name}" for name in service_names(Record.unpack(packed)))
+        return found

@@ -116,6 +116,13 @@ def zone_of(packed: str) -> str:
     return packed[start : packed.find("/", start)]
 
 
+class ServiceRef(NamedTuple):
+    """A service, of whatever kind; of a legacy name as well."""
+
+    kind: str
+    key: str
+
+
 class Change(NamedTuple):
     """One record put (`payload`) or removed (`None`). Applied whole: payloads are never merged."""
 

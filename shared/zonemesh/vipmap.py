@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import msgpack
 
 from zonemesh import labels
+from zonemesh.endpoints import Ingresses
 from zonemesh.errors import InputError
 from zonemesh.hostnames import (
     GENERATOR_KIND,
-    MESH_EXTERNAL_SERVICE,
-    MESH_MULTI_ZONE_SERVICE,
     Claims,
     Generator,
     Outcome,
@@ -30,24 +29,11 @@ from zonemesh.hostnames import (
 )
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, pool_of, vip_kind
 from zonemesh.legacymap import LegacyMap, Named
-from zonemesh.legacyoutbounds import outbound_ids
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
-from zonemesh.members import (
-    DATAPLANE,
-    MESH_SERVICE,
-    Members,
-    UserServices,
-    inbound_ready,
-    inbounds,
-    place,
-    selector_term,
-    selects,
-    service_names,
-)
-from zonemesh.model import START, Key, Position, Record, zone_of
-from zonemesh.multizone import Matches, match_labels
+from zonemesh.members import DATAPLANE, MESH_SERVICE, Backing, Members, UserServices
+from zonemesh.model import START, Key, Position, Record, ServiceRef, zone_of
+from zonemesh.outbounds import Outbounds
 from zonemesh.registry import Registry
-from zonemesh.resources import ports
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import SETTINGS, zone_key
 from zonemesh.travel import SEEN
@@ -57,24 +43,6 @@ _HASH_BITS = 64
 _SERVED = frozenset(name for name, kind in KINDS.items() if kind.pool)
 _ZONE = "Zone"
 _ZONE_INGRESS = "ZoneIngress"
-_COMPUTED = (
-    labels.DISPLAY_NAME,
-    labels.ENV,
-    labels.MESH,
-    labels.NAMESPACE,
-    labels.ORIGIN,
-    labels.ZONE,
-)
-"""Labels that are not, or not always, in a service's payload."""
-
-Labels = Mapping[str, str]
-Endpoints = Callable[[ports.Served], list[dict[str, Any]]]
-"""A port of a service -> what stands behind it, as in the feed's outbounds."""
-
-
-class ServiceRef(NamedTuple):
-    kind: str
-    key: str
 
 
 @dataclass(slots=True)
@@ -127,11 +95,9 @@ class VipMap:
         self._generators: list[Generator] = []
         self._unnamed: list[tuple[str, list[str]]] = []
         """By kind the keys of services that the generators of now have not been tried on yet."""
-        self._matches = Matches()
         self._disabled: set[str] = set()
         """Other zones that an operator has taken out: nothing of them is served."""
-        self._ingresses: defaultdict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
-        """By zone and key: where other zones reach its services."""
+        self._ingresses = Ingresses()
         self._claims: dict[str, Claims] = {}
         self._legacy = LegacyMap(
             zone,
@@ -139,14 +105,24 @@ class VipMap:
             copy,
             federated=federated,
             disabled=self.is_disabled,
-            ingresses=self._ingresses_of,
+            ingresses=self._ingresses,
         )
         self.published: defaultdict[str, dict[str, Named]] = defaultdict(dict)
         """By mesh: every name that resolves. Names without an address yet are not in it."""
         self._sums: defaultdict[str, int] = defaultdict(int)
-        self.sides = (_Side(self, own, members, user_services), _Side(self, copy, None, None))
-        own.add_index(self.sides[0])
-        copy.add_index(self.sides[1])
+        behind_own, behind_copy = Backing(own, members, user_services), Backing(copy)
+        self.outbounds = Outbounds(
+            zone,
+            behind_own,
+            behind_copy,
+            ingresses=self._ingresses,
+            legacy=self._legacy,
+            address=self.address,
+            labels_of=self.labels,
+        )
+        """What stands behind the services."""
+        for backing in (behind_own, behind_copy):
+            backing.registry.add_index(_Side(self, backing))
         # What was held before there was a map is new to it, in whatever order it was told.
         self._noted = dict.fromkeys(self.services(), _Before(None, None))
 
@@ -161,7 +137,7 @@ class VipMap:
         waiting += sum(len(keys) for _, keys in self._unnamed)
         if self._generators_changed:
             waiting += sum(
-                len(side.registry.table(kind)) for side in self.sides for kind in _SERVED
+                len(side.table(kind)) for side in (self._own, self._copy) for kind in _SERVED
             )
         return waiting
 
@@ -200,7 +176,7 @@ class VipMap:
     def _flush_moved(self, deltas: Mapping[str, Delta]) -> None:
         for ref in list(self._moved):
             if ref.kind == MESH_SERVICE:
-                self._moved.update(_multi_zone(self._matches.of(ref.key)))
+                self._moved.update(self.outbounds.standing_for(ref.key))
         for ref in self._moved:
             if self.address(ref) is not None:
                 deltas[ref.key.partition("/")[0]].services.add(ref)
@@ -266,52 +242,14 @@ class VipMap:
             "zone": key.zone,
         }
 
-    def outbounds(self, ref: ServiceRef) -> list[dict[str, Any]]:
-        """One outbound per port of a service that has an address, with its endpoints."""
-        if ref.kind == LEGACY:
-            return self._legacy.outbounds(ref.key)
-        record, address = self.record(ref), self.address(ref)
-        if record is None or address is None:
-            return []
-        key = Key.parse(ref.key)
-        endpoints = self._endpoints_of(ref, record)
-        return [
-            {
-                "id": KINDS[ref.kind].kri(key, each.section),
-                "kind": ref.kind,
-                "vips": [ipv4_text(address), ipv6_text(address)],
-                "port": each.port["port"],
-                "name": key.name,
-                "protocol": each.port.get("appProtocol") or each.port.get("protocol") or "tcp",
-                "zone": key.zone,
-                "endpoints": endpoints(each),
-            }
-            for each in ports.served(ports.listed(record.spec))
-        ]
-
-    def outbound_ids(self, ref: ServiceRef) -> str:
-        """What all ids of a service's outbounds begin with, whatever its ports."""
-        if ref.kind == LEGACY:
-            return outbound_ids(ref.key)
-        return KINDS[ref.kind].kri(Key.parse(ref.key))
-
     def labels(self, ref: ServiceRef) -> Mapping[str, str]:
         """All labels of a service as shown in this zone; none if there is no such service."""
         facts = None if ref.kind == LEGACY else self._facts(ref)
         return {} if facts is None else facts.labels
 
-    def members(self, ref: ServiceRef) -> list[tuple[str, Record]]:
-        """The Dataplanes that a MeshService selects."""
-        record = self.record(ref)
-        return [] if record is None else list(self._members(ref.key, record))
-
-    def matched(self, ref: ServiceRef) -> list[str]:
-        """Packed keys of the MeshServices that a MeshMultiZoneService stands for, sorted."""
-        return self._matches.members(ref.key)
-
     # Noting
 
-    def note(self, side: _Side, kind: str, key: str, old: bytes | None) -> None:
+    def note(self, side: Registry, kind: str, key: str, old: bytes | None) -> None:
         """One record of a side has changed; `old` is what it was."""
         pool = pool_of(kind)
         if kind in _SERVED:
@@ -324,11 +262,11 @@ class VipMap:
         else:
             self._note_surroundings(side, kind, key)
 
-    def _note_surroundings(self, side: _Side, kind: str, key: str) -> None:
+    def _note_surroundings(self, side: Registry, kind: str, key: str) -> None:
         """What is no service, and on which names or endpoints depend."""
         if kind == GENERATOR_KIND:
             self._generators_changed = True
-        elif kind == _ZONE and side.registry is self._copy:
+        elif kind == _ZONE and side is self._copy:
             self._note_zone(Key.parse(key).name)
         elif kind == SEEN:
             self._note_zone(zone_of(key))
@@ -339,7 +277,7 @@ class VipMap:
         elif kind == SETTINGS:
             self._legacy.settings_changed()
 
-    def note_members(self, side: _Side, services: Iterable[str]) -> None:
+    def note_members(self, side: Registry, services: Iterable[str]) -> None:
         for key in services:
             if self._authoritative(side, key):
                 self._moved.add(ServiceRef(MESH_SERVICE, key))
@@ -349,16 +287,15 @@ class VipMap:
         enabled = not self._is_out(zone)
         if zone == self.zone or enabled == (zone not in self._disabled):
             return
-        for ref in self.services():
-            if zone_of(ref.key) == zone:
-                self._moved.add(ref)
-                if ref not in self._noted:
-                    self._noted[ref] = _Before(self._facts(ref), self.address(ref))
+        for ref in self._services_of(zone):
+            self._moved.add(ref)
+            if ref not in self._noted:
+                self._noted[ref] = _Before(self._facts(ref), self.address(ref))
         if enabled:
             self._disabled.discard(zone)
         else:
             self._disabled.add(zone)
-        self._legacy.touch()
+        self._legacy.touch_zone(zone)
 
     def _is_out(self, zone: str) -> bool:
         packed = self._copy.get(_ZONE, Key("", "", "", zone).packed)
@@ -368,18 +305,21 @@ class VipMap:
         seen = self._copy.get(SEEN, zone_key(zone))
         return seen is not None and bool(msgpack.unpackb(seen).get("deleted"))
 
-    def _note_ingress(self, side: _Side, key: str) -> None:
-        zone = zone_of(key)
-        found = _advertised(side.registry.get(_ZONE_INGRESS, key))
-        if not self._authoritative(side, key) or self._ingresses[zone].get(key) == found:
+    def _note_ingress(self, side: Registry, key: str) -> None:
+        if not self._authoritative(side, key):
             return
-        if found is None:
-            del self._ingresses[zone][key]
-        else:
-            self._ingresses[zone][key] = found
-        if zone != self.zone:
-            self._moved.update(ref for ref in self.services() if zone_of(ref.key) == zone)
-            self._legacy.touch()
+        zone = zone_of(key)
+        if self._ingresses.put(key, side.get(_ZONE_INGRESS, key)) and zone != self.zone:
+            self._moved.update(self._services_of(zone))
+            self._legacy.touch_zone(zone)
+
+    def _services_of(self, zone: str) -> Iterator[ServiceRef]:
+        """Another zone's. Looked for (10 ms in 100,000): an index would cost each some bytes."""
+        mark = f"/{zone}/"
+        for kind in sorted(_SERVED):
+            for key in self._copy.table(kind):
+                if mark in key and zone_of(key) == zone:  # `in` alone rules most out, and faster
+                    yield ServiceRef(kind, key)
 
     def _ranks_matter(self, ref: ServiceRef) -> bool:
         """Whether a service competes for a name: only then does the order that global drew count.
@@ -389,15 +329,15 @@ class VipMap:
         claims = self._claims.get(ref.key.partition("/")[0])
         return ref in self._noted or (claims is not None and claims.contested(*ref))
 
-    def _authoritative(self, side: _Side, key: str) -> bool:
-        return (side.registry is self._own) == (zone_of(key) == self.zone)
+    def _authoritative(self, side: Registry, key: str) -> bool:
+        return (side is self._own) == (zone_of(key) == self.zone)
 
     def _note(
         self,
         ref: ServiceRef,
         *,
         old_record: bytes | None = None,
-        old_binding: tuple[_Side, bytes | None] | None = None,
+        old_binding: tuple[Registry, bytes | None] | None = None,
     ) -> None:
         self._moved.add(ref)
         if ref in self._noted:
@@ -408,7 +348,7 @@ class VipMap:
         own, copy = self._own.get(vip, ref.key), self._copy.get(vip, ref.key)
         if old_binding is None:
             packed = old_record
-        elif old_binding[0].registry is self._own:
+        elif old_binding[0] is self._own:
             own = old_binding[1]
         else:
             copy = old_binding[1]
@@ -428,7 +368,7 @@ class VipMap:
         mesh = Key.parse(ref.key).mesh
         claims = self._claims_of(ref.key)
         names = claims.put(before.facts, facts)
-        self._match(ref, facts)
+        self._moved.update(self.outbounds.match(ref, None if facts is None else facts.labels))
         if facts is not None and before.facts is not None and before.address != self.address(ref):
             # (All names of a new service are among those that changed.)
             names.update(claims.hostnames_of(facts))
@@ -444,32 +384,6 @@ class VipMap:
         for name in again:
             if name in self.published[mesh]:
                 deltas[mesh].put[name] = self.published[mesh][name]
-
-    def _match(self, ref: ServiceRef, facts: ServiceFacts | None) -> None:
-        """Bring up to date which services stand behind MeshMultiZoneServices."""
-        if ref.kind == MESH_SERVICE:
-            labels_now = None if facts is None else facts.labels
-            self._moved.update(_multi_zone(self._matches.put_service(ref.key, labels_now)))
-        elif ref.kind == MESH_MULTI_ZONE_SERVICE:
-            record = None if facts is None else self.record(ref)
-            wanted = None if record is None else match_labels(record.spec)
-            self._matches.put_selector(ref.key, wanted, self._candidates)
-
-    def _candidates(self, mesh: str, wanted: Mapping[str, str]) -> Iterator[tuple[str, Labels]]:
-        """The services of a mesh that may have some labels, with all their labels."""
-        name = wanted.get(labels.DISPLAY_NAME)
-        end = "/" if name is None else f"/{name}"
-        # What else a label says stands in the payload as it is written.
-        texts = [value.encode() for label, value in wanted.items() if label not in _COMPUTED]
-        for side in self.sides:
-            for key, packed in side.registry.table(MESH_SERVICE).items():
-                if not key.startswith(f"{mesh}/") or (name is not None and not key.endswith(end)):
-                    continue
-                if not self._authoritative(side, key) or not all(text in packed for text in texts):
-                    continue
-                facts = self._facts(ServiceRef(MESH_SERVICE, key))
-                if facts is not None:
-                    yield key, facts.labels
 
     def _update_legacy(self, key: str, deltas: Mapping[str, Delta]) -> None:
         mesh = key.partition("/")[0]
@@ -597,147 +511,19 @@ class VipMap:
     def _side_of(self, key: str) -> Registry:
         return self._own if zone_of(key) == self.zone else self._copy
 
-    # Endpoints
-
-    def _endpoints_of(self, ref: ServiceRef, record: Record) -> Endpoints:
-        """What stands behind each port of a service."""
-        zone = zone_of(ref.key)
-        if ref.kind == MESH_EXTERNAL_SERVICE:
-            return lambda _: _external(record.spec, zone)
-        if ref.kind == MESH_MULTI_ZONE_SERVICE:
-            behind = [self._behind(key) for key in self.matched(ref)]
-            return lambda each: [found for ask in behind for found in ask(each)]
-        members = list(self._members(ref.key, record))
-        return lambda each: self._endpoints(each.port, members, zone)
-
-    def _behind(self, service: str) -> Endpoints:
-        """What a MeshService contributes to the ports of a MeshMultiZoneService.
-
-        The port that is called as the other one is, by its name or else its number. A service of
-        another zone counts while it is available; of one here, each instance speaks for itself.
-        """
-        record = self.record(ServiceRef(MESH_SERVICE, service))
-        zone = zone_of(service)
-        if record is None or (zone != self.zone and record.spec.get("state") != "Available"):
-            return lambda _: []
-        members = list(self._members(service, record))
-        by_section = {each.section: each for each in ports.served(ports.listed(record.spec))}
-
-        def endpoints(wanted: ports.Served) -> list[dict[str, Any]]:
-            same = by_section.get(wanted.section)
-            return [] if same is None else self._endpoints(same.port, members, zone)
-
-        return endpoints
-
-    def _members(self, key: str, record: Record) -> Iterator[tuple[str, Record]]:
-        side = self.sides[0] if zone_of(key) == self.zone else self.sides[1]
-        selector = record.spec.get("selector") or {}
-        term = selector_term(key, selector)
-        if term is not None:
-            candidates: Iterable[str] = side.members.of(term)
-        else:
-            where = place(key)
-            candidates = [each for each in side.registry.table(DATAPLANE) if each.startswith(where)]
-        for candidate in candidates:
-            packed = side.registry.get(DATAPLANE, candidate)
-            if packed is None:
-                continue
-            member = Record.unpack(packed)
-            if selects(selector, candidate.rpartition("/")[2], member):
-                yield candidate, member
-
-    def _endpoints(
-        self, port: Mapping[str, Any], members: Sequence[tuple[str, Record]], zone: str
-    ) -> list[dict[str, Any]]:
-        target = port.get("targetPort")
-        found: list[dict[str, Any]] = []
-        for _, member in members:
-            networking = member.spec.get("networking") or {}
-            for inbound in inbounds(member):
-                # As in Kuma, a port without targetPort matches no inbound.
-                if target is None or target not in (inbound["port"], inbound.get("name")):
-                    continue
-                found.append(
-                    {
-                        "address": inbound.get("address") or networking["address"],
-                        "port": inbound["port"],
-                        "zone": zone,
-                        "priority": 0 if zone == self.zone else 1,
-                        "ready": inbound_ready(inbound),
-                    }
-                )
-        ingresses = self._ingresses_of(zone)
-        if zone == self.zone or not ingresses or not found:
-            return found
-        # Its zone is reached only through these; they know what is behind them.
-        ready = any(each["ready"] for each in found)
-        return [
-            {"address": address, "port": number, "zone": zone, "priority": 1, "ready": ready}
-            for address, number in ingresses
-        ]
-
-    def _ingresses_of(self, zone: str) -> list[tuple[str, int]]:
-        return sorted(set(self._ingresses[zone].values())) if zone in self._ingresses else []
-
 
 class _Side:
-    """One registry as the map hears of it, with who stands behind its services."""
+    """One registry as the map hears of it."""
 
-    def __init__(
-        self,
-        vipmap: VipMap,
-        registry: Registry,
-        members: Members | None,
-        user_services: UserServices | None,
-    ) -> None:
+    def __init__(self, vipmap: VipMap, backing: Backing) -> None:
         self._vipmap = vipmap
-        self.registry = registry
-        self.members = members or Members()
-        self.user_services = user_services or UserServices()
-        if members is None:
-            registry.add_index(self.members)
-        if user_services is None:
-            registry.add_index(self.user_services)
+        self._backing = backing
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
         if kind == DATAPLANE:
-            self._vipmap.note_members(self, self._served_by(key, old, new))
+            self._vipmap.note_members(self._backing.registry, self._backing.services(key, old, new))
         else:
-            self._vipmap.note(self, kind, key, old)
-
-    def _served_by(self, key: str, *versions: bytes | None) -> set[str]:
-        """Services that a Dataplane may stand behind, before or after a change."""
-        where = place(key)
-        services = set(self.user_services.within(where))
-        for packed in versions:
-            if packed is not None:
-                record = Record.unpack(packed)
-                services.update(f"{where}/{name}" for name in service_names(record))
-        return services
-
-
-def _external(spec: Mapping[str, Any], zone: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "address": endpoint["address"],
-            "port": endpoint["port"],
-            "zone": zone,
-            "priority": endpoint.get("priority") or 0,
-            "ready": True,
-        }
-        for endpoint in spec.get("endpoints") or ()
-    ]
-
-
-def _multi_zone(keys: Iterable[str]) -> Iterator[ServiceRef]:
-    return (ServiceRef(MESH_MULTI_ZONE_SERVICE, key) for key in keys)
-
-
-def _advertised(packed: bytes | None) -> tuple[str, int] | None:
-    """Where a ZoneIngress is reached; None if it does not say (Kuma ignores it then)."""
-    networking = {} if packed is None else Record.unpack(packed).spec.get("networking") or {}
-    address, port = networking.get("advertisedAddress"), networking.get("advertisedPort")
-    return (str(address), int(port)) if address and port else None
+            self._vipmap.note(self._backing.registry, kind, key, old)
 
 
 def _live_address(packed: bytes | None) -> int | None:

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.maps import ingress
+from zonemesh.endpoints import Ingresses, Place
 from zonemesh.errors import InputError, PoolExhaustedError
 from zonemesh.ipam import Binding, Ledger, ipv4_text, parse_ipv4
 from zonemesh.legacy import LegacyIndex, Naming, legacy_names_enabled
 from zonemesh.legacynames import service_names
-from zonemesh.legacyoutbounds import Place, Surroundings, outbound, outbound_ids
+from zonemesh.legacyoutbounds import Surroundings, outbound, outbound_ids
 from zonemesh.legacypool import (
     LEGACY,
     LEGACY_VIP,
@@ -337,6 +339,10 @@ def seen(index: LegacyIndex) -> Seen:
     }
 
 
+def zones_behind(ports: Mapping[int, tuple[str, tuple[str, ...]]]) -> set[str]:
+    return {zone_of(key) for _, dataplanes in ports.values() for key in dataplanes}
+
+
 class Recomputed:
     """The same by the rules as they are said, of all records at once."""
 
@@ -435,9 +441,25 @@ def test_any_changes_lead_to_what_all_records_together_say(
             same = was[0] == new[0] and (each in now) == (each in before)
             assert same or each in touched.names, each
             assert was[1] == new[1] or each in touched.endpoints, each
+        for zone in ("west", "east"):
+            leading = {each for each, (_, ports) in now.items() if zone in zones_behind(ports)}
+            assert leading <= set(index.leading_to(zone)) <= now.keys()
         before = now
 
     assert seen(index_of(registry)) == before
+
+
+def test_a_host_that_keeps_a_services_port_leads_to_every_zone_of_that_service() -> None:
+    registry = Registry()
+    index = index_of(registry)
+    registry.put("VirtualOutbound", "default///x", packed(policy("{{.svc}}.mesh", "8080")))
+    registry.put("Dataplane", dp("1"), dataplane("redis"))
+    gateway = {"tags": {SERVICE: "redis"}}
+    registry.put("Dataplane", dp("2", "east"), packed({"networking": {"gateway": gateway}}))
+
+    leading = set(index.leading_to("east"))
+
+    assert leading == {service("redis"), "default//host/redis.mesh"}
 
 
 @given(st.data())
@@ -738,10 +760,15 @@ def feed(ingresses: Mapping[str, list[Place]], **records: Record) -> dict[str, A
     for zone, each in records.items():
         registry.put("Dataplane", dp("a", zone), each.pack())
     (port,) = index_of(registry).ports(service("redis"))
+    reached_at = Ingresses()
+    for zone, places in ingresses.items():
+        for number, place in enumerate(places):
+            change = ingress(zone, *place, name=str(number))
+            reached_at.put(change.key, change.payload)
     around = Surroundings(
         zone="west",
         dataplane=lambda key: records[zone_of(key)],
-        ingresses=lambda zone: ingresses.get(zone, []),
+        ingresses=reached_at,
     )
     return outbound(service("redis"), port, parse_ipv4("240.0.0.7"), around)
 
@@ -805,6 +832,6 @@ def test_what_does_not_speak_alike_is_tcp(protocols: tuple[str, str], expected: 
 def test_a_dataplane_that_is_not_served_is_no_endpoint() -> None:
     _, index = mesh_of("a")
     (port,) = index.ports(service("a"))
-    around = Surroundings(zone="west", dataplane=lambda _: None, ingresses=lambda _: ())
+    around = Surroundings(zone="west", dataplane=lambda _: None, ingresses=Ingresses())
 
     assert outbound(service("a"), port, 1, around)["endpoints"] == []

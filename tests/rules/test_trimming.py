@@ -28,8 +28,7 @@ from tests.maps import (
 )
 from zonecp.reach import Reach, Reaching
 from zonemesh.deciding import Put
-from zonemesh.model import Change, Key, Record
-from zonemesh.vipmap import ServiceRef
+from zonemesh.model import Change, Key, Record, ServiceRef
 
 pytestmark = pytest.mark.looptime
 
@@ -71,7 +70,7 @@ def expected(served: Served, allowed: Reach | None) -> tuple[set[str], set[str]]
         if allowed is not None and not allowed.allows(*ref, labels):
             continue
         names.add(name)
-        for each in vipmap.outbounds(ref):
+        for each in vipmap.outbounds.of(ref):
             if allowed is None or allowed.allows(*ref, labels, each["port"]):
                 outbounds.add(each["id"])
     return names, outbounds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -20,8 +21,7 @@ from tests.maps import (
     started,
 )
 from zonemesh.hostnames import Reason
-from zonemesh.model import Change, Key, Record, zone_of
-from zonemesh.vipmap import ServiceRef
+from zonemesh.model import Change, Key, Record, ServiceRef, zone_of
 
 
 def test_a_service_has_its_name_here_and_another_elsewhere() -> None:
@@ -71,7 +71,7 @@ def test_a_service_that_lost_its_address_takes_name_and_outbounds_with_it() -> N
     ref = ServiceRef(SERVICE, key_of("redis"))
     assert delta.removed == {"redis.svc.mesh.local"}
     assert delta.services == {ref}
-    assert view.map.outbounds(ref) == []
+    assert view.map.outbounds.of(ref) == []
 
 
 def test_an_address_that_changed_is_published_anew() -> None:
@@ -212,7 +212,7 @@ def test_a_generator_that_this_build_cannot_read_names_nothing_and_stops_nothing
 
 
 def outbounds(view: View, name: str, zone: str = "west") -> list[dict[str, Any]]:
-    return view.map.outbounds(ServiceRef(SERVICE, key_of(name, zone)))
+    return view.map.outbounds.of(ServiceRef(SERVICE, key_of(name, zone)))
 
 
 def test_an_outbound_has_the_endpoints_that_its_selector_matches() -> None:
@@ -229,12 +229,45 @@ def test_an_outbound_has_the_endpoints_that_its_selector_matches() -> None:
     (found,) = outbounds(view, "web")
 
     assert (found["vips"], found["port"]) == (["241.0.0.7", "fd00:fd00::f100:7"], 80)
-    assert found["id"].startswith(view.map.outbound_ids(ServiceRef(SERVICE, key_of("web"))))
+    assert found["id"].startswith(view.map.outbounds.ids(ServiceRef(SERVICE, key_of("web"))))
     assert [(each["port"], each["ready"]) for each in found["endpoints"]] == [
         (80, True),
         (80, False),
     ]
     assert {each["priority"] for each in found["endpoints"]} == {0}
+
+
+def test_a_dataplane_is_behind_a_service_if_it_has_all_tags_of_the_selector() -> None:
+    view = started()
+    tags = {"kuma.io/service": "web", "version": "2"}
+    put = put_service("web")
+    spec = {**put.spec, "selector": {"dataplaneTags": tags}}
+    one, two = put_dataplane("web-1", "web"), put_dataplane("web-2", "web")
+    inbound = {"port": 80, "tags": tags}
+    networking = {"address": "10.0.0.2", "inbound": [inbound]}
+    view.own.commit(
+        record(replace(put, spec=spec)),
+        binding("web", 7),
+        record(one),
+        record(replace(two, spec={"networking": networking})),
+    )
+
+    (found,) = outbounds(view, "web")
+
+    assert [(each["address"], each["port"]) for each in found["endpoints"]] == [("10.0.0.2", 80)]
+
+
+def test_a_port_without_a_target_port_has_nothing_behind_it() -> None:
+    view = started()
+    put = put_service("web")
+    spec = {**put.spec, "ports": [{"port": 80}]}
+    view.own.commit(
+        record(replace(put, spec=spec)), binding("web", 7), record(put_dataplane("web-1", "web"))
+    )
+
+    (found,) = outbounds(view, "web")
+
+    assert found["endpoints"] == []
 
 
 def test_a_service_of_another_zone_has_that_zones_endpoints_at_lower_priority() -> None:

@@ -42,10 +42,12 @@ from zonemesh.deciding import Put
 from zonemesh.hostnames import ServiceFacts
 from zonemesh.ipam import Binding
 from zonemesh.labels import DISPLAY_NAME
-from zonemesh.model import Change, Key
+from zonemesh.legacy import service_key
+from zonemesh.legacypool import LEGACY_VIP
+from zonemesh.model import Change, Key, ServiceRef
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
-from zonemesh.vipmap import Delta, ServiceRef, VipMap
+from zonemesh.vipmap import Delta, VipMap
 
 MULTI = ServiceRef(MULTI_ZONE, key_of("web", ""))
 
@@ -79,7 +81,7 @@ def available(name: str, zone: str, *, state: str = "Available", **labels: str) 
 
 def endpoints(view: View, ref: ServiceRef) -> list[tuple[str, int, str, int]]:
     """What stands behind the first port."""
-    (first, *_) = view.map.outbounds(ref)
+    (first, *_) = view.map.outbounds.of(ref)
     return [
         (each["address"], each["port"], each["zone"], each["priority"])
         for each in first["endpoints"]
@@ -117,7 +119,7 @@ def test_an_external_service_has_a_name_and_leads_to_its_endpoints(zone: str) ->
     view.flush()
 
     ref = ServiceRef(EXTERNAL, key_of("api", zone))
-    (outbound,) = view.map.outbounds(ref)
+    (outbound,) = view.map.outbounds.of(ref)
     assert view.names == {"api.extsvc.mesh.local": 5}
     assert (outbound["kind"], outbound["port"], outbound["protocol"]) == (EXTERNAL, 443, "tls")
     assert endpoints(view, ref) == [
@@ -158,7 +160,7 @@ def test_a_multi_zone_service_leads_to_all_of_its_name_the_local_ones_first() ->
         ("10.0.0.1", 80, "west", 0),
         ("10.0.0.2", 80, "east", 1),
     ]
-    assert view.map.matched(MULTI) == [key_of("web", "east"), key_of("web", "west")]
+    assert view.map.outbounds.matched(MULTI) == [key_of("web", "east"), key_of("web", "west")]
 
 
 @pytest.mark.parametrize(
@@ -284,9 +286,9 @@ def test_a_service_is_found_by_stored_and_by_computed_labels(
         view.copy.commit(*part)
         view.flush()
 
-    assert key_of("web", "east") in view.map.matched(MULTI)
+    assert key_of("web", "east") in view.map.outbounds.matched(MULTI)
     only_zone = match.keys() <= {"kuma.io/zone", "kuma.io/origin"}
-    assert (key_of("other", "east") in view.map.matched(MULTI)) is only_zone
+    assert (key_of("other", "east") in view.map.outbounds.matched(MULTI)) is only_zone
 
 
 def test_a_service_of_another_mesh_is_not_matched() -> None:
@@ -295,7 +297,7 @@ def test_a_service_of_another_mesh_is_not_matched() -> None:
     view.copy.commit(twin._replace(key=key_of("web", "east", "shop")))
     view.flush()
 
-    assert key_of("web", "east", "shop") not in view.map.matched(MULTI)
+    assert key_of("web", "east", "shop") not in view.map.outbounds.matched(MULTI)
 
 
 def test_a_label_that_changes_moves_a_service_from_one_multi_zone_service_to_another() -> None:
@@ -313,8 +315,8 @@ def test_a_label_that_changes_moves_a_service_from_one_multi_zone_service_to_ano
 
     blue, green = (ServiceRef(MULTI_ZONE, key_of(name, "")) for name in ("blue", "green"))
     assert {blue, green} <= view.flush()["default"].services
-    assert view.map.matched(blue) == []
-    assert view.map.matched(green) == [key_of("web", "east")]
+    assert view.map.outbounds.matched(blue) == []
+    assert view.map.outbounds.matched(green) == [key_of("web", "east")]
 
 
 def test_adding_a_multi_zone_service_by_name_reads_only_services_of_that_name() -> None:
@@ -330,7 +332,7 @@ def test_adding_a_multi_zone_service_by_name_reads_only_services_of_that_name() 
 
     read = {ref.key for ref in view.map.read if ref.kind == SERVICE}
     assert read == {key_of("web", "east"), key_of("web", "south")}
-    assert len(view.map.matched(MULTI)) == 2
+    assert len(view.map.outbounds.matched(MULTI)) == 2
 
 
 # Ingresses
@@ -351,6 +353,51 @@ def test_services_of_a_zone_with_ingresses_are_reached_through_them_alone() -> N
     view.copy.commit(*(removal(ingress("east", "", name=name)) for name in "ab"))
     assert east in view.flush()["default"].services
     assert endpoints(view, east) == [("10.0.0.2", 80, "east", 1)]
+
+
+def test_two_ingresses_at_one_address_are_one_endpoint() -> None:
+    view = two_zones()
+    view.copy.commit(
+        ingress("east", "203.0.113.1", name="a"), ingress("east", "203.0.113.1", name="b")
+    )
+
+    found = endpoints(view, ServiceRef(SERVICE, key_of("web", "east")))
+    assert found == [("203.0.113.1", 10001, "east", 1)]
+
+
+def test_nothing_behind_a_service_is_not_reached_through_ingresses_either() -> None:
+    view = two_zones()
+
+    view.copy.commit(ingress("east", "203.0.113.1"), Change("Dataplane", key_of("e", "east"), None))
+
+    assert endpoints(view, ServiceRef(SERVICE, key_of("web", "east"))) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(ingress("south", "203.0.113.1"), id="an ingress"),
+        pytest.param(zone_record("south", enabled=False), id="taken out"),
+    ],
+)
+def test_what_changes_about_a_zone_moves_only_what_leads_there(change: Change) -> None:
+    view = started()
+    for at, zone in enumerate(("east", "south"), 1):
+        view.copy.commit(
+            service(f"in-{zone}", zone),
+            binding(f"in-{zone}", at, zone, order=at),
+            dataplane("d", f"in-{zone}", zone=zone),
+            dataplane("b", "in-both", zone=zone),
+        )
+    legacy = [service_key("default", name) for name in ("in-east", "in-south", "in-both")]
+    for at, key in enumerate(legacy, 3):
+        view.copy.commit(Change(LEGACY_VIP, key, Binding(POOL + at, None, None, 0).pack()))
+    view.flush()
+
+    view.copy.commit(change)
+
+    moved = {ref.key for ref in view.flush()["default"].services}
+    assert moved == {key_of("in-south", "south"), *legacy[1:]}
 
 
 def test_an_ingress_of_this_zone_or_without_an_advertised_address_changes_nothing() -> None:
@@ -378,7 +425,7 @@ def test_a_zone_that_is_taken_out_loses_its_names_and_gets_the_same_back() -> No
     assert view.names == {
         name: at for name, at in before.items() if name != "web.svc.east.mesh.local"
     }
-    assert view.map.outbounds(ServiceRef(SERVICE, key_of("web", "east"))) == []
+    assert view.map.outbounds.of(ServiceRef(SERVICE, key_of("web", "east"))) == []
     assert view.map.is_disabled("east")
 
     view.copy.commit(zone_record("east"))
@@ -609,7 +656,7 @@ def test_a_multi_zone_service_shows_the_services_that_it_stands_for() -> None:
     found = status.mesh_multi_zone_service(
         binding=Binding(POOL + 3, 1, None, 0),
         outcomes=view.map.outcomes(MULTI),
-        matched=[Key.parse(key) for key in view.map.matched(MULTI)],
+        matched=[Key.parse(key) for key in view.map.outbounds.matched(MULTI)],
         shortage=None,
     )
 
@@ -741,8 +788,8 @@ class AnyKinds(RuleBasedStateMachine):
         refs = set(scratch.services())
         assert set(found.services()) == refs
         for ref in refs:
-            assert found.outbounds(ref) == scratch.outbounds(ref)
-            assert found.matched(ref) == scratch.matched(ref)
+            assert found.outbounds.of(ref) == scratch.outbounds.of(ref)
+            assert found.outbounds.matched(ref) == scratch.outbounds.matched(ref)
             assert found.outcomes(ref) == scratch.outcomes(ref)
 
 

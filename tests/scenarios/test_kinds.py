@@ -14,8 +14,7 @@ from zonemesh.agents import AGENT
 from zonemesh.deciding import Delete, Put
 from zonemesh.errors import ConflictError
 from zonemesh.labels import DISPLAY_NAME
-from zonemesh.model import Key
-from zonemesh.vipmap import ServiceRef
+from zonemesh.model import Key, ServiceRef
 
 EXTERNAL = "MeshExternalService"
 MULTI_ZONE = "MeshMultiZoneService"
@@ -45,7 +44,7 @@ def behind(node: ZoneNode, name: str) -> list[str]:
     ref = ServiceRef(MULTI_ZONE, Key(MESH, "", "", name).packed)
     return [
         endpoint["zone"]
-        for outbound in node.zone.vipmap.outbounds(ref)
+        for outbound in node.zone.vipmap.outbounds.of(ref)
         for endpoint in outbound["endpoints"]
     ]
 

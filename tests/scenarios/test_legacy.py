@@ -11,8 +11,7 @@ from zonemesh.deciding import Delete, Put
 from zonemesh.ipam import ipv4_text
 from zonemesh.legacy import host_key, service_key
 from zonemesh.legacypool import LEGACY
-from zonemesh.model import Key
-from zonemesh.vipmap import ServiceRef
+from zonemesh.model import Key, ServiceRef
 
 BY_VERSION = {
     "selectors": [{"match": {"kuma.io/service": "*", "version": "*"}}],
@@ -41,7 +40,7 @@ async def runs(node: ZoneNode, name: str, **tags: str) -> None:
 
 
 def outbounds(node: ZoneNode, key: str) -> list[dict[str, Any]]:
-    return node.zone.vipmap.outbounds(ServiceRef(LEGACY, key))
+    return node.zone.vipmap.outbounds.of(ServiceRef(LEGACY, key))
 
 
 async def test_a_service_of_two_zones_has_one_name_one_address_and_all_endpoints(
