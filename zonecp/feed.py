@@ -118,6 +118,8 @@ class Feed:
         self._meshes: dict[str, _Mesh] = {}
         self._news = asyncio.Event()
         self._much = asyncio.Event()
+        self._deltas: defaultdict[str, Delta] = defaultdict(Delta)
+        """What was brought up to date and is not published yet."""
         self._published_at = revision()
         self.begun = False
         """Whether a map has been made at all: before that, nobody may be answered."""
@@ -143,20 +145,28 @@ class Feed:
         A log that is loaded or resynchronised changes too much for one turn of the event loop: that
         is left to `run`, and readers stay at the revision before it until it is done.
         """
-        if self._vipmap.pending > PART_SERVICES:
+        if self.catching_up:
+            return
+        if self._vipmap.pending > PART_SERVICES or self._flush_part(PART_SERVICES):
             self._much.set()
-        if not self.catching_up:
-            self._publish(self._vipmap.flush())
+        else:
+            self._publish(self._take())
 
     async def run(self) -> None:
         """Publish what is too much for `publish`, for ever."""
         while True:
             await self._much.wait()
-            deltas: defaultdict[str, Delta] = defaultdict(Delta)
-            while self._vipmap.flush_part(deltas, TURN_SERVICES):  # noqa: ASYNC110 -- a turn
+            while self._flush_part(TURN_SERVICES):  # noqa: ASYNC110 -- a turn
                 await asyncio.sleep(0)
             self._much.clear()
-            self._publish(deltas)
+            self._publish(self._take())
+
+    def _flush_part(self, limit: int) -> bool:
+        return self._vipmap.flush_part(self._deltas, limit)
+
+    def _take(self) -> Mapping[str, Delta]:
+        taken, self._deltas = self._deltas, defaultdict(Delta)
+        return taken
 
     def _now(self) -> Revision:
         """What the map holds all of."""

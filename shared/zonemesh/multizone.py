@@ -7,15 +7,12 @@ changed service is compared with the selectors that ask for one of its labels, i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from zonemesh.labels import DISPLAY_NAME
 
 Labels = Mapping[str, str]
-Services = Callable[[str, Labels], Iterable[tuple[str, Labels]]]
-"""(mesh, wanted labels) -> packed keys of services with all their labels; more than match may come,
-none that matches may be left out."""
 
 
 class Matches:
@@ -36,10 +33,15 @@ class Matches:
         """The selectors that match a service."""
         return frozenset(self._of.get(service, ()))
 
-    def put_selector(self, selector: str, wanted: Labels | None, services: Services) -> None:
-        """Set or (None) remove the selector of a MeshMultiZoneService, named by its packed key."""
+    def put_selector(self, selector: str, wanted: Labels | None) -> bool:
+        """Set or (None) remove the selector of a MeshMultiZoneService, named by its packed key.
+
+        Returns:
+            Whether the services that were put before have to be put again, in any order and with
+            others between: a selector begins without members.
+        """
         if self._wanted.get(selector) == wanted:
-            return
+            return False
         mesh = selector.partition("/")[0]
         former = self._wanted.pop(selector, None)
         if former is not None:
@@ -47,14 +49,11 @@ class Matches:
         for service in self._members.pop(selector, ()):
             self._leave(service, selector)
         if not wanted:  # matches nothing: Kuma refuses a selector without labels
-            return
+            return False
         self._wanted[selector] = wanted
         self._by_pair[(mesh, *_rarest(wanted))].add(selector)
-        members = self._members[selector] = set()
-        for service, labels in services(mesh, wanted):
-            if matches(wanted, labels):
-                members.add(service)
-                self._of[service].add(selector)
+        self._members[selector] = set()
+        return True
 
     def put_service(self, service: str, labels: Labels | None) -> set[str]:
         """Note a service's labels, or (None) that it is gone.

@@ -65,6 +65,13 @@ class Outbounds:
         self._address = address
         self._labels = labels_of
         self._matches = Matches()
+        self._unmatched: dict[str, list[str]] = {}
+        """By selector: services that it has not been compared with yet."""
+
+    @property
+    def pending(self) -> int:
+        """Comparisons of services with new selectors that are to be made yet."""
+        return sum(map(len, self._unmatched.values()))
 
     def of(self, ref: ServiceRef) -> list[dict[str, Any]]:
         """One outbound per port of a service that has an address, with its endpoints."""
@@ -112,6 +119,8 @@ class Outbounds:
     def match(self, ref: ServiceRef, labels_now: Labels | None) -> Iterator[ServiceRef]:
         """Note a service's labels; None: it is gone, or not served any more.
 
+        A new selector is compared with the services that are there by `match_some`.
+
         Returns:
             Other services whose endpoints that changes.
         """
@@ -121,21 +130,39 @@ class Outbounds:
         elif ref.kind == MESH_MULTI_ZONE_SERVICE:
             record = None if labels_now is None else self._record(ref)
             wanted = None if record is None else match_labels(record.spec)
-            self._matches.put_selector(ref.key, wanted, self._candidates)
+            if self._matches.put_selector(ref.key, wanted) and wanted:
+                self._unmatched[ref.key] = self._candidates(ref.key.partition("/")[0], wanted)
+            elif not wanted:
+                self._unmatched.pop(ref.key, None)
         return _multi_zone(changed)
 
-    def _candidates(self, mesh: str, wanted: Labels) -> Iterator[tuple[str, Labels]]:
-        """The services of a mesh that may have some labels, with all their labels."""
+    def match_some(self, limit: int) -> Iterator[ServiceRef]:
+        """Compare so many services with new selectors; yields as `match` returns."""
+        while limit > 0 and self._unmatched:
+            selector, services = self._unmatched.popitem()
+            for service in services[:limit]:
+                labels_now = self._labels(ServiceRef(MESH_SERVICE, service))
+                changed = self._matches.put_service(service, labels_now or None)
+                yield from _multi_zone(changed)
+            if len(services) > limit:
+                self._unmatched[selector] = services[limit:]
+            limit -= min(limit, len(services))
+
+    def _candidates(self, mesh: str, wanted: Labels) -> list[str]:
+        """The services of a mesh that may have some labels."""
         name = wanted.get(labels.DISPLAY_NAME)
-        end = "/" if name is None else f"/{name}"
+        end = "" if name is None else f"/{name}"
         # What else a label says stands in the payload as it is written.
         texts = [value.encode() for label, value in wanted.items() if label not in _COMPUTED]
-        for side in (self._own, self._copy):
-            for key, packed in side.registry.table(MESH_SERVICE).items():
-                if not key.startswith(f"{mesh}/") or (name is not None and not key.endswith(end)):
-                    continue
-                if self._backing(key) is side and all(text in packed for text in texts):
-                    yield key, self._labels(ServiceRef(MESH_SERVICE, key))
+        return [
+            key
+            for side in (self._own, self._copy)
+            for key, packed in side.registry.table(MESH_SERVICE).items()
+            if key.startswith(f"{mesh}/")
+            and key.endswith(end)
+            and all(text in packed for text in texts)
+            and self._backing(key) is side
+        ]
 
     def _endpoints_of(self, ref: ServiceRef, record: Record) -> Endpoints:
         """What stands behind each port of a service."""

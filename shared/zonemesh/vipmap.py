@@ -58,6 +58,10 @@ class Delta:
         return bool(self.put or self.removed or self.services)
 
 
+MOVED_PER_SERVICE = 10
+"""Whether a service has outbounds is seen in a tenth of the time that its names take."""
+
+
 class _Before(NamedTuple):
     facts: ServiceFacts | None
     address: int | None
@@ -134,6 +138,7 @@ class VipMap:
     def pending(self) -> int:
         """Services whose changes are noted and not in the map yet."""
         waiting = len(self._noted) + self._legacy.pending
+        waiting += self.outbounds.pending
         waiting += sum(len(keys) for _, keys in self._unnamed)
         if self._generators_changed:
             waiting += sum(
@@ -144,7 +149,7 @@ class VipMap:
     def flush(self) -> dict[str, Delta]:
         """Bring the map up to date with everything noted; answer what changed, by mesh."""
         deltas: defaultdict[str, Delta] = defaultdict(Delta)
-        while self.flush_part(deltas, self.pending):
+        while self.flush_part(deltas, max(self.pending, 1)):
             pass
         return {mesh: delta for mesh, delta in deltas.items() if delta}
 
@@ -152,35 +157,49 @@ class VipMap:
         """Take in so many of the services noted, adding to `deltas`; True if some are left."""
         if self._generators_changed and not self._unnamed:
             self._regenerate()
-        for _ in range(min(limit, len(self._noted))):
+        limit -= self._update_some(limit, deltas)
+        limit -= self._rename_some(limit, deltas)
+        compared = min(limit, self.outbounds.pending)
+        self._moved.update(self.outbounds.match_some(compared))
+        for key in self._legacy.take(limit - compared):
+            self._update_legacy(key, deltas)
+        if self.pending:
+            return True
+        # Not before: until then services may have no address yet.
+        for _ in range(MOVED_PER_SERVICE * limit):
+            if not self._moved:
+                break
+            self._flush_moved(self._moved.pop(), deltas)
+        return bool(self._moved)
+
+    def _update_some(self, limit: int, deltas: Mapping[str, Delta]) -> int:
+        count = min(limit, len(self._noted))
+        for _ in range(count):
             # Popped before it is put: until then `_held` answers what the claims still hold.
             ref, before = self._noted.popitem()
             self._update(ref, before, deltas)
-            limit -= 1
-        while limit > 0 and self._unnamed:
+        return count
+
+    def _rename_some(self, limit: int, deltas: Mapping[str, Delta]) -> int:
+        left = limit
+        while left > 0 and self._unnamed:
             kind, keys = self._unnamed[-1]
-            part = keys[-limit:]
-            del keys[-limit:]
+            part = keys[-left:]
+            del keys[-left:]
             if not keys:
                 self._unnamed.pop()
             for key in part:
                 self._rename(ServiceRef(kind, key), deltas)
-            limit -= len(part)
-        for key in self._legacy.take(limit):
-            self._update_legacy(key, deltas)
-        if self._noted or self._unnamed or self._generators_changed or self._legacy.pending:
-            return True
-        self._flush_moved(deltas)
-        return False
+            left -= len(part)
+        return limit - left
 
-    def _flush_moved(self, deltas: Mapping[str, Delta]) -> None:
-        for ref in list(self._moved):
-            if ref.kind == MESH_SERVICE:
-                self._moved.update(self.outbounds.standing_for(ref.key))
-        for ref in self._moved:
-            if self.address(ref) is not None:
-                deltas[ref.key.partition("/")[0]].services.add(ref)
-        self._moved.clear()
+    def _flush_moved(self, ref: ServiceRef, deltas: Mapping[str, Delta]) -> None:
+        if self.address(ref) is not None:
+            deltas[ref.key.partition("/")[0]].services.add(ref)
+        if ref.kind == MESH_SERVICE:
+            for each in self.outbounds.standing_for(ref.key):
+                if each not in deltas[each.key.partition("/")[0]].services:
+                    self._moved.add(each)
 
     def address(self, ref: ServiceRef) -> int | None:
         """A service's VIP; None while it has none, or is not served here."""

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.builders import put_dataplane
 from tests.feeds import Client, Served, assert_same_as_snapshot, parsed
-from tests.maps import binding, record, service
+from tests.maps import MULTI_ZONE, binding, bound, multi_zone, record, service
 from zonecp.feed import CHUNK_RECORDS, PART_SERVICES
-from zonemesh.model import Cursor, Position
+from zonemesh.model import Cursor, Position, ServiceRef
 
 pytestmark = pytest.mark.looptime
 
@@ -269,4 +269,23 @@ async def test_a_map_that_changes_too_much_for_one_turn_is_never_shown_by_half()
     assert len(parsed(first)[0].data["records"]) == count + 1
     assert len(fresh.names) == len(again.names) == count + 1
     assert fresh.hash == again.hash != held
+    running.cancel()
+
+
+async def test_a_selector_of_very_many_services_is_compared_with_them_in_turns() -> None:
+    served = Served()
+    served.own(*(service(f"s{n}", app="x") for n in range(PART_SERVICES + 1)))
+    served.copy(bound(MULTI_ZONE, "all", 1))
+    running = asyncio.ensure_future(served.feed.run())
+    client = await Client().read(served)
+    held = client.revision
+
+    served.copy(multi_zone("all", match={"app": "x"}))
+    ref = ServiceRef(MULTI_ZONE, "default///all")
+    assert served.feed.catching_up
+    assert 0 < len(served.view.map.outbounds.matched(ref)) <= PART_SERVICES
+
+    await client.read(served)
+    assert client.revision != held
+    assert len(served.view.map.outbounds.matched(ref)) == PART_SERVICES + 1
     running.cancel()

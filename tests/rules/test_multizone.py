@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given
@@ -33,13 +33,6 @@ class Asked:
         self.selectors: dict[str, Labels] = {}
         self.listed = 0
 
-    def candidates(self, mesh: str, wanted: Labels) -> Iterator[tuple[str, Labels]]:
-        """Whoever has any of the labels: more than match, as `Matches` allows."""
-        self.listed += 1
-        for key, labels in self.services.items():
-            if key.startswith(f"{mesh}/") and labels.items() & wanted.items():
-                yield key, labels
-
     def put_service(self, key: str, labels: Mapping[str, str] | None) -> set[str]:
         if labels is None:
             self.services.pop(key, None)
@@ -51,7 +44,10 @@ class Asked:
         self.selectors.pop(key, None)
         if wanted is not None:
             self.selectors[key] = wanted
-        self.matches.put_selector(key, wanted, self.candidates)
+        if self.matches.put_selector(key, wanted):
+            self.listed += 1
+            for service, labels in self.services.items():
+                self.matches.put_service(service, labels)
 
     def expected(self, selector: str) -> list[str]:
         wanted, mesh = self.selectors.get(selector), selector.partition("/")[0]
