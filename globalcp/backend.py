@@ -23,6 +23,7 @@ from zonemesh.rest.plane import PlaneBackend, describe_registry
 from zonemesh.travel import up_log
 
 _MESH = "Mesh"
+_ZONE = "Zone"
 
 
 class GlobalBackend(PlaneBackend):
@@ -109,6 +110,17 @@ class GlobalBackend(PlaneBackend):
             if record is not None and selects(selector, key.rpartition("/")[2], record):
                 members.append((key, record))
         return members
+
+    def address(self, kind: Kind, key: Key, zone: str) -> int | None:
+        if key.zone not in ("", zone) and self._is_disabled(key.zone):
+            return None
+        packed = self._state.registry.get(vip_kind(kind.name), key.packed)
+        binding = None if packed is None else Binding.unpack(packed)
+        return binding.address if binding is not None and binding.live else None
+
+    def _is_disabled(self, zone: str) -> bool:
+        packed = self._state.registry.get(_ZONE, Key("", "", "", zone).packed)
+        return packed is not None and Record.unpack(packed).spec.get("enabled") is False
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)

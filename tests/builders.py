@@ -41,6 +41,8 @@ class FakeBackend:
     """By a Dataplane's packed key."""
     named: dict[Key, Sequence[Outcome]] = field(default_factory=dict)
     """Outcomes of services, by their key; looked at on a zone."""
+    unbound: set[Key] = field(default_factory=set)
+    """Services that have no address; all others have one."""
     leader: str | None = None
     """What `leader_url` answers."""
     refuse: Callable[[Put | Delete], MeshError | None] = lambda _: None
@@ -78,6 +80,9 @@ class FakeBackend:
 
     def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
         return None if kind.flat else self.statuses.get(found.key, {})
+
+    def address(self, kind: Kind, key: Key, zone: str) -> int | None:
+        return None if key in self.unbound else 241 << 24
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         return self.insights.get(zone)

@@ -131,6 +131,9 @@ class ZoneBackend(PlaneBackend):
             return why
         return f"{why}; global has leased this zone no further block yet"
 
+    def address(self, kind: Kind, key: Key, zone: str) -> int | None:
+        return self._vipmap.address(ServiceRef(kind.name, key.packed))
+
     def insight(self, zone: str) -> None:
         return None
 

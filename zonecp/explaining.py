@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from zonecp.reach import reach_of
 from zonemesh import names
 from zonemesh.generators import Generators
 from zonemesh.hostnames import GENERATOR_KIND, Outcome, Reason
@@ -27,6 +26,7 @@ from zonemesh.legacymap import Named
 from zonemesh.legacypool import LEGACY
 from zonemesh.members import DATAPLANE
 from zonemesh.model import Key, Record, zone_of
+from zonemesh.reach import reach_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import zone_key

@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zonecp.reach import Reach
 from zonecp.revision import Revision
 from zonecp.trimming import View, Viewer
 from zonemesh.errors import InputError, UnavailableError
 from zonemesh.legacymap import Named
+from zonemesh.reach import Reach
 from zonemesh.vipmap import TTL_S, Delta, ServiceRef, VipMap
 
 RING_BYTES_MAX = 3 << 20

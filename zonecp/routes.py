@@ -10,9 +10,9 @@ from aiohttp import web
 
 from zonecp.feed import Feed, query_revision
 from zonecp.liveness import Liveness, Subscriber
-from zonecp.reach import Reaching
 from zonemesh.errors import NotFoundError, UnavailableError
 from zonemesh.model import Key
+from zonemesh.reach import Reaching
 from zonemesh.registry import Registry
 from zonemesh.resources.schema import Schema
 from zonemesh.rest.errors import ParameterError

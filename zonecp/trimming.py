@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from zonecp.reach import Reach
 from zonemesh.legacymap import Named
 from zonemesh.legacypool import LEGACY
+from zonemesh.reach import Reach
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.document import parse_kri
 from zonemesh.vipmap import ServiceRef, VipMap

@@ -55,6 +55,9 @@ class Backend(Protocol):
     def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
         """The `status` object of a resource, computed now; None for kinds without one."""
 
+    def address(self, kind: Kind, key: Key, zone: str) -> int | None:
+        """The address that data planes of a zone are given for a service; None if none."""
+
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         """A Zone's insight in Kuma's ZoneInsight shape; None on a zone or if unknown."""
 

@@ -223,8 +223,9 @@ def _sent(kind: Kind) -> Schema:
     meta: dict[str, Schema] = {"type": {"const": kind.name}, "name": STRING}
     if kind.scope is Scope.MESH:
         meta["mesh"] = STRING
+    labels: dict[str, Schema] = {"labels": TEXTS | {"type": ["object", "null"]}}
     if kind.flat:
-        return {"allOf": [object_of(meta, {"labels": TEXTS}), ref(_spec_name(kind))]}
+        return {"allOf": [object_of(meta, labels), ref(_spec_name(kind))]}
     if "required" in schema_of(kind):
         meta["spec"] = ref(_spec_name(kind))
-    return object_of(meta, {"labels": TEXTS, "spec": ref(_spec_name(kind))})
+    return object_of(meta, {**labels, "spec": ref(_spec_name(kind))})

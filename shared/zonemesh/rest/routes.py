@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from zonemesh.resources.kind import Kind
-from zonemesh.rest import bulk, index, inspecting, overviews, proxy, reading, writing
+from zonemesh.rest import bulk, index, inspecting, layout, overviews, proxy, reading, writing
 from zonemesh.rest.api import API, BODY_BYTES_MAX, Api
 from zonemesh.rest.backend import Backend
 from zonemesh.rest.errors import problems
@@ -83,6 +83,13 @@ _PAGES = (
         handler=inspecting.get_dataplanes,
         schema="Dataplane[]",
         summary="The Dataplanes that a service selects",
+    ),
+    Page(
+        path="/meshes/{mesh}/dataplanes/{name}/_layout",
+        handler=layout.get_layout,
+        schema="Layout",
+        summary="What a Dataplane's proxy listens for, inwards and outwards",
+        errors=_ONE,
     ),
     *(
         Page(

@@ -34,6 +34,9 @@ _TOTAL = object_of({"total": NUMBER})
 META: Mapping[str, Schema] = {"name": STRING, "creationTime": TIME, "modificationTime": TIME}
 _FAULT = object_of({"field": STRING, "reason": STRING})
 _CAUSE = object_of({"field": STRING, "message": STRING})
+_LISTENER = object_of(
+    {"kri": STRING, "port": NUMBER, "protocol": STRING, "proxyResourceName": STRING}
+)
 
 SCHEMAS: Mapping[str, Schema] = {
     "Object": {"type": "object"},
@@ -113,6 +116,14 @@ SCHEMAS: Mapping[str, Schema] = {
             "type": {"const": "GlobalInsights"},
             "creationTime": TIME,
             "resources": {"type": "object", "additionalProperties": _TOTAL},
+        }
+    ),
+    "Layout": object_of(
+        {
+            "kri": STRING,
+            "labels": TEXTS,
+            "inbounds": array_of(_LISTENER),
+            "outbounds": array_of(_LISTENER),
         }
     ),
     "Hostnames": object_of(
