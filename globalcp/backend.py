@@ -13,7 +13,7 @@ from zonemesh.generators import Generators
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
-from zonemesh.members import Members, selector_term, selects
+from zonemesh.members import DATAPLANE, Members, selected
 from zonemesh.model import Key, Record
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
@@ -102,14 +102,8 @@ class GlobalBackend(PlaneBackend):
 
     def _selected(self, found: Found) -> list[tuple[str, Record]]:
         selector = found.record.spec.get("selector") or {}
-        term = selector_term(found.key.packed, selector)
-        members = []
-        for key in () if term is None else self._members.of(term):
-            packed = self._state.registry.get("Dataplane", key)
-            record = None if packed is None else Record.unpack(packed)
-            if record is not None and selects(selector, key.rpartition("/")[2], record):
-                members.append((key, record))
-        return members
+        dataplanes = self._state.registry.table(DATAPLANE)
+        return list(selected(found.key.packed, selector, self._members, dataplanes))
 
     def address(self, kind: Kind, key: Key, zone: str) -> int | None:
         if key.zone not in ("", zone) and self._is_disabled(key.zone):

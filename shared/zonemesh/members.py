@@ -146,6 +146,52 @@ class Members:
             self._of[term] = left[0] if len(left) == 1 else left
 
 
+def selected(
+    key: str, selector: Mapping[str, Any], members: Members, dataplanes: Mapping[str, bytes]
+) -> Iterator[tuple[str, Record]]:
+    """The Dataplanes that a MeshService selects, by key.
+
+    Args:
+        key: The service's, packed.
+        selector: Its own.
+        members: An index of `dataplanes`, asked where it can tell.
+        dataplanes: Packed records by key, of any place.
+    """
+    for candidate in _candidates(key, selector, members, dataplanes):
+        packed = dataplanes.get(candidate)
+        if packed is None:
+            continue
+        record = Record.unpack(packed)
+        if selects(selector, candidate.rpartition("/")[2], record):
+            yield candidate, record
+
+
+def _candidates(
+    key: str, selector: Mapping[str, Any], members: Members, dataplanes: Mapping[str, bytes]
+) -> Iterable[str]:
+    term = selector_term(key, selector)
+    if term is not None:
+        return members.of(term)
+    end = ""
+    wanted: Mapping[str, str] = {}
+    if ref := selector.get("dataplaneRef"):
+        end = f"/{ref.get('name')}"
+    elif (labels := selector.get("dataplaneLabels")) is not None:
+        wanted = labels.get("matchLabels") or {}
+    elif tags := selector.get("dataplaneTags"):
+        wanted = tags
+    else:
+        return ()
+    where = place(key)
+    # What is asked for stands in the payload as it is written: this spares decoding the others.
+    texts = [value.encode() for value in wanted.values()]
+    return [
+        each
+        for each, packed in dataplanes.items()
+        if each.startswith(where) and each.endswith(end) and all(text in packed for text in texts)
+    ]
+
+
 class DraftMembers:
     """`Members` as it will be once the Dataplanes noted here are committed."""
 

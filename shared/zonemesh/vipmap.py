@@ -40,8 +40,7 @@ from zonemesh.members import (
     inbound_ready,
     inbounds,
     place,
-    selector_term,
-    selects,
+    selected,
     service_names,
 )
 from zonemesh.model import START, Key, Position, Record, zone_of
@@ -619,19 +618,7 @@ class VipMap:
     def _members(self, key: str, record: Record) -> Iterator[tuple[str, Record]]:
         side = self.sides[0] if zone_of(key) == self.zone else self.sides[1]
         selector = record.spec.get("selector") or {}
-        term = selector_term(key, selector)
-        if term is not None:
-            candidates: Iterable[str] = side.members.of(term)
-        else:
-            where = place(key)
-            candidates = [each for each in side.registry.table(DATAPLANE) if each.startswith(where)]
-        for candidate in candidates:
-            packed = side.registry.get(DATAPLANE, candidate)
-            if packed is None:
-                continue
-            member = Record.unpack(packed)
-            if selects(selector, candidate.rpartition("/")[2], member):
-                yield candidate, member
+        return selected(key, selector, side.members, side.registry.table(DATAPLANE))
 
     def _endpoints(
         self, port: Mapping[str, Any], members: Sequence[tuple[str, Record]], zone: str
