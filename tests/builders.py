@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -71,6 +79,9 @@ class FakeBackend:
             for name, key in self.records
             if name == kind.name and mesh in (None, key.mesh)
         )
+
+    def version(self, kinds: Collection[str]) -> Hashable:
+        return object()  # always another: tests put what they like
 
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         return {(key.zone, key.namespace) for name, key in self.records if name == kind.name}

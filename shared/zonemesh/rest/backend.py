@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +46,9 @@ class Backend(Protocol):
 
     def keys(self, kind: Kind, mesh: str | None) -> Iterable[str]:
         """Packed keys of a kind, in no order; of every mesh if None. Copy before an await."""
+
+    def version(self, kinds: Collection[str]) -> Hashable:
+        """Equal as long as nothing of some kinds of records changes, `agents.AGENT` among them."""
 
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         """The (zone, namespace) pairs that objects of this kind may have: few."""

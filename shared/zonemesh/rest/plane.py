@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from zonemesh.deciding import Delete, Put, Written
@@ -48,10 +48,18 @@ class PlaneBackend:
             return False
         return True
 
+    def version(self, kinds: Collection[str]) -> Hashable:
+        return fingerprint(self._registry, kinds)
+
     def applied(self) -> None:
         """Told after entries were applied: wakes whoever waits for a position."""
         applied, self._applied = self._applied, asyncio.Event()
         applied.set()
+
+
+def fingerprint(registry: Registry, kinds: Collection[str]) -> Hashable:
+    """What any change of a record of these kinds makes another: their parts of the state hash."""
+    return frozenset(part for part in registry.sums.items() if part[0][0] in kinds)
 
 
 def describe_registry(registry: Registry) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from zonemesh.rest import answer, document, naming, paging
 from zonemesh.rest.api import API, Api
 from zonemesh.rest.backend import Backend, Found
 from zonemesh.rest.errors import MeshMissingError, ParameterError
-from zonemesh.rest.sources import SLICE, Source, slices, source
+from zonemesh.rest.slicing import SLICE, slices
+from zonemesh.rest.sources import Source, source
 
 Render = Callable[[Found], Mapping[str, Any]]
 

@@ -12,6 +12,7 @@ from zonemesh.resources.kind import Kind
 from zonemesh.rest import bulk, index, inspecting, layout, overviews, proxy, reading, writing
 from zonemesh.rest.api import API, BODY_BYTES_MAX, Api
 from zonemesh.rest.backend import Backend
+from zonemesh.rest.counting import Counting
 from zonemesh.rest.errors import problems
 from zonemesh.rest.openapi import get_openapi
 from zonemesh.rest.pages import NAME_PATTERN, PAGES, PATH_PATTERN, Page, add_page
@@ -175,6 +176,7 @@ def make_app(
     app = web.Application(middlewares=[problems], client_max_size=BODY_BYTES_MAX)
     app[API] = Api(
         backend=backend,
+        counting=Counting(backend, list(catalogue.values())),
         kinds=catalogue,
         paths=paths,
         config_dump=config_dump,
