@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 import structlog
+from aiohttp import web
 
 from globalcp import metrics as global_metrics
 from globalcp.backend import GlobalBackend
@@ -180,6 +181,17 @@ class Replica:
             log.info("trim_postponed", error=str(error))
 
 
+def rest(replica: Replica, config: GlobalConfig, config_dump: Mapping[str, Any]) -> web.Application:
+    """The replica's API."""
+    return make_app(
+        replica.backend,
+        catalogue=KINDS,
+        config_dump=config_dump,
+        version=__version__,
+        read_only=config.api_server.read_only,
+    )
+
+
 def check(config: GlobalConfig) -> None:
     """Raise ConfigError for what cannot work; connects nothing."""
     RedisStore(config.redis.url, prefix=config.redis.key_prefix)
@@ -216,13 +228,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
             counts=replica.plane.counts,
             committed=lambda: (replica.entries, replica.bytes),
         )
-        app = make_app(
-            replica.backend,
-            catalogue=KINDS,
-            config_dump=config_dump,
-            version=__version__,
-            read_only=config.api_server.read_only,
-        )
+        app = rest(replica, config, config_dump)
         diagnostics = http.make_diagnostics(
             registry, ready={"log": lambda: because(replica.ready(), store)}
         )

@@ -14,7 +14,7 @@ from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
-from zonemesh.members import Members, selected, selector_term
+from zonemesh.members import DATAPLANE, Members, selected
 from zonemesh.model import Key, Record
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
@@ -106,9 +106,15 @@ class GlobalBackend(PlaneBackend):
 
     def _selected(self, found: Found) -> list[tuple[str, Record]]:
         selector = found.record.spec.get("selector") or {}
-        term = selector_term(found.key.packed, selector)
-        candidates = () if term is None else self._members.of(term)
-        return list(selected(selector, candidates, self._state.registry.get))
+        dataplanes = self._state.registry.table(DATAPLANE)
+        return list(selected(found.key.packed, selector, self._members, dataplanes))
+
+    def address(self, kind: Kind, key: Key, zone: str) -> int | None:
+        if key.zone not in ("", zone) and not self._enabled(key.zone):
+            return None
+        packed = self._state.registry.get(vip_kind(kind.name), key.packed)
+        binding = None if packed is None else Binding.unpack(packed)
+        return binding.address if binding is not None and binding.live else None
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)

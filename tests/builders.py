@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -42,6 +50,8 @@ class FakeBackend:
     """By a Dataplane's packed key."""
     named: dict[Key, Sequence[Outcome]] = field(default_factory=dict)
     """Outcomes of services, by their key; looked at on a zone."""
+    unbound: set[Key] = field(default_factory=set)
+    """Services that have no address; all others have one."""
     leader: str | None = None
     """What `leader_url` answers."""
     refuse: Callable[[Put | Delete], MeshError | None] = lambda _: None
@@ -74,6 +84,9 @@ class FakeBackend:
     async def ordered(self, kind: Kind) -> Sequence[str]:
         return await ordering.ordered(self.keys(kind, None))
 
+    def version(self, kinds: Collection[str]) -> Hashable:
+        return object()  # always another: tests put what they like
+
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         return {(key.zone, key.namespace) for name, key in self.records if name == kind.name}
 
@@ -82,6 +95,9 @@ class FakeBackend:
 
     def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
         return None if kind.flat else self.statuses.get(found.key, {})
+
+    def address(self, kind: Kind, key: Key, zone: str) -> int | None:
+        return None if key in self.unbound else 241 << 24
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         return self.insights.get(zone)

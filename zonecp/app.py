@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from aiohttp import web
 
 from zonecp import metrics as zone_metrics
 from zonecp.backend import ZoneBackend
@@ -263,6 +264,27 @@ class Zone:
         self._publish()
 
 
+def rest(zone: Zone, config: ZoneConfig, config_dump: Mapping[str, Any]) -> web.Application:
+    """The zone's API."""
+    app = make_app(
+        zone.backend,
+        catalogue=KINDS,
+        config_dump=config_dump,
+        version=__version__,
+        read_only=config.api_server.read_only,
+        origin_required=not config.multizone.zone.disable_origin_label_validation,
+    )
+    FeedRoute(
+        feed=zone.feed,
+        liveness=zone.liveness,
+        zone=zone.state.zone,
+        registry=zone.state.registry,
+        mesh_exists=zone.backend.mesh_exists,
+    ).add_to(app)
+    add_explain(app, zone.view())
+    return app
+
+
 def check(config: ZoneConfig) -> None:
     """Raise ConfigError for what cannot work; connects nothing."""
     if config.redis.url:
@@ -313,22 +335,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             committed=lambda: (zone.entries, zone.bytes),
             renumbered=lambda: zone.plane.renumbered,
         )
-        app = make_app(
-            zone.backend,
-            catalogue=KINDS,
-            config_dump=config_dump,
-            version=__version__,
-            read_only=config.api_server.read_only,
-            origin_required=not config.multizone.zone.disable_origin_label_validation,
-        )
-        FeedRoute(
-            feed=zone.feed,
-            liveness=zone.liveness,
-            zone=zone.state.zone,
-            registry=zone.state.registry,
-            mesh_exists=zone.backend.mesh_exists,
-        ).add_to(app)
-        add_explain(app, zone.view())
+        app = rest(zone, config, config_dump)
         diagnostics = http.make_diagnostics(
             registry, ready={"map": lambda: because(zone.ready(), store)}
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.plane import PlaneBackend, describe_registry
+from zonemesh.rest.plane import PlaneBackend, describe_registry, fingerprint
 from zonemesh.travel import GRACE, SEEN
 from zonemesh.vipmap import VipMap
 
@@ -93,6 +93,9 @@ class ZoneBackend(PlaneBackend):
             if key.startswith(prefix) and self._shown(kind, zone_of(key)):
                 yield key
 
+    def version(self, kinds: Collection[str]) -> Hashable:
+        return super().version(kinds), fingerprint(self._copy, kinds)
+
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         yield self.zone, ""
         yield "", ""
@@ -133,6 +136,9 @@ class ZoneBackend(PlaneBackend):
         if why is None or not self.federated:
             return why
         return f"{why}; global has leased this zone no further block yet"
+
+    def address(self, kind: Kind, key: Key, zone: str) -> int | None:
+        return self._vipmap.address(ServiceRef(kind.name, key.packed))
 
     def insight(self, zone: str) -> None:
         return None

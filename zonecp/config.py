@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from zonemesh.errors import ConfigError
 from zonemesh.names import dns_label_fault
 from zonemesh.runtime import sections
-from zonemesh.runtime.config import setting
+from zonemesh.runtime.config import changed_keys, setting
 from zonemesh.runtime.sections import (
     ApiServerConfig,
     DiagnosticsConfig,
@@ -104,6 +105,15 @@ class ZoneConfig:
     @property
     def federated(self) -> bool:
         return bool(self.redis.url)
+
+    def without_effect(self) -> Sequence[str]:
+        """What was set here and is global's to say (`runtime.config.PartlyUsed`)."""
+        if not self.federated:
+            return ()
+        return [
+            f"dnsServer.{key}: ignored: global's dnsServer holds in every zone that follows it"
+            for key in changed_keys(self.dns_server)
+        ]
 
     @property
     def settings(self) -> Settings:

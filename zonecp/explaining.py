@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from zonecp.reach import reach_of
+from zonecp.legacyclaims import LegacyClaims, endpoints, legacy_title
 from zonemesh import names
 from zonemesh.generators import Generators
 from zonemesh.hostnames import GENERATOR_KIND, Outcome, Reason
@@ -27,6 +27,7 @@ from zonemesh.legacymap import Named
 from zonemesh.legacypool import LEGACY
 from zonemesh.members import DATAPLANE
 from zonemesh.model import Key, Record, ServiceRef, zone_of
+from zonemesh.reach import reach_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import zone_key
@@ -190,7 +191,7 @@ class Inquiry:
             "why": why,
             "vips": [] if named is None else _texts(named.address),
             "ttl": None if named is None else TTL_S,
-            "candidates": [self._candidate(claim) for claim in self._claims],
+            "candidates": self._candidates(),
             "failures": [failure for ref in refs for failure in self._failures(ref)],
             "near": [self._described(ref) for ref in near],
             "zones": self._zones(refs),
@@ -198,6 +199,10 @@ class Inquiry:
             "warnings": self._warnings(),
             "lag_s": round(self.view.lag_s(), 3),
         }
+
+    @property
+    def _legacy(self) -> LegacyClaims:
+        return LegacyClaims(self.view.vipmap, self.question.mesh, self._name)
 
     # What decides
 
@@ -218,10 +223,15 @@ class Inquiry:
 
     def _why_not(self) -> tuple[Verdict, str]:
         """Why the map does not have the name."""
+        legacy = self._legacy.holder
+        if legacy is not None and self._holder is None:
+            return self._why_not_legacy(legacy)
         if (fault := names.hostname_fault(self._name)) is not None:
             return Verdict.INVALID, fault
         if not self._claims:
-            return Verdict.UNKNOWN, "no generator makes this name of any service known here"
+            nobody = "no generator makes this name of any service known here"
+            also = self._legacy.why_none()
+            return Verdict.UNKNOWN, nobody if also is None else f"{nobody}, and {also}"
         title, holder = _title(*self._claims[0].ref), self._holder
         if all(claim.withdrawn for claim in self._claims):
             return Verdict.WITHDRAWN, f"{title} would have it, and its zone is disabled"
@@ -229,6 +239,12 @@ class Inquiry:
             return Verdict.PENDING, "who holds it has just changed: ask again"
         if self.view.vipmap.address(holder.ref) is None:
             return Verdict.NO_ADDRESS, f"{title} holds it and {self._addressless(holder.ref)}"
+        return Verdict.PENDING, f"{title} holds it; the map is being brought up to date"
+
+    def _why_not_legacy(self, holder: ServiceRef) -> tuple[Verdict, str]:
+        title = _title(*holder)
+        if self.view.vipmap.address(holder) is None:
+            return Verdict.NO_ADDRESS, f"{title} holds it and has no address yet"
         return Verdict.PENDING, f"{title} holds it; the map is being brought up to date"
 
     def _published(self) -> Named | None:
@@ -254,6 +270,8 @@ class Inquiry:
             found.append(f"what this zone knows of others is {lag_s:.0f} s old")
         if self._holder is not None:
             found += self._about_holder(self._holder.ref)
+        elif (legacy := self._legacy.holder) is not None:
+            found += [*self._about_endpoints(legacy), *self._legacy.warnings()]
         dataplane = self.question.dataplane
         if dataplane is not None and self._dataplane_record(dataplane) is None:
             found.append(f"Dataplane {dataplane} is not registered in this zone")
@@ -269,11 +287,14 @@ class Inquiry:
             yield f"zone {zone} is offline, its endpoints may be old: {silence}"
         elif (silent_s or 0) > LAG_MAX_S:
             yield f"zone {zone} is stale: {silence}"
+        yield from self._about_endpoints(ref)
+
+    def _about_endpoints(self, ref: ServiceRef) -> Iterable[str]:
         if self.view.vipmap.address(ref) is not None:
-            endpoints = self._endpoints(ref)
-            if endpoints["total"] == 0:
+            found = endpoints(self.view.vipmap, ref)
+            if found["total"] == 0:
                 yield "no data plane stands behind it: connections will fail"
-            elif endpoints["ready"] == 0:
+            elif found["ready"] == 0:
                 yield "none of its endpoints is ready"
 
     # What is told of services
@@ -288,8 +309,15 @@ class Inquiry:
             "service": KINDS[ref.kind].kri(key),
             "vips": [] if address is None else _texts(address),
             "names": self.view.vipmap.hostnames(ref),
-            "endpoints": self._endpoints(ref),
+            "endpoints": endpoints(self.view.vipmap, ref),
         }
+
+    def _candidates(self) -> list[dict[str, Any]]:
+        """All that want the name, the holder first."""
+        stronger = None if self._holder is None else _title(*self._holder.ref)
+        found = [self._candidate(claim) for claim in self._claims]
+        found += self._legacy.candidates(stronger)
+        return sorted(found, key=lambda each: not each["holds"])
 
     def _candidate(self, claim: _Claim) -> dict[str, Any]:
         generator = claim.outcome.generator
@@ -367,14 +395,6 @@ class Inquiry:
                     "message": outcome.message,
                 }
 
-    def _endpoints(self, ref: ServiceRef) -> dict[str, int]:
-        found = [
-            endpoint
-            for outbound in self.view.vipmap.outbounds.of(ref)
-            for endpoint in outbound["endpoints"]
-        ]
-        return {"total": len(found), "ready": sum(bool(each.get("ready", True)) for each in found)}
-
     def _likeness(self, display: str) -> float:
         """How near a service's name is to what was asked for, 0 to 1."""
         if display in self._parts:
@@ -449,8 +469,8 @@ def _texts(address: int) -> list[str]:
 
 
 def _title(kind: str, key: str) -> str:
-    _, zone, namespace, name = Key.parse(key)
     if kind == LEGACY:
-        return f"The {'host' if namespace == 'host' else 'service tag'} {name} (legacy, any zone)"
+        return legacy_title(key)
+    _, zone, namespace, name = Key.parse(key)
     shown = f"{name}.{namespace}" if namespace else name
     return f"{kind} {shown} of {f'zone {zone}' if zone else 'global'}"

@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from zonecp.reach import Reach
 from zonecp.revision import Revision
 from zonecp.trimming import View, Viewer
 from zonemesh.errors import InputError, UnavailableError
 from zonemesh.legacymap import Named
 from zonemesh.model import ServiceRef
+from zonemesh.reach import Reach
 from zonemesh.vipmap import TTL_S, Delta, VipMap
 
 RING_BYTES_MAX = 3 << 20

@@ -7,17 +7,19 @@ Grouping follows Kuma 2 (each inbound's tag `kuma.io/service`) and Kuma 3 (the D
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from zonemesh.draft import Draft
 from zonemesh.members import (
+    DATAPLANE,
     SERVICE_TAG,
     WORKLOAD_LABEL,
     DraftMembers,
+    chosen,
     healthy,
     inbounds,
     place,
-    selected,
     service_tags,
     tag_term,
     workload_term,
@@ -72,7 +74,7 @@ def spec_for(
 def state_for(draft: Draft, record: Record, candidates: Sequence[str]) -> str:
     """`Available` if a Dataplane that the service's selector matches is healthy."""
     selector = record.spec.get("selector") or {}
-    members = selected(selector, candidates, draft.get)
+    members = chosen(selector, candidates, partial(draft.get, DATAPLANE))
     return "Available" if any(healthy(member) for _, member in members) else "Unavailable"
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from zonecp.feed import Feed, query_revision
 from zonecp.liveness import Liveness, Subscriber
-from zonecp.reach import Reaching
 from zonemesh.errors import NotFoundError, UnavailableError
 from zonemesh.model import Key
+from zonemesh.reach import Reaching
 from zonemesh.registry import Registry
+from zonemesh.resources.schema import Schema
 from zonemesh.rest.errors import ParameterError
+from zonemesh.rest.pages import Page, add_page
+from zonemesh.rest.schemas import BOOLEAN, NUMBER, STRING, array_of, object_of
 from zonemesh.runtime.values import parse_duration
 
 HEARTBEAT_S = 1.0
@@ -27,6 +30,40 @@ _SSE_HEADERS = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
+
+_QUERY: Mapping[str, Schema] = {
+    "after": STRING,
+    "wait": {"type": "string", "default": "0s"},
+    "watch": {"enum": ["true", "false"], "default": "false"},
+    "outbounds": {"enum": ["true", "false"], "default": "true"},
+    "dataplane": STRING,
+}
+_PORT: Schema = {"type": "integer", "minimum": 1, "maximum": 65535}
+_TEXTS = array_of(STRING)
+_RECORD = object_of(
+    {"name": STRING, "ips": _TEXTS, "ttl": NUMBER, "service": STRING, "zone": STRING}
+)
+_ENDPOINT = object_of(
+    {"address": STRING, "port": _PORT, "zone": STRING, "priority": NUMBER, "ready": BOOLEAN}
+)
+_OUTBOUND = object_of(
+    {
+        **dict.fromkeys(("id", "kind", "name", "protocol", "zone"), STRING),
+        "vips": _TEXTS,
+        "port": _PORT,
+        "endpoints": array_of(_ENDPOINT),
+    }
+)
+_MAP = object_of(
+    {
+        **dict.fromkeys(("revision", "mesh", "zone", "zoneUid", "hash"), STRING),
+        "domains": _TEXTS,
+        "ttl": NUMBER,
+        "lag_s": {"type": "number"},
+        "records": array_of(_RECORD),
+        "outbounds": array_of(_OUTBOUND),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +78,16 @@ class FeedRoute:
     heartbeat_s: float = HEARTBEAT_S
 
     def add_to(self, app: web.Application) -> None:
-        app.router.add_get("/meshes/{mesh}/_vips", self._get)
+        page = Page(
+            path="/meshes/{mesh}/_vips",
+            handler=self._get,
+            summary="The map of names that data planes of this zone are given, or its changes",
+            schema=_MAP,
+            query=_QUERY,
+            streams=_SSE_HEADERS["Content-Type"],
+            errors=(400, 404, 503),
+        )
+        add_page(app, page)
         app.on_shutdown.append(self._close)
 
     async def _close(self, _: web.Application) -> None:

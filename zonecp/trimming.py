@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from zonecp.reach import Reach
 from zonemesh.legacymap import Named
 from zonemesh.legacypool import LEGACY
 from zonemesh.model import ServiceRef
+from zonemesh.reach import Reach
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.document import parse_kri
 from zonemesh.vipmap import VipMap

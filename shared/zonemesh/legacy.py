@@ -435,12 +435,11 @@ def _tags(tagged: Mapping[str, Any]) -> dict[str, str]:
 
 
 def services_of(record: Record | None) -> list[str]:
-    """The distinct services of a Dataplane's inbounds and gateway."""
-    if record is None:
-        return []
-    gateway = (record.spec.get("networking") or {}).get("gateway") or {}
-    tags = [_tags(tagged) for tagged in (*_served(record), gateway)]
-    found = dict.fromkeys(each.get(SERVICE_TAG, "") for each in tags)
+    """The distinct services of a Dataplane's inbounds.
+
+    A gateway takes connections from outside of the mesh: as in Kuma, its tags make no name.
+    """
+    found = dict.fromkeys(_tags(each).get(SERVICE_TAG, "") for each in _served(record))
     return [each for each in found if _TAG_VALUE.fullmatch(each)]
 
 

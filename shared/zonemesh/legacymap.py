@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from zonemesh.endpoints import Ingresses
 from zonemesh.ipam import Binding
-from zonemesh.legacy import LegacyIndex
+from zonemesh.legacy import Conflict, LegacyIndex
 from zonemesh.legacyoutbounds import Surroundings, outbound
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.members import DATAPLANE
@@ -97,6 +97,17 @@ class LegacyMap:
     def names(self, key: str) -> tuple[str, ...]:
         """The names that a key wants, whoever has them."""
         return self._index.candidates(key)
+
+    def contenders(self, mesh: str, name: str) -> list[str]:
+        """Keys that want a name; the first has it, if no generator makes it."""
+        return self._index.contenders(mesh, name)
+
+    def conflicts(self, key: str) -> list[Conflict]:
+        """What a key lost, and who lost a port of it."""
+        return self._index.conflicts(key)
+
+    def enabled(self, mesh: str) -> bool:
+        return self._index.enabled(mesh)
 
     def holder(self, mesh: str, name: str) -> Named | None:
         """Who has a name, if it has an address."""

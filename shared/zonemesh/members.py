@@ -113,14 +113,12 @@ def selects(selector: Mapping[str, Any], name: str, record: Record) -> bool:
     )
 
 
-def selected(
-    selector: Mapping[str, Any],
-    candidates: Iterable[str],
-    get: Callable[[str, str], bytes | None],
+def chosen(
+    selector: Mapping[str, Any], candidates: Iterable[str], get: Callable[[str], bytes | None]
 ) -> Iterator[tuple[str, Record]]:
     """Those of some Dataplanes that a MeshService's selector matches; `get` reads a record."""
     for key in candidates:
-        packed = get(DATAPLANE, key)
+        packed = get(key)
         record = None if packed is None else Record.unpack(packed)
         if record is not None and selects(selector, key.rpartition("/")[2], record):
             yield key, record
@@ -158,6 +156,46 @@ class Members:
             self._of.pop(term, None)
         else:
             self._of[term] = left[0] if len(left) == 1 else left
+
+
+def selected(
+    key: str, selector: Mapping[str, Any], members: Members, dataplanes: Mapping[str, bytes]
+) -> Iterator[tuple[str, Record]]:
+    """The Dataplanes that a MeshService selects, by key.
+
+    Args:
+        key: The service's, packed.
+        selector: Its own.
+        members: An index of `dataplanes`, asked where it can tell.
+        dataplanes: Packed records by key, of any place.
+    """
+    return chosen(selector, _candidates(key, selector, members, dataplanes), dataplanes.get)
+
+
+def _candidates(
+    key: str, selector: Mapping[str, Any], members: Members, dataplanes: Mapping[str, bytes]
+) -> Iterable[str]:
+    term = selector_term(key, selector)
+    if term is not None:
+        return members.of(term)
+    end = ""
+    wanted: Mapping[str, str] = {}
+    if ref := selector.get("dataplaneRef"):
+        end = f"/{ref.get('name')}"
+    elif (labels := selector.get("dataplaneLabels")) is not None:
+        wanted = labels.get("matchLabels") or {}
+    elif tags := selector.get("dataplaneTags"):
+        wanted = tags
+    else:
+        return ()
+    where = place(key)
+    # What is asked for stands in the payload as it is written: this spares decoding the others.
+    texts = [value.encode() for value in wanted.values()]
+    return [
+        each
+        for each, packed in dataplanes.items()
+        if each.startswith(where) and each.endswith(end) and all(text in packed for text in texts)
+    ]
 
 
 class DraftMembers:
@@ -236,12 +274,7 @@ class Backing:
     def members(self, service: str, record: Record) -> Iterator[tuple[str, Record]]:
         """The Dataplanes that a MeshService selects, with their keys."""
         selector = record.spec.get("selector") or {}
-        term = selector_term(service, selector)
-        if term is not None:
-            return selected(selector, self._members.of(term), self.registry.get)
-        where = place(service)
-        near = [each for each in self.registry.table(DATAPLANE) if each.startswith(where)]
-        return selected(selector, near, self.registry.get)
+        return selected(service, selector, self._members, self.registry.table(DATAPLANE))
 
     def services(self, dataplane: str, *versions: bytes | None) -> set[str]:
         """The MeshServices that a Dataplane may stand behind, in any of some versions."""

@@ -212,6 +212,11 @@ class VipMap:
         return _live_address(side.get(vip_kind(ref.kind), ref.key))
 
     @property
+    def legacy(self) -> LegacyMap:
+        """Legacy names as they are wanted, whether or not generators make some of them."""
+        return self._legacy
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """The domains whose names are the mesh's alone."""
         return tuple(dict.fromkeys(("mesh.local", self._legacy.domain)))

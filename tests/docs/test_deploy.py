@@ -16,7 +16,7 @@ import yaml
 from globalcp.config import IGNORED as GLOBAL_IGNORED
 from globalcp.config import GlobalConfig
 from tests.docs import inventory
-from tests.docs.documents import ROOT, anchors
+from tests.docs.documents import ROOT, anchors, rows, section
 from tests.docs.test_docs import check_program
 from tests.redis_server import free_port
 from zonecp.config import IGNORED as ZONE_IGNORED
@@ -134,3 +134,17 @@ def test_alerts_name_metrics_and_runbooks_that_exist(rule: dict[str, Any]) -> No
     assert names
     assert names <= set(inventory.metrics())
     assert anchor in anchors(ROOT / document)
+
+
+def test_every_metric_with_a_limit_is_alerted_on() -> None:
+    described = rows(section(ROOT / "docs" / "operations.md", "## Metrics"))
+    # Others' last cell says what to look for, which no rule can.
+    limited = {
+        name
+        for name, cells in described.items()
+        if re.match(r"[01]$|[01] for|>|any increase|none of", cells[-1])
+    }
+    alerted = {name for rule in RULES for name in re.findall(r"\w+", rule["expr"])}
+
+    assert limited - alerted == set()
+    assert "zonemesh_uplink_refused" in limited

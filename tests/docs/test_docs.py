@@ -74,6 +74,15 @@ def test_every_test_that_is_named_exists() -> None:
         assert re.search(rf"def {test}\(", (ROOT / path).read_text()), f"{path}::{test}"
 
 
+def test_every_module_of_the_rules_is_on_the_map() -> None:
+    listed = set(re.findall(r"`(\w+)`", section(ARCHITECTURE, "## Direction of imports")))
+    library = ROOT / "shared" / "zonemesh"
+    rules = {path.stem for path in library.glob("[a-z]*.py")} | {"resources"}
+
+    assert rules - listed == set()
+    assert {each for each in listed if not (library / f"{each}.py").exists()} <= {"resources"}
+
+
 def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     records = {path.name for path in folder.glob("0*.md")}

@@ -185,7 +185,8 @@ def test_a_service_of_several_zones_has_one_name_until_the_last_dataplane_goes()
     [
         ({"inbound": [{"tags": {SERVICE: "a"}}, {"tags": {SERVICE: "b"}}]}, {"a", "b"}),
         ({"inbound": [{"tags": {SERVICE: "a"}}, {"tags": {SERVICE: "a"}}]}, {"a"}),
-        ({"gateway": {"tags": {SERVICE: "edge"}}}, {"edge"}),
+        # As in Kuma: nothing in the mesh connects to a gateway.
+        ({"gateway": {"tags": {SERVICE: "edge"}}}, set()),
         ({"inbound": [{"tags": {SERVICE: "a"}, "state": "Ignored"}]}, set()),
         ({"inbound": [{"tags": {SERVICE: "a"}, "state": "NotReady"}]}, {"a"}),
         ({"inbound": [{"port": 1}]}, set()),
@@ -363,9 +364,6 @@ class Recomputed:
                 for each in policies:
                     if each.key.startswith(f"{mesh}/"):
                         self._claim(mesh, each, tagged["tags"], key)
-            if "gateway" in networking:
-                tags = networking["gateway"]["tags"]
-                self.services[f"{mesh}//service/{tags[SERVICE]}"].add(key)
 
     @staticmethod
     def _exclusive(registry: Registry, mesh: str) -> bool:

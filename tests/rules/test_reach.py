@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.builders import NOW_MS, Chain
-from zonecp.reach import Reaching, reach_of
 from zonemesh.model import Change, Key, Record
+from zonemesh.reach import Reaching, reach_of
 
 HERE = Key("default", "west", "", "redis")
 POD = Key("default", "west", "shop", "redis")

@@ -26,9 +26,9 @@ from tests.maps import (
     service,
     zone_record,
 )
-from zonecp.reach import Reach, Reaching
 from zonemesh.deciding import Put
 from zonemesh.model import Change, Key, Record, ServiceRef
+from zonemesh.reach import Reach, Reaching
 
 pytestmark = pytest.mark.looptime
 

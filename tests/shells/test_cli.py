@@ -667,6 +667,17 @@ ANSWER: dict[str, Any] = {
             "why": "MeshService b of zone east has it: its generator shared is older",
             "endpoints": {"total": 0, "ready": 0},
         },
+        {
+            "kind": "Legacy",
+            "name": "x",
+            "zone": "",
+            "service": "default//service/x",
+            "generator": "",
+            "template": "",
+            "holds": False,
+            "why": "MeshService b of zone east has it: generators go first",
+            "endpoints": {"total": 1, "ready": 1},
+        },
     ],
     "failures": [
         {"kind": "MeshService", "name": "b", "zone": "east", "generator": "g", "message": "no"}
@@ -710,6 +721,8 @@ def test_an_explanation_is_told_in_lines() -> None:
         "  MeshExternalService a (global): lost",
         "    generator later: x.shared",
         "    MeshService b of zone east has it: its generator shared is older",
+        "  service x (legacy, any zone): lost",
+        "    MeshService b of zone east has it: generators go first",
         "",
         "Generators that failed:",
         "  g on MeshService b (zone east):",

@@ -19,16 +19,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.builders import FakeBackend, mesh_service, rest_client, with_mesh
+from tests.builders import FakeBackend, rest_client, with_mesh
+from tests.docs.documents import blocks
 from zonemesh.agents import AgentNote
 from zonemesh.model import Key
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Scope
-
-NETWORKING = {
-    "address": "10.0.0.1",
-    "inbound": [{"port": 6379, "tags": {"kuma.io/service": "redis"}}],
-}
+from zonemesh.rest.document import from_yaml, spec_of
 
 CHECKS = [
     not_a_server_error,
@@ -40,19 +37,28 @@ CHECKS = [
 EXAMPLES = 12
 """For each operation; the same ones every time."""
 
-THERE = {"mesh": ("default",), "path": ("meshservices",), "name": ("redis", "default", "west")}
+THERE = {
+    "mesh": ("default",),
+    "path": ("meshservices",),
+    "name": ("redis", "shop", "default", "west"),
+}
 """What is there: generated names never are."""
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """The documentation's, by kind."""
+    documents = [from_yaml(block.text.encode()) for block in blocks("yaml")]
+    return {document["type"]: document for document in documents}
 
 
 def plane(*, on_global: bool) -> FakeBackend:
     """A control plane with something of each kind in it."""
     backend = with_mesh(FakeBackend(on_global=on_global, zone="" if on_global else "west"))
-    specs = {"MeshService": mesh_service()["spec"], "Dataplane": {"networking": NETWORKING}}
     for kind in KINDS.values():
         if not kind.read_only:
             mesh = "default" if kind.scope is Scope.MESH else ""
             key = Key(mesh, backend.zone, "", "redis")
-            backend.add(kind.name, key, specs.get(kind.name, {}), app="redis")
+            backend.add(kind.name, key, spec_of(kind, examples()[kind.name]), app="redis")
     backend.add("Zone", Key("", backend.zone, "", "west"), {})
     backend.insights["west"] = {"subscriptions": [{"connectTime": "2026-09-21T14:13:20Z"}]}
     backend.agents[Key("default", backend.zone, "", "redis").packed] = AgentNote(

@@ -13,6 +13,7 @@ from tests.builders import Chain, FakeBackend, put_dataplane, rest_client, with_
 from tests.maps import binding, defaults, generator, record, service
 from zonecp.backend import ZoneBackend
 from zonecp.state import ZoneState
+from zonemesh.deciding import Put
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.members import Members
 from zonemesh.model import Change, Key, Record
@@ -315,6 +316,57 @@ async def test_how_many_dataplanes_have_an_agent_is_in_the_status() -> None:
     assert shown["status"]["dataplaneProxies"] == {"connected": 0, "healthy": 1, "total": 1}
 
 
+def change(kind: str, key: Key, spec: dict[str, Any]) -> Change:
+    return Change(kind, key.packed, Record(created_ms=1, modified_ms=1, spec=spec).pack())
+
+
+BY_LABEL = {"dataplaneLabels": {"matchLabels": {"app": "redis"}}}
+
+
+@pytest.mark.parametrize("where", [West, Global], ids=["zone", "global"])
+@pytest.mark.parametrize(
+    "selector, total",
+    [
+        (BY_LABEL, 2),
+        ({"dataplaneLabels": {}}, 3),
+        ({"dataplaneRef": {"name": "a"}}, 1),
+        ({"dataplaneTags": {"version": "v1"}}, 1),
+        ({"dataplaneTags": {"kuma.io/service": "web"}}, 1),
+        (None, 0),
+    ],
+    ids=["label", "everything", "one", "tag", "service tag", "nothing"],
+)
+async def test_what_a_service_selects_is_counted_alike_by_its_zone_and_by_global(
+    where: type[West | Global], selector: dict[str, Any] | None, total: int
+) -> None:
+    plane = where()
+    log = plane.own if isinstance(plane, West) else plane.log
+    spec = {"selector": selector, "ports": [{"port": 80, "targetPort": 80}]}
+    instances = [("a", "redis", "redis"), ("b", "redis", "redis"), ("c", "web", "web")]
+    log.commit(
+        change("MeshService", Key("default", "west", "", "s"), spec),
+        *(instance(name, app, of, version=f"v{number}")
+          for number, (name, app, of) in enumerate(instances)),
+        instance("a", "redis", "redis", zone="east", version="v1"),
+        instance("a", "redis", "redis", mesh="other", version="v1"),
+    )  # fmt: skip
+    if isinstance(plane, West):
+        plane.map.flush()
+    listed = await read(plane.backend, "/meshservices")
+    proxies = [item["status"]["dataplaneProxies"] for item in listed["items"]]
+
+    assert proxies == [{"connected": 0, "healthy": total, "total": total}]
+
+
+def instance(
+    name: str, app: str, of: str, *, zone: str = "west", mesh: str = "default", version: str
+) -> Change:
+    tags = {"kuma.io/service": of, "version": version}
+    networking = {"address": "10.0.0.1", "inbound": [{"port": 80, "tags": tags}]}
+    key = Key(mesh, zone, "", name)
+    return record(Put("Dataplane", key, {"app": app}, {"networking": networking}))
+
+
 ADDRESS = (242 << 24) + 7
 EXTERNAL = {
     "match": {"type": "HostnameGenerator", "port": 443, "protocol": "tcp"},
@@ -324,10 +376,6 @@ MULTI_ZONE = {
     "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": "redis"}}},
     "ports": [{"port": 6379, "appProtocol": "tcp"}],
 }
-
-
-def change(kind: str, key: Key, spec: dict[str, Any]) -> Change:
-    return Change(kind, key.packed, Record(created_ms=1, modified_ms=1, spec=spec).pack())
 
 
 @pytest.mark.parametrize("where", [West, Global], ids=["zone", "global"])

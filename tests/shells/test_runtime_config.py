@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zonecp.config import ZoneConfig
 from zonemesh.errors import ConfigError
 from zonemesh.runtime import config
 from zonemesh.runtime.config import setting
@@ -297,3 +298,24 @@ def test_files_are_read(tmp_path: Path) -> None:
     assert config.read_file(tmp_path / "full.yaml") == {"zone": "west", "redis": {"block": "5s"}}
     with pytest.raises(ConfigError, match="No such file"):
         config.read_file(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "document, warnings",
+    [
+        (
+            {"redis": {"url": "redis://g"}, "dnsServer": {"CIDR": "240.0.0.0/8", "domain": "m"}},
+            ["dnsServer.CIDR", "dnsServer.domain"],
+        ),
+        ({"redis": {"url": "redis://g"}, "dnsServer": {"domain": "mesh"}}, []),
+        ({"dnsServer": {"domain": "m", "serviceVipEnabled": False}}, []),
+    ],
+    ids=["follows global", "as by default", "alone"],
+)
+def test_a_zone_that_follows_global_warns_of_legacy_names_that_it_makes_otherwise(
+    document: dict[str, Any], warnings: list[str]
+) -> None:
+    _, found = config.load(ZoneConfig, document, {}, ignored={})
+
+    holds = "ignored: global's dnsServer holds in every zone that follows it"
+    assert list(found) == [f"{key}: {holds}" for key in warnings]

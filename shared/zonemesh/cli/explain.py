@@ -13,6 +13,7 @@ from zonemesh.cli import output
 from zonemesh.cli.client import AnsweredError, Client
 from zonemesh.cli.connection import connected, mesh_option
 from zonemesh.errors import InputError
+from zonemesh.legacypool import LEGACY
 
 Answer = Mapping[str, Any]
 
@@ -86,7 +87,8 @@ def _candidates(answer: Answer) -> Iterator[str]:
     for each in answer["candidates"]:
         verdict = "holds it" if each["holds"] else "lost"
         text = f"{_service(each, answer)}: {verdict}"
-        text += f"\n  generator {each['generator']}: {each['template']}"
+        if each["generator"]:
+            text += f"\n  generator {each['generator']}: {each['template']}"
         if each["why"]:
             text += f"\n  {each['why']}"
         if each["holds"]:
@@ -97,6 +99,8 @@ def _candidates(answer: Answer) -> Iterator[str]:
 
 def _service(each: Mapping[str, Any], answer: Answer) -> str:
     zone = each["zone"]
+    if each["kind"] == LEGACY:
+        return f"{each['service'].split('/')[2]} {each['name']} (legacy, any zone)"
     state = ((answer.get("zones") or {}).get(zone) or {}).get("state")
     place = "global" if not zone else f"zone {zone}" + (f", {state.lower()}" if state else "")
     return f"{each['kind']} {each['name']} ({place})"

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from zonemesh import names
 from zonemesh.resources.addresses import host_address, is_ip
-from zonemesh.resources.kind import Kind, Scope, Spec
+from zonemesh.resources.kind import Kind, Scope
 from zonemesh.resources.tags import tags_of
-from zonemesh.resources.validation import PORT_MAX, UNDEFINED, Node, Violations
+from zonemesh.resources.validation import PORT_MAX, UNDEFINED, Node
 
 BACKEND_KINDS = ("MeshService", "MeshExternalService", "MeshMultiZoneService")
 
@@ -16,14 +16,11 @@ _INBOUND_STATES = ("Ready", "NotReady", "Ignored")
 _PORT_REASON = "port has to be in range of [1, 65535]"
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    dataplane = Node(spec, "", violations)
-    violations.name(names.resource_name_fault(name))
+def _check(dataplane: Node, name: str) -> dict[str, Any]:
+    dataplane.fault_of_name(names.resource_name_fault(name))
     networking = dataplane.node("networking", required=True)
     if networking is not None:
         _validate_networking(networking)
-    violations.raise_if_any()
     return dataplane.copy()
 
 
@@ -170,7 +167,7 @@ KIND = Kind(
     plural="Dataplanes",
     scope=Scope.MESH,
     flat=True,
-    validate=_validate,
+    check=_check,
     by_global=False,
     by_zone=True,
     up=True,

@@ -10,7 +10,7 @@ from zonemesh import names
 from zonemesh.hostnames import SELECTORS
 from zonemesh.resources import domains
 from zonemesh.resources.kind import Kind, Scope, Spec
-from zonemesh.resources.validation import Node, Violations, match_labels
+from zonemesh.resources.validation import Node, match_labels
 from zonemesh.template import Function, Template, TemplateError
 
 _FUNCTIONS: Mapping[str, Function] = MappingProxyType({"label": lambda _: "label"})
@@ -26,10 +26,8 @@ _ONE = dict.fromkeys(_STUB, "one") | {"Mesh": "default"}
 _OTHER = dict.fromkeys(_STUB, "other") | {"Mesh": "default"}
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    generator = Node(spec, "spec", violations)
-    violations.name(names.resource_name_fault(name))
+def _check(generator: Node, name: str) -> dict[str, Any]:
+    generator.fault_of_name(names.resource_name_fault(name))
     _validate_selector(generator)
     _validate_template(generator)
     # Kuma applies a generator to every mesh; this restricts it to one.
@@ -38,7 +36,6 @@ def _validate(spec: Spec, name: str) -> dict[str, Any]:
         generator.fault("mesh", fault)
     if (extension := generator.node("extension")) is not None:
         extension.string("type", required=True)
-    violations.raise_if_any()
     return generator.copy()
 
 
@@ -98,7 +95,7 @@ KIND = Kind(
     plural="Hostname Generators",
     scope=Scope.GLOBAL,
     flat=False,
-    validate=_validate,
+    check=_check,
     warnings=_warnings,
     by_global=True,
     by_zone=True,

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from zonemesh.model import Key
+from zonemesh.resources.validation import Node, Violations
 
 Spec = Mapping[str, Any]
 
@@ -37,11 +38,11 @@ class Kind:
     scope: Scope
     flat: bool
     """Spec fields stand beside the metadata instead of under `spec` (Kuma's older kinds)."""
-    validate: Callable[[Spec, str], dict[str, Any]]
+    check: Callable[[Node, str], dict[str, Any]]
     """(spec as the client sent it, name) -> the spec to store, defaults applied.
 
-    Raises ValidationError naming every fault, its fields relative to the document (`spec.ports[0]`
-    for kinds that are not flat). Unknown fields are tolerated and kept.
+    Notes every fault in the node. Unknown fields are tolerated and kept. What it asks the node for
+    is the kind's JSON Schema as well (`schema.schema_of`).
     """
     warnings: Callable[[Spec, str], list[str]] = _no_warnings
     """(spec as `validate` made it, name) -> what was accepted and most likely is not meant.
@@ -66,6 +67,18 @@ class Kind:
     pool: bool = False
     """Its objects get a VIP, from the pool named as the kind."""
     read_only: bool = False
+
+    def validate(self, spec: Spec, name: str) -> dict[str, Any]:
+        """The spec to store.
+
+        Raises:
+            ValidationError: Every fault, its field relative to the document (`spec.ports[0]` for
+                kinds that are not flat).
+        """
+        violations = Violations()
+        stored = self.check(Node(spec, "" if self.flat else "spec", violations), name)
+        violations.raise_if_any()
+        return stored
 
     def kri(self, key: Key, section: str = "") -> str:
         """Kuma's resource identifier: one name for the same resource on every control plane."""
@@ -95,7 +108,7 @@ def computed_kind(
         plural=f"{title}s",
         scope=scope,
         flat=True,
-        validate=lambda spec, _: dict(spec),  # never called
+        check=lambda spec, _: spec.copy(),  # never called
         by_global=False,
         by_zone=by_zone,
         hashed=hashed,

@@ -6,7 +6,7 @@ from typing import Any
 
 from zonemesh import names
 from zonemesh.resources.kind import Kind, Scope, Spec
-from zonemesh.resources.validation import Node, Violations
+from zonemesh.resources.validation import Node
 
 MODES = ("Disabled", "Everywhere", "ReachableBackends", "Exclusive")
 
@@ -14,13 +14,10 @@ _SECTIONS = ("mtls", "constraints", "logging", "metrics", "tracing")
 """Of Kuma 2's Mesh: what this system has no part in."""
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    mesh = Node(spec, "", violations)
-    violations.name(names.mesh_name_fault(name))
+def _check(mesh: Node, name: str) -> dict[str, Any]:
+    mesh.fault_of_name(names.mesh_name_fault(name))
     mesh.strings("skipCreatingInitialPolicies")
     _validate_version_2(mesh)
-    violations.raise_if_any()
     return mesh.copy()
 
 
@@ -53,7 +50,7 @@ KIND = Kind(
     plural="Meshes",
     scope=Scope.GLOBAL,
     flat=True,
-    validate=_validate,
+    check=_check,
     warnings=_warnings,
     by_global=True,
     by_zone=False,

@@ -6,7 +6,7 @@ from typing import Any
 
 from zonemesh.resources.addresses import is_domain, is_ip
 from zonemesh.resources.kind import Kind, Scope, Spec
-from zonemesh.resources.validation import UNDEFINED, Node, Violations, dns_label_name
+from zonemesh.resources.validation import UNDEFINED, Node, dns_label_name
 
 MATCH_TYPE = "HostnameGenerator"
 PROTOCOLS = ("grpc", "http", "http2", "tcp")
@@ -21,10 +21,8 @@ _SOURCES_2 = ("secret", "inline", "inlineString")
 """Kuma 2's data sources: one of these fields instead of a type."""
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    service = Node(spec, "spec", violations)
-    dns_label_name(violations, name)
+def _check(service: Node, name: str) -> dict[str, Any]:
+    dns_label_name(service, name)
     match = service.node("match", required=True)
     stored = service.copy() if match is None else service.copy() | {"match": _match(match)}
     extension = service.node("extension")
@@ -36,7 +34,6 @@ def _validate(spec: Spec, name: str) -> dict[str, Any]:
             _validate_endpoint(endpoint)
     if (tls := service.node("tls")) is not None:
         _validate_tls(tls, sources_only=extension is not None)
-    violations.raise_if_any()
     return stored
 
 
@@ -133,7 +130,7 @@ KIND = Kind(
     plural="Mesh External Services",
     scope=Scope.MESH,
     flat=False,
-    validate=_validate,
+    check=_check,
     warnings=_warnings,
     by_global=True,
     by_zone=True,

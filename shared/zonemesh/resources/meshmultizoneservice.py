@@ -6,21 +6,16 @@ from typing import Any
 
 from zonemesh.resources import ports
 from zonemesh.resources.kind import Kind, Scope, Spec
-from zonemesh.resources.validation import EMPTY, Node, Violations, dns_label_name
+from zonemesh.resources.validation import EMPTY, Node, dns_label_name
 
 _LABELS = ("selector", "meshService", "matchLabels")
 _NOTHING = "cannot be empty"
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    service = Node(spec, "spec", violations)
-    dns_label_name(violations, name)
+def _check(service: Node, name: str) -> dict[str, Any]:
+    dns_label_name(service, name)
     _validate_selector(service)
-    filled = [_port(node) for node in service.nodes("ports")]
-    if service.raw("ports") in (None, []):
-        service.fault("ports", _NOTHING)
-    violations.raise_if_any()
+    filled = [_port(node) for node in service.nodes("ports", empty=_NOTHING)]
     return service.copy() | {"ports": filled}
 
 
@@ -57,7 +52,7 @@ KIND = Kind(
     plural="Mesh Multi Zone Services",
     scope=Scope.MESH,
     flat=False,
-    validate=_validate,
+    check=_check,
     warnings=_warnings,
     by_global=True,
     by_zone=False,

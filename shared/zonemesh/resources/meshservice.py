@@ -8,10 +8,8 @@ from typing import Any
 from zonemesh.resources import ports
 from zonemesh.resources.kind import Kind, Scope, Spec
 from zonemesh.resources.validation import (
-    EMPTY,
     PORT_MAX,
     Node,
-    Violations,
     dns_label_name,
     match_labels,
 )
@@ -20,10 +18,8 @@ STATES = ("Available", "Unavailable")
 _SELECTORS = ("dataplaneTags", "dataplaneRef", "dataplaneLabels")
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    service = Node(spec, "spec", violations)
-    dns_label_name(violations, name)
+def _check(service: Node, name: str) -> dict[str, Any]:
+    dns_label_name(service, name)
     stored = service.copy()
     stored["state"] = service.choice("state", STATES) or "Unavailable"
     _validate_selector(service)
@@ -31,7 +27,6 @@ def _validate(spec: Spec, name: str) -> dict[str, Any]:
     for identity in service.nodes("identities"):
         identity.choice("type", ("SpiffeID", "ServiceTag"))
         identity.string("value", required=True)
-    violations.raise_if_any()
     # Kuma allows a service without ports; the field then stays as it was sent.
     return stored | {"ports": filled} if filled else stored
 
@@ -56,25 +51,10 @@ def _ports(service: Node) -> list[dict[str, Any]]:
     for node in service.nodes("ports"):
         ports.port_number(node)
         node.string("name")
-        _validate_target(node)
+        # An inbound's number or its name; absent it stays, and matches no inbound.
+        node.integer_or_string("targetPort")
         found.append(node.copy() | {"appProtocol": node.protocol("appProtocol") or "tcp"})
     return found
-
-
-def _validate_target(port: Node) -> None:
-    """A target is an inbound's number or its name; absent it stays, and matches no inbound."""
-    match port.raw("targetPort"):
-        case None:
-            return
-        case bool():
-            port.fault("targetPort", "must be an integer or a string")
-        case int():
-            return
-        case str(name):
-            if not name:
-                port.fault("targetPort", EMPTY)
-        case _:
-            port.fault("targetPort", "must be an integer or a string")
 
 
 def _warnings(spec: Spec, _name: str) -> list[str]:
@@ -109,7 +89,7 @@ KIND = Kind(
     plural="Mesh Services",
     scope=Scope.MESH,
     flat=False,
-    validate=_validate,
+    check=_check,
     warnings=_warnings,
     by_global=False,
     by_zone=True,

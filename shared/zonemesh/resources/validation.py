@@ -30,11 +30,6 @@ class Violations:
     def add(self, field: str, reason: str) -> None:
         self._found.append(Violation(field, reason))
 
-    def name(self, fault: str | None) -> None:
-        """Note what is wrong with the resource's name, if anything is."""
-        if fault is not None:
-            self.add("name", fault)
-
     def raise_if_any(self) -> None:
         """Raise ValidationError if anything was added."""
         if self._found:
@@ -58,6 +53,11 @@ class Node:
     def fault(self, name: str, reason: str) -> None:
         """Note a fault of a field; of the object itself if `name` is ""."""
         self._violations.add(self.at(name) if name else self.path, reason)
+
+    def fault_of_name(self, reason: str | None) -> None:
+        """Note what is wrong with the resource's name, if anything is."""
+        if reason is not None:
+            self._violations.add("name", reason)
 
     def fault_at(self, key: str, reason: str) -> None:
         """Note a fault of an entry, where the object is a map whose keys are not field names."""
@@ -109,6 +109,17 @@ class Node:
     def port(self, name: str, *, required: bool = True, reason: str = PORT_REASON) -> int | None:
         return self.integer(name, 1, PORT_MAX, reason=reason, required=required)
 
+    def integer_or_string(self, name: str) -> int | str | None:
+        value = self._value.get(name)
+        if value is None:
+            return None
+        if type(value) not in (int, str):
+            self.fault(name, "must be an integer or a string")
+            return None
+        if value == "":
+            self.fault(name, EMPTY)
+        return value or None
+
     def boolean(self, name: str) -> bool | None:
         return self._typed(name, bool, "a boolean")
 
@@ -135,9 +146,14 @@ class Node:
             return None
         return Node(value, self.at(name), self._violations)
 
-    def nodes(self, name: str) -> list[Node]:
-        """The elements of a list of objects; those that are not objects are noted, left out."""
+    def nodes(self, name: str, *, empty: str = "") -> list[Node]:
+        """The elements of a list of objects; those that are not objects are noted, left out.
+
+        `empty`: what is said of a list that is absent or has no element, which else is none.
+        """
         found = []
+        if empty and self._value.get(name) in (None, []):
+            self.fault(name, empty)
         for index, value in self._elements(name):
             path = f"{self.at(name)}[{index}]"
             if isinstance(value, dict):
@@ -192,6 +208,6 @@ def match_labels(node: Node, name: str) -> dict[str, str] | None:
     return None if selector is None else selector.string_map("matchLabels") or {}
 
 
-def dns_label_name(violations: Violations, name: str) -> None:
+def dns_label_name(node: Node, name: str) -> None:
     """The rule for names that become labels of hostnames."""
-    violations.name(names.dns_label_fault(name))
+    node.fault_of_name(names.dns_label_fault(name))

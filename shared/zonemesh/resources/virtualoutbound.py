@@ -13,7 +13,7 @@ from zonemesh.resources.addresses import is_domain
 from zonemesh.resources.kind import Kind, Scope, Spec
 from zonemesh.resources.ports import parsed_port
 from zonemesh.resources.tags import ANY, is_tag_name, matched_tags
-from zonemesh.resources.validation import EMPTY, PORT_MAX, UNDEFINED, Node, Violations
+from zonemesh.resources.validation import EMPTY, PORT_MAX, UNDEFINED, Node
 from zonemesh.template import Template, TemplateError
 
 _PARAMETER_NAME = re.compile(r"[a-zA-Z0-9]+")
@@ -21,19 +21,14 @@ _HOST_STUB = "dummy"
 _PORT_STUB = "1"
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    outbound = Node(spec, "", violations)
-    violations.name(names.resource_name_fault(name))
-    if outbound.raw("selectors") in (None, []):
-        outbound.fault("selectors", "must have at least one element")
-    for selector in outbound.nodes("selectors"):
+def _check(outbound: Node, name: str) -> dict[str, Any]:
+    outbound.fault_of_name(names.resource_name_fault(name))
+    for selector in outbound.nodes("selectors", empty="must have at least one element"):
         matched_tags(selector)
     if (conf := outbound.node("conf", required=True)) is not None:
         parameters = _parameters(conf)
         _validate_host(conf, parameters)
         _validate_port(conf, parameters)
-    violations.raise_if_any()
     return outbound.copy()
 
 
@@ -107,7 +102,7 @@ KIND = Kind(
     plural="Virtual Outbounds",
     scope=Scope.MESH,
     flat=True,
-    validate=_validate,
+    check=_check,
     warnings=_warnings,
     by_global=True,
     by_zone=False,

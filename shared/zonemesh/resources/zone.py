@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from zonemesh.resources.kind import Kind, Scope, Spec
-from zonemesh.resources.validation import Node, Violations, dns_label_name
+from zonemesh.resources.kind import Kind, Scope
+from zonemesh.resources.validation import Node, dns_label_name
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    zone = Node(spec, "", violations)
-    dns_label_name(violations, name)
+def _check(zone: Node, name: str) -> dict[str, Any]:
+    dns_label_name(zone, name)
     zone.boolean("enabled")  # absent means true, and stays absent
-    violations.raise_if_any()
     return zone.copy()
 
 
@@ -25,7 +22,7 @@ KIND = Kind(
     plural="Zones",
     scope=Scope.GLOBAL,
     flat=True,
-    validate=_validate,
+    check=_check,
     by_global=True,
     by_zone=False,
     rfc1035_name=True,

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from zonemesh.resources import zoneproxy
-from zonemesh.resources.kind import Kind, Scope, Spec
-from zonemesh.resources.validation import Node, Violations
+from zonemesh.resources.kind import Kind, Scope
+from zonemesh.resources.validation import Node
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    egress = Node(spec, "", violations)
-    zoneproxy.listens(egress, name, violations)
-    violations.raise_if_any()
+def _check(egress: Node, name: str) -> dict[str, Any]:
+    zoneproxy.listens(egress, name)
     return egress.copy()
 
 
@@ -25,7 +22,7 @@ KIND = Kind(
     plural="Zone Egresses",
     scope=Scope.GLOBAL,
     flat=True,
-    validate=_validate,
+    check=_check,
     by_global=False,
     by_zone=True,
     up=True,

@@ -8,20 +8,17 @@ from zonemesh.resources import zoneproxy
 from zonemesh.resources.addresses import host_address
 from zonemesh.resources.kind import Kind, Scope, Spec
 from zonemesh.resources.tags import tags_of
-from zonemesh.resources.validation import Node, Violations
+from zonemesh.resources.validation import Node
 
 _COUNT_MAX = 2**32 - 1
 
 
-def _validate(spec: Spec, name: str) -> dict[str, Any]:
-    violations = Violations()
-    ingress = Node(spec, "", violations)
-    networking = zoneproxy.listens(ingress, name, violations)
+def _check(ingress: Node, name: str) -> dict[str, Any]:
+    networking = zoneproxy.listens(ingress, name)
     if networking is not None:
         _validate_advertised(networking)
     for service in ingress.nodes("availableServices"):
         _validate_service(service)
-    violations.raise_if_any()
     return ingress.copy()
 
 
@@ -61,7 +58,7 @@ KIND = Kind(
     plural="Zone Ingresses",
     scope=Scope.GLOBAL,
     flat=True,
-    validate=_validate,
+    check=_check,
     warnings=_warnings,
     by_global=False,
     by_zone=True,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from zonemesh import names
 from zonemesh.resources.addresses import host_address
-from zonemesh.resources.validation import Node, Violations
+from zonemesh.resources.validation import Node
 
 PORT_REASON = "port has to be in range of [1, 65535]"
 
 
-def listens(proxy: Node, name: str, violations: Violations) -> Node | None:
+def listens(proxy: Node, name: str) -> Node | None:
     """Check a proxy's name, zone and own address; answers its `networking` for the rest."""
-    violations.name(names.resource_name_fault(name))
+    proxy.fault_of_name(names.resource_name_fault(name))
     proxy.string("zone")
     networking = proxy.node("networking", required=True)
     if networking is None:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from zonemesh.resources.kind import Kind, Scope
 from zonemesh.rest.backend import Backend
+from zonemesh.rest.counting import Counting
 
 BODY_BYTES_MAX = 1024 * 1024
 """One resource as a client sends it, and one line of `_bulk`; 413 above it. A log entry holds at
@@ -19,6 +20,7 @@ most 1 MiB too, and packed records are shorter than their JSON."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
     backend: Backend
+    counting: Counting
     kinds: Mapping[str, Kind]
     """By name; see `zonemesh.resources.catalogue`."""
     paths: Mapping[str, Kind]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,6 +50,9 @@ class Backend(Protocol):
     async def ordered(self, kind: Kind) -> Sequence[str]:
         """All packed keys of a kind in the order of lists; never changed afterwards."""
 
+    def version(self, kinds: Collection[str]) -> Hashable:
+        """Equal as long as nothing of some kinds of records changes, `agents.AGENT` among them."""
+
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         """The (zone, namespace) pairs that objects of this kind may have: few."""
 
@@ -57,6 +60,9 @@ class Backend(Protocol):
 
     def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:
         """The `status` object of a resource, computed now; None for kinds without one."""
+
+    def address(self, kind: Kind, key: Key, zone: str) -> int | None:
+        """The address that data planes of a zone are given for a service; None if none."""
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         """A Zone's insight in Kuma's ZoneInsight shape; None on a zone or if unknown."""

@@ -12,7 +12,6 @@ from zonemesh.model import Key
 from zonemesh.resources.kind import Kind
 from zonemesh.rest import answer, insights
 from zonemesh.rest.api import API, Api
-from zonemesh.rest.sources import count_dataplanes, count_resources
 from zonemesh.rest.writing import is_online
 
 KUMA_VERSION = "2.14.3"
@@ -56,17 +55,16 @@ async def get_global_insight(request: web.Request) -> web.Response:
     api = request.app[API]
     zones = (Key.parse(packed).name for packed in api.backend.keys(api.kinds["Zone"], None))
     online = sum(is_online(api.backend.insight(zone)) for zone in zones)
-    tally = await count_dataplanes(api, None)
+    tallies = await api.counting.dataplanes()
+    resources = await api.counting.resources(None)
     return answer.json(
-        insights.everything(
-            tally, count_resources(api, None), now_ms=_now_ms(), zones_online=online
-        )
+        insights.everything(tallies.values(), resources, now_ms=_now_ms(), zones_online=online)
     )
 
 
 async def get_global_insights(request: web.Request) -> web.Response:
     """`/global-insights`: how many of each kind there are."""
-    resources = count_resources(request.app[API], None)
+    resources = await request.app[API].counting.resources(None)
     return answer.json(insights.totals(resources, now_ms=_now_ms()))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,12 @@ class Count:
         setattr(self, state, getattr(self, state) + 1)
 
 
+def together(counts: Iterable[Count]) -> Count:
+    """The sum."""
+    found = list(counts)
+    return Count(*(sum(getattr(each, name) for each in found) for name in Count.__slots__))
+
+
 def dataplane_state(record: Record, agent: AgentNote | None) -> str:
     """`online`, `offline`, or `degraded` if an agent is there and not every inbound is ready."""
     if agent is None or not agent.online:
@@ -87,14 +93,15 @@ class Service:
 
 @dataclass(slots=True)
 class Tally:
-    """The Dataplanes of a mesh, or of all, counted in one pass."""
+    """The Dataplanes of a mesh, counted in one pass."""
 
     all: Count = field(default_factory=Count)
     types: defaultdict[str, Count] = field(default_factory=lambda: defaultdict(Count))
     versions: defaultdict[str, Count] = field(default_factory=lambda: defaultdict(Count))
     """By version of the agent; those that never had one are not in it."""
-    services: dict[tuple[str, str], Service] = field(default_factory=dict)
-    """By (mesh, service)."""
+    services: dict[str, Service] = field(default_factory=dict)
+    service_states: defaultdict[str, Count] = field(default_factory=lambda: defaultdict(Count))
+    """Services by the type of their Dataplanes; for whoever made the tally to fill in."""
 
     def add(self, key: Key, record: Record, agent: AgentNote | None) -> None:
         state, kind = dataplane_state(record, agent), gateway_type(record)
@@ -108,20 +115,12 @@ class Tally:
             names |= {tags["kuma.io/service"]} if tags.get("kuma.io/service") else set()
         for name in names:
             service = self.services.setdefault(
-                (key.mesh, name),
+                name,
                 Service(type=kind, created_ms=record.created_ms, modified_ms=record.modified_ms),
             )
             service.created_ms = min(service.created_ms, record.created_ms)
             service.modified_ms = max(service.modified_ms, record.modified_ms)
             service.count.add(state)
-
-    def services_of(self, kind: str) -> Count:
-        """Services whose Dataplanes are of a type, by how they are."""
-        count = Count()
-        for service in self.services.values():
-            if service.type == kind:
-                count.add(service.state)
-        return count
 
 
 def dataplane(agent: AgentNote) -> dict[str, Any]:
@@ -148,12 +147,11 @@ def dataplane(agent: AgentNote) -> dict[str, Any]:
 def mesh(tally: Tally, resources: Mapping[str, int]) -> dict[str, Any]:
     """What a MeshInsight says. kumactl 2 needs every section to be there, empty or not."""
     gateways = [tally.types[kind] for kind in (GATEWAY_BUILTIN, GATEWAY_DELEGATED)]
-    both = Count(*(sum(getattr(each, name) for each in gateways) for name in Count.__slots__))
     return {
         "dataplanes": tally.all.shown(),
         "dataplanesByType": {
             STANDARD: tally.types[STANDARD].shown(),
-            "gateway": both.shown(),
+            "gateway": together(gateways).shown(),
             GATEWAY_BUILTIN: tally.types[GATEWAY_BUILTIN].shown(),
             GATEWAY_DELEGATED: tally.types[GATEWAY_DELEGATED].shown(),
         },
@@ -185,23 +183,27 @@ def service(name: str, of: Service) -> dict[str, Any]:
 
 
 def everything(
-    tally: Tally, resources: Mapping[str, int], *, now_ms: int, zones_online: int
+    tallies: Collection[Tally], resources: Mapping[str, int], *, now_ms: int, zones_online: int
 ) -> dict[str, Any]:
     """`/global-insight`.
 
     Args:
-        tally: Of the Dataplanes of every mesh.
+        tallies: One for each mesh.
         resources: How many of each kind there are.
         now_ms: Wall time.
         zones_online: How many zones are connected right now.
     """
     kinds = (STANDARD, GATEWAY_BUILTIN, GATEWAY_DELEGATED)
+    dataplanes = {kind: together(each.types[kind] for each in tallies) for kind in kinds}
     services = {
-        "internal" if kind == STANDARD else kind: tally.services_of(kind).shown() for kind in kinds
+        "internal" if kind == STANDARD else kind: together(
+            each.service_states[kind] for each in tallies
+        ).shown()
+        for kind in kinds
     }
     return {
         "createdAt": rfc3339(now_ms),
-        "dataplanes": {kind: tally.types[kind].shown() for kind in kinds},
+        "dataplanes": {kind: count.shown() for kind, count in dataplanes.items()},
         "meshes": {"total": resources.get("Mesh", 0)},
         "policies": {"total": 0},
         "resources": _totals(resources),

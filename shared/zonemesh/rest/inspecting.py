@@ -17,7 +17,7 @@ from zonemesh.rest import answer, reading
 from zonemesh.rest.api import API, Api
 from zonemesh.rest.backend import Found
 from zonemesh.rest.errors import MeshMissingError
-from zonemesh.rest.turns import RECORDS_SLICE, slices
+from zonemesh.rest.slicing import RECORDS_SLICE, slices
 
 _PATHS = ",".join(f"{name.lower()}s" for name in reversed(KINDS))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from zonemesh.rest.turns import KEYS_SLICE, slices
+from zonemesh.rest.slicing import SLICE, slices
 
 PATCHES_MAX = 500
 """Changes that are put into a kept order one by one, at some 30 µs; with more it is made anew."""
@@ -37,7 +37,7 @@ async def ordered(packed: Iterable[str]) -> list[str]:
         run = {sortable(each): each for each in part}
         by_sortable |= run
         runs += sorted(run)
-    if len(runs) > KEYS_SLICE:
+    if len(runs) > SLICE:
         runs.sort()  # runs in order: a merge
     answer: list[str] = []
     async for part in slices(runs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from zonemesh.deciding import Delete, Put, Written
@@ -74,10 +74,18 @@ class PlaneBackend(ABC):
             return False
         return True
 
+    def version(self, kinds: Collection[str]) -> Hashable:
+        return fingerprint(self._registry, kinds)
+
     def applied(self) -> None:
         """Told after entries were applied: wakes whoever waits for a position."""
         applied, self._applied = self._applied, asyncio.Event()
         applied.set()
+
+
+def fingerprint(registry: Registry, kinds: Collection[str]) -> Hashable:
+    """What any change of a record of these kinds makes another: their parts of the state hash."""
+    return frozenset(part for part in registry.sums.items() if part[0][0] in kinds)
 
 
 def describe_registry(registry: Registry) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from typing import Any
 from aiohttp import web
 
 from zonemesh.resources.kind import Kind
-from zonemesh.rest import bulk, index, inspecting, overviews, proxy, reading, writing
+from zonemesh.rest import bulk, index, inspecting, layout, overviews, proxy, reading, writing
 from zonemesh.rest.api import API, BODY_BYTES_MAX, Api
 from zonemesh.rest.backend import Backend
+from zonemesh.rest.counting import Counting
 from zonemesh.rest.errors import problems
-from zonemesh.rest.openapi import PAGES, Page, get_openapi
+from zonemesh.rest.openapi import get_openapi
+from zonemesh.rest.pages import NAME_PATTERN, PAGES, PATH_PATTERN, Page, add_page
 
 ALIASES: Mapping[str, str] = {
     "global-secrets": "globalsecrets",
@@ -21,11 +23,6 @@ ALIASES: Mapping[str, str] = {
     "zone-egresses": "zoneegresses",
 }
 """Kuma's older names of collections."""
-
-# Collections and names never start with `_`, which is kept for what is not a resource.
-_PATH = "{path:[a-z][a-z-]*}"
-_NAME = "{name:[^/_][^/]*}"
-
 
 _ONE = (400, 404)
 
@@ -88,6 +85,13 @@ _PAGES = (
         schema="Dataplane[]",
         summary="The Dataplanes that a service selects",
     ),
+    Page(
+        path="/meshes/{mesh}/dataplanes/{name}/_layout",
+        handler=layout.get_layout,
+        schema="Layout",
+        summary="What a Dataplane's proxy listens for, inwards and outwards",
+        errors=_ONE,
+    ),
     *(
         Page(
             path=path,
@@ -141,7 +145,7 @@ _PAGES = (
         )
     ),
 )
-"""Every route that is not a kind's own."""
+"""Those of both control planes."""
 
 
 def make_app(
@@ -155,7 +159,7 @@ def make_app(
     read_only: bool = False,
     origin_required: bool = False,
 ) -> web.Application:
-    """Build the application; routes of its own may be added to it before it is served.
+    """Build the application; pages of its own may be added to it before it is served.
 
     Args:
         backend: The control plane's state and its way to write.
@@ -172,6 +176,7 @@ def make_app(
     app = web.Application(middlewares=[problems], client_max_size=BODY_BYTES_MAX)
     app[API] = Api(
         backend=backend,
+        counting=Counting(backend, list(catalogue.values())),
         kinds=catalogue,
         paths=paths,
         config_dump=config_dump,
@@ -181,23 +186,20 @@ def make_app(
         read_only=read_only,
         origin_required=origin_required,
     )
-    app[PAGES] = _PAGES
+    app[PAGES] = []
     app.cleanup_ctx.append(proxy.session)
     _add_routes(app.router)
+    for page in _PAGES:
+        add_page(app, page)
     return app
 
 
 def _add_routes(router: web.UrlDispatcher) -> None:
     """Few routes with a table behind them: the router tries those of one prefix one by one."""
-    for path in (f"/meshes/{{mesh}}/{_PATH}/{_NAME}", f"/{_PATH}/{_NAME}"):
-        item = router.add_resource(path)
+    for place in ("/meshes/{mesh}", ""):
+        item = router.add_resource(f"{place}/{PATH_PATTERN}/{NAME_PATTERN}")
         item.add_route("PUT", writing.put_item)
         item.add_route("GET", reading.get_item)
         item.add_route("DELETE", writing.delete_item)
-    router.add_get(f"/meshes/{{mesh}}/{_PATH}", reading.get_list)
-    router.add_get(f"/{_PATH}", reading.get_list)
-    for page in _PAGES:
-        pattern = page.path.replace("{path}", _PATH).replace("{name}", _NAME)
-        router.add_route(page.method, pattern, page.handler)
-        if page.method == "GET":
-            router.add_route("HEAD", pattern, page.handler)
+    router.add_get(f"/meshes/{{mesh}}/{PATH_PATTERN}", reading.get_list)
+    router.add_get(f"/{PATH_PATTERN}", reading.get_list)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from zonemesh.model import Key, Record
-from zonemesh.resources.kind import Kind, Scope
+from zonemesh.resources.kind import Kind
 from zonemesh.rest import insights, naming, ordering
 from zonemesh.rest.api import Api
 from zonemesh.rest.backend import Backend, Found
-from zonemesh.rest.turns import RECORDS_SLICE, slices
+from zonemesh.rest.slicing import RECORDS_SLICE, slices
 
 
 class Source(Protocol):
@@ -33,28 +33,6 @@ class Source(Protocol):
 def source(api: Api, kind: Kind) -> Source:
     make = _COMPUTED.get(kind.name)
     return Stored(api.backend, kind) if make is None else make(api)
-
-
-async def count_dataplanes(api: Api, mesh: str | None) -> insights.Tally:
-    """Every Dataplane that is shown here, counted."""
-    backend, kind = api.backend, api.kinds["Dataplane"]
-    tally = insights.Tally()
-    async for part in slices(list(backend.keys(kind, mesh)), RECORDS_SLICE):
-        for packed in part:
-            key = Key.parse(packed)
-            record = backend.get(kind, key)
-            if record is not None:
-                tally.add(key, record, backend.connected(packed))
-    return tally
-
-
-def count_resources(api: Api, mesh: str | None) -> dict[str, int]:
-    """How many of each stored kind there are; in a mesh, of those that are in meshes."""
-    return {
-        kind.name: sum(1 for _ in api.backend.keys(kind, mesh))
-        for kind in api.kinds.values()
-        if kind.name not in _COMPUTED and (mesh is None or kind.scope is Scope.MESH)
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +97,9 @@ class MeshInsights:
         return Stored(self.api.backend, self.api.kinds["Mesh"])
 
     async def _about(self, mesh: str) -> dict[str, Any]:
-        tally = await count_dataplanes(self.api, mesh)
-        return insights.mesh(tally, count_resources(self.api, mesh))
+        tallies = await self.api.counting.dataplanes()
+        tally = tallies.get(mesh) or insights.Tally()
+        return insights.mesh(tally, await self.api.counting.resources(mesh))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +109,19 @@ class ServiceInsights:
     api: Api
 
     async def keys(self, mesh: str | None) -> Sequence[str]:
-        tally = await count_dataplanes(self.api, mesh)
-        return await ordering.ordered(
-            Key(each, "", "", name).packed for each, name in tally.services if "/" not in name
-        )
+        tallies = await self.api.counting.dataplanes()
+        found: list[str] = []
+        for each in tallies if mesh is None else {mesh} & tallies.keys():
+            async for names in slices(list(tallies[each].services)):
+                found += [Key(each, "", "", name).packed for name in names if "/" not in name]
+        return await ordering.ordered(found)
 
     async def read(self, keys: Sequence[Key]) -> Sequence[Found]:
-        meshes = {key.mesh for key in keys}
-        tally = await count_dataplanes(self.api, meshes.pop() if len(meshes) == 1 else None)
-        services = ((key, tally.services.get((key.mesh, key.name))) for key in keys)
+        tallies = await self.api.counting.dataplanes()
+        services = (
+            (key, tallies[key.mesh].services.get(key.name) if key.mesh in tallies else None)
+            for key in keys
+        )
         return [
             Found(
                 key,

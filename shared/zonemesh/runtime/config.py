@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 import yaml
 
@@ -95,7 +95,26 @@ def load(
     reader.check_environment(cls)
     if reader.faults or config is None:
         raise ConfigError(reader.faults)
-    return config, tuple(reader.warnings)
+    unused = config.without_effect() if isinstance(config, PartlyUsed) else ()
+    return config, (*reader.warnings, *unused)
+
+
+@runtime_checkable
+class PartlyUsed(Protocol):
+    """A root dataclass of which some values may go unused, depending on others."""
+
+    def without_effect(self) -> Sequence[str]:
+        """A warning for each value that was set in vain."""
+
+
+def changed_keys(section: Any) -> list[str]:
+    """Keys of a section, without sections in it, whose values are not the defaults."""
+    defaults = type(section)()
+    return [
+        option.key
+        for option in _options(type(section))
+        if getattr(section, option.field) != getattr(defaults, option.field)
+    ]
 
 
 def read_file(path: Path) -> Mapping[str, Any]:

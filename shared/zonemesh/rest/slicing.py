@@ -1,4 +1,4 @@
-"""Long work in parts, so that other requests get a turn between them."""
+"""Long work in slices, so that other requests get a turn in between."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import TypeVar
 
-KEYS_SLICE = 2_000
+SLICE = 2_000
 """Keys looked at before other requests get a turn: some 5 ms."""
 RECORDS_SLICE = 500
 """Records counted before the same: each must be decoded, at some 10 µs."""
@@ -14,7 +14,7 @@ RECORDS_SLICE = 500
 T = TypeVar("T")
 
 
-async def slices(items: Sequence[T], size: int = KEYS_SLICE) -> AsyncGenerator[Sequence[T]]:
+async def slices(items: Sequence[T], size: int = SLICE) -> AsyncGenerator[Sequence[T]]:
     """Parts of a long sequence, with a turn for other requests between them."""
     for start in range(0, len(items), size):
         if start:
