@@ -2,7 +2,8 @@
 
 A check is run on stand-ins for documents, which differ in what can lead it another way, and what it
 asked in all of the runs is put together: no second description that could differ. What a check
-decides on values (formats, fields that exclude each other) is not in a schema.
+decides on values (formats, fields that exclude each other) is not in a schema, and what it asks for
+in some documents only is described for all.
 
 As `Node` reads them, absent, null and, of strings, "" are the same.
 """
