@@ -450,10 +450,10 @@ def test_any_changes_lead_to_what_all_records_together_say(
 def test_a_host_that_keeps_a_services_port_leads_to_every_zone_of_that_service() -> None:
     registry = Registry()
     index = index_of(registry)
-    registry.put("VirtualOutbound", "default///x", packed(policy("{{.svc}}.mesh", "8080")))
-    registry.put("Dataplane", dp("1"), dataplane("redis"))
-    gateway = {"tags": {SERVICE: "redis"}}
-    registry.put("Dataplane", dp("2", "east"), packed({"networking": {"gateway": gateway}}))
+    registry.put("VirtualOutbound", "default///x", packed(policy("{{.svc}}.mesh", "8080", v="1")))
+    tags = {SERVICE: "redis", "v": "1"}
+    registry.put("Dataplane", dp("1"), packed({"networking": {"inbound": [{"tags": tags}]}}))
+    registry.put("Dataplane", dp("2", "east"), dataplane("redis"))
 
     leading = set(index.leading_to("east"))
 
