@@ -33,10 +33,10 @@ from zonemesh.members import (
     DraftMembers,
     Members,
     UserServices,
+    candidates,
     generated,
     inbounds,
     place,
-    selector_term,
     terms,
 )
 from zonemesh.model import Key, Record
@@ -148,7 +148,8 @@ class _Deciding(Deciding):
         self._follow_bytes = 0
         self._looks_around = False
         """Whether what only time or the last entry changed is looked at."""
-        self._places: set[str] = set()
+        self._reselect: set[str] = set()
+        """Services of users that may select a Dataplane that came, changed or went."""
         self._restate: set[str] = set()
         self._settings = state.settings
         self._binder = Binder(
@@ -243,7 +244,7 @@ class _Deciding(Deciding):
             if record is not None:
                 self._regroup.update(generator.groups(key, record))
                 self._follow_bytes += _follow_bytes(key, record)
-        self._places.add(place(key))
+        self._reselect |= self._state.user_services.selecting(key, *versions)
 
     def _follow_service(self, key: str, *, gone: bool) -> None:
         if not gone:
@@ -414,9 +415,7 @@ class _Deciding(Deciding):
 
     def _restate_services(self) -> None:
         """Bring the state of services up to date; those that do not fit follow at once."""
-        due = set(self._restate)
-        for where in self._places:
-            due.update(self._state.user_services.within(where))
+        due = self._restate | self._reselect
         overdue = self._state.overdue - due
         for number, key in enumerate([*sorted(due), *sorted(overdue)]):
             fits = self._draft.bytes < ENTRY_BYTES_MAX and number < RESTATED_MAX
@@ -442,13 +441,12 @@ class _Deciding(Deciding):
             self._draft.set(MESH_SERVICE, key, replace(record, spec=spec).pack())
 
     def _candidates(self, key: str, record: Record) -> Sequence[str]:
-        term = selector_term(key, record.spec.get("selector") or {})
-        if term is not None:
-            return self._members.of(term)
+        selector = record.spec.get("selector") or {}
+        there = self._state.registry.table(DATAPLANE)
+        found = set(candidates(key, selector, self._members, there))
         where = place(key)
-        keys = {each for each in self._state.registry.table(DATAPLANE) if each.startswith(where)}
-        keys.update(each for each in self._draft.touched(DATAPLANE) if each.startswith(where))
-        return sorted(keys)
+        found.update(each for each in self._draft.touched(DATAPLANE) if each.startswith(where))
+        return sorted(found)
 
     # Addresses
 

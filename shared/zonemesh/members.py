@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgpack
@@ -169,12 +169,16 @@ def selected(
         members: An index of `dataplanes`, asked where it can tell.
         dataplanes: Packed records by key, of any place.
     """
-    return chosen(selector, _candidates(key, selector, members, dataplanes), dataplanes.get)
+    return chosen(selector, candidates(key, selector, members, dataplanes), dataplanes.get)
 
 
-def _candidates(
-    key: str, selector: Mapping[str, Any], members: Members, dataplanes: Mapping[str, bytes]
+def candidates(
+    key: str,
+    selector: Mapping[str, Any],
+    members: Members | DraftMembers,
+    dataplanes: Mapping[str, bytes],
 ) -> Iterable[str]:
+    """The Dataplanes that a MeshService may select: more than it does may come. As `selected`."""
     term = selector_term(key, selector)
     if term is not None:
         return members.of(term)
@@ -230,26 +234,71 @@ def _is_generated(payload: bytes) -> bool:
 
 
 class UserServices:
-    """An index of the MeshServices that users made: their state follows Dataplanes they select."""
+    """An index of the MeshServices that users made: their state follows Dataplanes they select.
+
+    Each is found by one thing that every Dataplane it selects must have, the rarest that it names.
+    """
 
     def __init__(self) -> None:
-        self._keys: dict[str, dict[str, None]] = {}
+        self._by_need: dict[str, dict[str, None]] = {}
+        self._keys: dict[str, None] = {}
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
         if kind != MESH_SERVICE:
             return
-        where = place(key)
+        if old is not None and not _is_generated(old):
+            self._keys.pop(key, None)
+            if need := _need(key, Record.unpack(old)):
+                services = self._by_need[need]
+                del services[key]
+                if not services:
+                    del self._by_need[need]
         if new is not None and not _is_generated(new):
-            self._keys.setdefault(where, {})[key] = None
-        elif old is not None and not _is_generated(old):
-            self._keys.get(where, {}).pop(key, None)
+            self._keys[key] = None
+            if need := _need(key, Record.unpack(new)):
+                self._by_need.setdefault(need, {})[key] = None
 
-    def within(self, where: str) -> Sequence[str]:
-        return list(self._keys.get(where, ()))
+    def selecting(self, dataplane: str, *versions: Record | None) -> set[str]:
+        """Those that may select a Dataplane in any of some versions; none that does is missing."""
+        found: set[str] = set()
+        for need in {need for each in versions if each for need in _met(dataplane, each)}:
+            found.update(self._by_need.get(need, ()))
+        return found
 
     def __iter__(self) -> Iterator[str]:
-        for keys in self._keys.values():
-            yield from keys
+        return iter(self._keys)
+
+
+def _need(key: str, service: Record) -> str | None:
+    """What a Dataplane must have to be selected; None if the selector selects none."""
+    where = place(key)
+    selector = service.spec.get("selector") or {}
+    if ref := selector.get("dataplaneRef"):
+        return f"{where}/name/{ref.get('name')}"
+    if (labels := selector.get("dataplaneLabels")) is not None:
+        wanted = labels.get("matchLabels") or {}
+        return _rarest(f"{where}/label", wanted, WORKLOAD_LABEL) or f"{where}/any"
+    return _rarest(f"{where}/tag", selector.get("dataplaneTags") or {}, SERVICE_TAG)
+
+
+def _rarest(where: str, wanted: Mapping[str, Any], name: str) -> str | None:
+    """The pair that fewest Dataplanes have: what names their service, if it is asked for."""
+    if not wanted:
+        return None
+    chosen = name if name in wanted else min(wanted)
+    return f"{where}/{chosen}/{wanted[chosen]}"
+
+
+def _met(key: str, dataplane: Record) -> Iterator[str]:
+    """The needs that a Dataplane meets."""
+    where = place(key)
+    yield f"{where}/name/{key.rpartition('/')[2]}"
+    yield f"{where}/any"
+    for label, value in dataplane.labels.items():
+        yield f"{where}/label/{label}/{value}"
+    for inbound in inbounds(dataplane):
+        for tag, value in (inbound.get("tags") or {}).items():
+            yield f"{where}/tag/{tag}/{value}"
 
 
 class Backing:
@@ -278,8 +327,8 @@ class Backing:
     def services(self, dataplane: str, *versions: bytes | None) -> set[str]:
         """The MeshServices that a Dataplane may stand behind, in any of some versions."""
         where = place(dataplane)
-        found = set(self._user_services.within(where))
-        for packed in versions:
-            if packed is not None:
-                found.update(f"{where}/{name}" for name in service_names(Record.unpack(packed)))
+        records = [Record.unpack(packed) for packed in versions if packed is not None]
+        found = self._user_services.selecting(dataplane, *records)
+        for record in records:
+            found.update(f"{where}/{name}" for name in service_names(record))
         return found

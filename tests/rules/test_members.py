@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zonemesh.members import Members, place, selected, selects
+from zonemesh.members import Members, UserServices, place, selected, selects
 from zonemesh.model import Record
 
 SERVICE = "kuma.io/service"
@@ -43,3 +43,39 @@ def test_all_that_a_selector_matches_within_its_place_are_found_and_no_others(
         for key, packed in table.items()
         if place(key) == "m/z/" and selects(selector, key.split("/")[3], Record.unpack(packed))
     }
+
+
+@given(SELECTORS, KEYS, PAIRS, st.lists(PAIRS, max_size=2))
+def test_a_users_service_is_found_by_every_dataplane_that_it_selects(
+    selector: dict[str, Any],
+    key: str,
+    labels: dict[str, str],
+    inbounds: list[dict[str, str]],
+) -> None:
+    spec = {"networking": {"inbound": [{"port": 1, "tags": tags} for tags in inbounds]}}
+    dataplane = Record(created_ms=1, modified_ms=1, labels=labels, spec=spec)
+    made = Record(created_ms=1, modified_ms=1, spec={"selector": selector}).pack()
+    service = "m/z//service"
+    index = UserServices()
+
+    index.changed("MeshService", service, None, made)
+    found = index.selecting(key, None, dataplane)
+
+    if place(key) == place(service) and selects(selector, key.rpartition("/")[2], dataplane):
+        assert found == {service}
+    assert found <= {service}
+    assert list(index) == [service]
+    index.changed("MeshService", service, made, None)
+    assert not index.selecting(key, dataplane)
+    assert list(index) == []
+
+
+def test_a_dataplane_is_compared_with_no_service_of_a_user_that_wants_something_else() -> None:
+    index = UserServices()
+    for name in ("redis", "web"):
+        selector = {"dataplaneLabels": {"matchLabels": {"app": name}}}
+        made = Record(created_ms=1, modified_ms=1, spec={"selector": selector}).pack()
+        index.changed("MeshService", f"m/z//{name}", None, made)
+    dataplane = Record(created_ms=1, modified_ms=1, labels={"app": "web"}, spec={})
+
+    assert index.selecting("m/z//web-1", dataplane) == {"m/z//web"}
