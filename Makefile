@@ -6,11 +6,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt check bench bench-tools wheel lock clean
+.PHONY: help demo coredns test fmt check bench bench-tools wheel lock clean
 
 help:
 	@echo "make demo        a global and its zones on this machine     (ARGS='...' is passed on)"
 	@echo "make test        every test, on two workers                 (ARGS='-k vip' is passed on)"
+	@echo "make coredns     the CoreDNS that tests run; built once, where Go is"
 	@echo "make check       format, lint, types, import contracts"
 	@echo "make fmt         format and apply safe fixes"
 	@echo "make bench       measurements                               (ARGS='...' is passed on)"
@@ -33,7 +34,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/zonemesh demo $(ARGS)
 
-test: $(READY)
+coredns:
+	@.ci/coredns
+
+test: $(READY) coredns
 	$(BIN)/pytest -n 2 $(ARGS)
 
 fmt: $(READY)

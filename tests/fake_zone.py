@@ -97,6 +97,7 @@ class FakeZone:
     """Answers to the next subscriptions instead of a stream."""
 
     put_refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    bootstrap: dict[str, Any] = field(default_factory=dict)
     compress: bool = False
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -111,6 +112,9 @@ class FakeZone:
         await self.streams.put(Stream(request, response))
         await self._ended.wait()
         return response
+
+    async def get_bootstrap(self, _: web.Request) -> web.Response:
+        return web.json_response(self.bootstrap)
 
     def end_streams(self) -> None:
         self._ended.set()
@@ -129,6 +133,7 @@ async def fake_zone() -> AsyncGenerator[FakeZone]:
     zone = FakeZone()
     app = web.Application()
     app.router.add_get("/meshes/{mesh}/_vips", zone.feed)
+    app.router.add_get("/meshes/{mesh}/_bootstrap", zone.get_bootstrap)
     app.router.add_route("*", "/meshes/{mesh}/dataplanes/{name}", zone.dataplane)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()

@@ -12,6 +12,7 @@ import structlog
 
 from zonecp import metrics as zone_metrics
 from zonecp.backend import ZoneBackend
+from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
 from zonecp.config import ZoneConfig
 from zonecp.downlink import Downlink
 from zonecp.explain_route import add_explain
@@ -268,6 +269,7 @@ def check(config: ZoneConfig) -> None:
     if config.redis.url:
         RedisStore(config.redis.url, prefix=config.redis.key_prefix)
     own_log(config)
+    read_corefile_template(config.bootstrap_server.template)
 
 
 async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
@@ -329,6 +331,11 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             mesh_exists=zone.backend.mesh_exists,
         ).add_to(app)
         add_explain(app, zone.view())
+        add_bootstrap(
+            app,
+            corefile_template=read_corefile_template(config.bootstrap_server.template),
+            mesh_exists=zone.backend.mesh_exists,
+        )
         diagnostics = http.make_diagnostics(
             registry, ready={"map": lambda: because(zone.ready(), store)}
         )

@@ -11,12 +11,19 @@ import structlog
 
 from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.config import Config
+from zonecp.dataplane.coredns.bootstrap import Bootstrap
+from zonecp.dataplane.coredns.hosts import HostsFile
+from zonecp.dataplane.coredns.metrics import CoreDnsCollector, HostsFileCollector
+from zonecp.dataplane.coredns.parts import options as coredns_options
+from zonecp.dataplane.coredns.parts import own_source
+from zonecp.dataplane.coredns.process import CoreDns
 from zonecp.dataplane.dns import Server
 from zonecp.dataplane.feed import Feed, FeedOptions, FeedState
 from zonecp.dataplane.forward import Address, Forwarder, Servers, is_own, parse_address
 from zonecp.dataplane.metrics import AgentCollector, upstream_seconds
 from zonecp.dataplane.register import Registration, configured_dataplane
 from zonecp.dataplane.resolver import Table
+from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime import http, main, metrics
 from zonemesh.runtime.datadir import data_dir
 from zonemesh.runtime.supervise import Backoff, Component, supervise
@@ -47,9 +54,11 @@ class Agent:
         self.server = Server(
             self.table,
             self.forwarder,
-            addresses=config.dns.addresses,
-            port=config.dns.proxy_port,
+            addresses=config.dns.own_addresses,
+            port=config.dns.own_port,
         )
+        self.coredns = self._make_coredns(config)
+        self.hosts = self._make_hosts(config)
         self._options = FeedOptions(
             zones=config.control_plane.urls,
             mesh=config.dataplane.mesh,
@@ -61,7 +70,7 @@ class Agent:
             drop_patience_s=config.control_plane.drop_patience_s,
         )
         self._document = document
-        self._addresses = config.dns.addresses
+        self._dns = config.dns
         self.registry.register(
             AgentCollector(
                 table=self.table,
@@ -84,13 +93,66 @@ class Agent:
             "cache": self.cache.run,
             "feed": feed.run,
         }
+        if self.hosts is not None:
+            components["hosts_file"] = self.hosts.run
+        components |= self._coredns_components()
         if self._document is not None:
             registration = Registration(self._options.zones, self._document, self.state)
             components["registration"] = registration.run
         return components
 
+    def _make_hosts(self, config: Config) -> HostsFile | None:
+        if config.dns.hosts_file is None:
+            return None
+        hosts = HostsFile(config.dns.hosts_file, self.table, self.state)
+        self.registry.register(HostsFileCollector(hosts))
+        return hosts
+
+    def _make_coredns(self, config: Config) -> CoreDns | None:
+        if not config.dns.behind_coredns:
+            return None
+        coredns = CoreDns(coredns_options(config), own_source(config.dns))
+        self.registry.register(CoreDnsCollector(coredns))
+        return coredns
+
+    def _coredns_components(self) -> dict[str, Component]:
+        coredns, dns = self.coredns, self._dns
+        if coredns is None:
+            return {}
+        components: dict[str, Component] = {"coredns": coredns.run}
+        if dns.core_dns_config_template_path is None:
+            components["bootstrap"] = Bootstrap(
+                self._options.zones,
+                mesh=self._options.mesh,
+                dataplane=self._options.dataplane,
+                coredns=coredns,
+                state=self.state,
+            ).run
+        if dns.core_dns_forward_to == "agent":
+            components["dns_for_envoys_port"] = self._answer_on_envoys_port
+        return components
+
+    async def _answer_on_envoys_port(self) -> None:
+        """Templates that were written for Kuma ask there, where no Envoy's filter is here."""
+        assert self.coredns is not None
+        await self.coredns.envoy_port_wanted.wait()
+        server = Server(
+            self.table,
+            self.forwarder,
+            addresses=self._dns.own_addresses,
+            port=self._dns.envoy_dns_port,
+        )
+        try:
+            server.bind()
+        except ConfigError as error:
+            raise UnavailableError(str(error)) from error
+        await server.run()
+
     def checks(self) -> dict[str, http.Check]:
-        return {"map": self._check_map, "dns": self._check_dns}
+        checks: dict[str, http.Check] = {"map": self._check_map, "dns": self._check_dns}
+        if self.coredns is not None:
+            checks["coredns"] = self.coredns.check
+        return checks
 
     def _check_map(self) -> str | None:
         return None if self.table.loaded else "no map yet, neither from the zone nor from disk"
@@ -99,7 +161,10 @@ class Agent:
         return None if self.server.bound else "the DNS port is not bound"
 
     def _is_own(self, server: Address) -> bool:
-        return is_own(server, self._addresses, self.server.port)
+        dns = self._dns
+        return is_own(server, dns.own_addresses, self.server.port) or (
+            dns.behind_coredns and is_own(server, dns.addresses, dns.core_dns_port)
+        )
 
 
 async def run(config: Config, stop: asyncio.Event) -> None:

@@ -72,6 +72,33 @@ class Dns:
 
     resolv_conf: Path = RESOLV_CONF
     upstream_timeout_s: float = setting(2.0, minimum=0.05, maximum=30.0)
+    mode: str = "proxy"
+    """proxy: the agent answers on proxyPort. coredns: a CoreDNS answers on coreDnsPort, and the
+    agent behind it on agentPort of 127.0.0.1."""
+
+    core_dns_port: int = setting(15053, minimum=1, maximum=65535)
+    agent_port: int = setting(15056, minimum=1, maximum=65535)
+    envoy_dns_port: int = setting(15054, minimum=1, maximum=65535)
+    core_dns_empty_port: int = setting(15055, minimum=1, maximum=65535)
+    prometheus_port: int = setting(19153, minimum=0, maximum=65535)
+    """CoreDNS's own metrics; 0: none."""
+
+    core_dns_binary_path: str = "coredns"
+    core_dns_config_template_path: Path | None = None
+    """Before the zone's template, and that before the built-in one."""
+
+    core_dns_logging: bool = setting(
+        False,  # noqa: FBT003 -- a default
+        kuma_env=("KUMA_DNS_ENABLE_LOGGING", "KUMA_DNS_CORE_DNS_LOGGING"),
+    )
+    core_dns_forward_to: str = "agent"
+    """Whom the built-in template asks for names of the mesh: agent, or envoy (its DNS filter)."""
+
+    config_dir: Path | None = None
+    """Where the Corefile is; None: `coredns` in dataDir."""
+
+    hosts_file: Path | None = None
+    """Kept as the map is; None: no such file."""
 
     def __post_init__(self) -> None:
         faults = [
@@ -81,8 +108,41 @@ class Dns:
         ]
         if not self.addresses:
             faults.append("addresses: at least one")
+        for name in ("core_dns_config_template_path", "config_dir", "hosts_file"):
+            if getattr(self, name) == Path():  # empty: Kuma's default
+                object.__setattr__(self, name, None)
+        faults += _not_among("mode", self.mode, ("proxy", "coredns"))
+        faults += _not_among("core_dns_forward_to", self.core_dns_forward_to, ("agent", "envoy"))
+        ports = (self.core_dns_port, self.agent_port, self.envoy_dns_port, self.core_dns_empty_port)
+        if self.mode == "coredns" and len({*ports, self.prometheus_port}) < len(ports) + 1:
+            faults.append(
+                "mode: coredns needs distinct coreDnsPort, agentPort, envoyDnsPort,"
+                " coreDnsEmptyPort and prometheusPort"
+            )
         if faults:
             raise ConfigError(faults)
+
+    @property
+    def behind_coredns(self) -> bool:
+        return self.mode == "coredns"
+
+    @property
+    def own_addresses(self) -> tuple[str, ...]:
+        """Where the agent itself answers."""
+        return ("127.0.0.1",) if self.behind_coredns else self.addresses
+
+    @property
+    def own_port(self) -> int:
+        return self.agent_port if self.behind_coredns else self.proxy_port
+
+    @property
+    def port(self) -> int:
+        """Where applications are to ask."""
+        return self.core_dns_port if self.behind_coredns else self.proxy_port
+
+
+def _not_among(name: str, value: str, choices: tuple[str, ...]) -> list[str]:
+    return [] if value in choices else [f"{name}: {value!r} is none of {', '.join(choices)}"]
 
 
 def _faults(name: str, values: tuple[str, ...], parse: Callable[[str], object]) -> Iterator[str]:
@@ -121,10 +181,5 @@ IGNORED = {
     "dataplane.proxyType": "only Dataplanes are registered",
     "dataplaneRuntime.binaryPath": "no Envoy is started",
     "dataplaneRuntime.dynamicConfiguration": "changes are pushed",
-    "dns.coreDnsPort": "names are answered on dns.proxyPort",
-    "dns.envoyDnsPort": "names are answered on dns.proxyPort",
-    "dns.coreDnsBinaryPath": "no CoreDNS is started",
-    "dns.coreDnsConfigTemplatePath": "no CoreDNS is started",
-    "dns.prometheusPort": "metrics are on dataplane.readinessPort",
 }
 """Keys of kuma-dp without a meaning here: a warning each."""

@@ -97,8 +97,15 @@ class FeedState:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after a change of the map; cleared by the one who writes it to disk."""
 
+    generation: int = 0
+    """Counts changes of the map, for any others who keep a copy."""
+
     reincarnated: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the zone has begun a new log; cleared by the one who registers there."""
+
+    def change(self) -> None:
+        self.generation += 1
+        self.changed.set()
 
     def age_s(self, now_s: float) -> float | None:
         """How old the map may be: the zone's own lag, and the silence since."""
@@ -239,7 +246,7 @@ class Follower:
                 self._remove(name)
         self._state.whole = True
         self._advance(delta.revision)
-        self._state.changed.set()
+        self._state.change()
         log.debug("delta_applied", to=delta.revision, put=len(delta.put), removed=len(delta.remove))
 
     def _begin(self, offered: events.Head) -> None:
@@ -299,7 +306,7 @@ class Follower:
         self._state.whole = True
         self._state.head = offered
         self._state.lag_s = offered.lag_s
-        self._state.changed.set()
+        self._state.change()
         if before is not None and own_incarnation(before.revision) != own_incarnation(
             offered.revision
         ):

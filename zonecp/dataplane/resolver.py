@@ -161,6 +161,12 @@ class Table:
         for key, entry in self._entries.items():
             yield text_name(key), *_addresses(entry)
 
+    def named(self, keys: Iterable[bytes]) -> Iterator[tuple[str, tuple[bytes, ...]]]:
+        """The names of these keys with their packed addresses, without those that are gone."""
+        for key, entry in self.pick(keys).items():
+            if entry is not None:
+                yield text_name(key), _addresses(entry)[0]
+
     def answer(self, packet: bytes, size_max: int) -> Answer:
         """Answer one message.
 

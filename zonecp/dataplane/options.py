@@ -1,0 +1,103 @@
+"""The agent's flags and configuration file, for each of its commands that needs them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from zonecp.dataplane.config import IGNORED, Config
+from zonemesh.errors import ConfigError
+from zonemesh.runtime import config as configuration
+from zonemesh.runtime.main import report
+
+FLAGS: Final = {
+    "--cp-address": ("controlPlane.url", "The zone's REST; several, separated by commas."),
+    "--mesh": ("dataplane.mesh", "The mesh of the Dataplane."),
+    "--name": ("dataplane.name", "The name of the Dataplane."),
+    "--dataplane-file": ("dataplaneRuntime.resourcePath", "A Dataplane to register (YAML)."),
+    "--data-dir": ("dataDir", "Where the last map is kept."),
+    "--dns-address": ("dns.addresses", "Where DNS listens; several, separated by commas."),
+    "--dns-port": ("dns.proxyPort", "Its port."),
+    "--dns-mode": ("dns.mode", "proxy: the agent itself; coredns: a CoreDNS before it."),
+    "--dns-coredns-port": ("dns.coreDnsPort", "The port of CoreDNS."),
+    "--dns-coredns-path": ("dns.coreDnsBinaryPath", "The program of CoreDNS."),
+    "--dns-coredns-config-template-path": (
+        "dns.coreDnsConfigTemplatePath",
+        "A template of its Corefile.",
+    ),
+    "--dns-server-config-dir": ("dns.configDir", "Where its Corefile is."),
+    "--hosts-file": ("dns.hostsFile", "A hosts file to keep as the map is."),
+    "--diagnostics-port": ("dataplane.readinessPort", "Of /metrics, /healthy and /ready."),
+}
+"""Flags by the keys that they set."""
+
+_COREDNS: Final = "--coredns"
+
+Loaded = Callable[..., Any]
+
+
+def file_and_flags(command: Loaded) -> Loaded:
+    """Give a command `file`, and every flag by the variable that it stands for."""
+    command = click.option(
+        _COREDNS, "coredns", is_flag=True, help="The same as --dns-mode coredns."
+    )(command)
+    for flag, (key, about) in reversed(FLAGS.items()):
+        variable = configuration.env_name(key)
+        command = click.option(flag, variable, help=f"{about} [{key}]")(command)
+    return click.option(
+        "-c",
+        "--config-file",
+        "--config",
+        "file",
+        type=click.Path(path_type=Path),
+        help="YAML file; environment variables ZONEMESH_… override it, and flags those.",
+    )(command)
+
+
+def configured(command: Loaded) -> Loaded:
+    """Give a command `config`; for those that are about no particular Dataplane."""
+
+    @file_and_flags
+    @functools.wraps(command)
+    def wrapped(file: Path | None, **arguments: Any) -> Any:
+        variables = {configuration.env_name(key) for key, _ in FLAGS.values()}
+        flags = {name: arguments.pop(name) for name in variables}
+        flags["coredns"] = arguments.pop("coredns")
+        environ = {configuration.env_name("dataplane.name"): "any", **os.environ}
+        try:
+            config, _ = load(file, flags, environ)
+        except ConfigError as error:
+            sys.exit(report(error))
+        return command(config, **arguments)
+
+    return wrapped
+
+
+def load(
+    file: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[Config, tuple[str, ...]]:
+    """The configuration and its warnings.
+
+    Args:
+        file: YAML.
+        flags: What `file_and_flags` gave.
+        environ: Yields to the flags.
+
+    Raises:
+        ConfigError: Every fault.
+    """
+    # A flag is its variable, given closer by: the same conversions, the same faults.
+    given = {name: value for name, value in flags.items() if isinstance(value, str)}
+    mode = configuration.env_name("dns.mode")
+    if flags.get("coredns"):
+        if given.get(mode, "coredns") != "coredns":
+            raise ConfigError([f"{_COREDNS}: and --dns-mode {given[mode]}: give one of them"])
+        given[mode] = "coredns"
+    document = {} if file is None else configuration.read_file(file)
+    return configuration.load(Config, document, {**environ, **given}, ignored=IGNORED)
