@@ -334,6 +334,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
         add_bootstrap(
             app,
             corefile_template=read_corefile_template(config.bootstrap_server.template),
+            settings=lambda: zone.state.settings,
             mesh_exists=zone.backend.mesh_exists,
         )
         diagnostics = http.make_diagnostics(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from aiohttp import web
 
 from zonecp.dataplane.coredns.parts import read_template
 from zonemesh.errors import NotFoundError
+from zonemesh.ipam import IPV6_CIDR
 from zonemesh.rest import answer
+from zonemesh.settings import Settings
 
 
 def read_corefile_template(path: Path | None) -> str | None:
@@ -24,7 +27,11 @@ def read_corefile_template(path: Path | None) -> str | None:
 
 
 def add_bootstrap(
-    app: web.Application, *, corefile_template: str | None, mesh_exists: Callable[[str], bool]
+    app: web.Application,
+    *,
+    corefile_template: str | None,
+    settings: Callable[[], Settings],
+    mesh_exists: Callable[[str], bool],
 ) -> None:
     """Add the route to a zone's application."""
 
@@ -32,6 +39,15 @@ def add_bootstrap(
         mesh = request.match_info["mesh"]
         if not mesh_exists(mesh):
             raise NotFoundError(f"mesh {mesh} does not exist")
-        return answer.json({"corefileTemplate": corefile_template})
+        return answer.json(
+            {"corefileTemplate": corefile_template, "vipCidrs": _vip_cidrs(settings())}
+        )
 
     app.router.add_get("/meshes/{mesh}/_bootstrap", bootstrap)
+
+
+def _vip_cidrs(settings: Settings) -> list[str]:
+    """Every range that an address may be from."""
+    pools = [*settings.pools.values(), settings.legacy_cidrs]
+    given = [ipaddress.IPv4Network(cidr) for cidrs in pools for cidr in cidrs]
+    return [*map(str, ipaddress.collapse_addresses(given)), IPV6_CIDR]

@@ -34,6 +34,7 @@ from zonecp.dataplane.coredns.process import BUILT_IN_SOURCE, CoreDns, Options, 
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.rest.errors import problems
 from zonemesh.runtime.config import load
+from zonemesh.settings import Settings
 
 # The first of these may have to build CoreDNS.
 pytestmark = pytest.mark.timeout(BUILD_S)
@@ -338,14 +339,20 @@ async def test_a_zone_gives_its_template_to_agents(tmp_path: Path) -> None:
     path.write_text(OTHER_TEMPLATE)
     app = web.Application(middlewares=[problems])
     add_bootstrap(
-        app, corefile_template=read_corefile_template(path), mesh_exists={"default"}.__contains__
+        app,
+        corefile_template=read_corefile_template(path),
+        settings=Settings,
+        mesh_exists={"default"}.__contains__,
     )
 
     async with TestClient(TestServer(app)) as client:
         found = await client.get("/meshes/default/_bootstrap?dataplane=a")
         absent = await client.get("/meshes/other/_bootstrap")
 
-        assert await found.json() == {"corefileTemplate": OTHER_TEMPLATE}
+        assert await found.json() == {
+            "corefileTemplate": OTHER_TEMPLATE,
+            "vipCidrs": ["240.0.0.0/4", "fd00:fd00::/64"],
+        }
         assert absent.status == 404
 
 

@@ -14,6 +14,7 @@ import yaml
 from zonecp.dataplane import options
 from zonecp.dataplane.config import Config
 from zonecp.dataplane.coredns.cli import coredns
+from zonecp.dataplane.redirect.cli import redirect
 from zonemesh import __version__
 from zonemesh.errors import ConfigError
 from zonemesh.runtime import config as configuration
@@ -26,6 +27,7 @@ def cli() -> None:
 
 
 cli.add_command(coredns)
+cli.add_command(redirect)
 
 
 @cli.command()
