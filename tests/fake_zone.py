@@ -97,11 +97,15 @@ class FakeZone:
     """Answers to the next subscriptions instead of a stream."""
 
     put_refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    authorizations: dict[str, str | None] = field(default_factory=dict)
+    """The last by what was asked for: feed, dataplane, bootstrap."""
+
     bootstrap: dict[str, Any] = field(default_factory=dict)
     compress: bool = False
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def feed(self, request: web.Request) -> web.StreamResponse:
+        self.authorizations["feed"] = request.headers.get("Authorization")
         if self.feed_refusals:
             return self.feed_refusals.pop(0)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -113,13 +117,15 @@ class FakeZone:
         await self._ended.wait()
         return response
 
-    async def get_bootstrap(self, _: web.Request) -> web.Response:
+    async def get_bootstrap(self, request: web.Request) -> web.Response:
+        self.authorizations["bootstrap"] = request.headers.get("Authorization")
         return web.json_response(self.bootstrap)
 
     def end_streams(self) -> None:
         self._ended.set()
 
     async def dataplane(self, request: web.Request) -> web.Response:
+        self.authorizations["dataplane"] = request.headers.get("Authorization")
         body = await request.json() if request.can_read_body else None
         await self.requests.put((request.method, request.match_info["name"], body))
         if request.method == "PUT" and self.put_refusals:

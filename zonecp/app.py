@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from zonecp import metrics as zone_metrics
+from zonecp.agent_guard import agent_guard
 from zonecp.backend import ZoneBackend
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
 from zonecp.config import ZoneConfig
@@ -330,6 +331,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             registry=zone.state.registry,
             mesh_exists=zone.backend.mesh_exists,
         ).add_to(app)
+        app.middlewares.append(agent_guard(config.name, zone.liveness.holding))
         add_explain(app, zone.view())
         add_bootstrap(
             app,

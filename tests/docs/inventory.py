@@ -26,6 +26,7 @@ METRICS_MODULES = (
     "globalcp/metrics.py",
     "zonecp/metrics.py",
     "zonecp/dataplane/metrics.py",
+    "zonecp/dataplane/prober.py",
     "zonecp/dataplane/coredns/metrics.py",
     "shared/zonemesh/runtime/metrics.py",
 )

@@ -179,6 +179,20 @@ async def test_an_agent_killed_and_its_cache_damaged_starts_without_a_map(
     assert path.with_suffix(".corrupt").exists()
 
 
+async def test_the_token_goes_with_every_request(zone: FakeZone, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    agent = Agent(tmp_path, zone.url)
+    config = tmp_path / "zonedp.yaml"  # CoreDNS's template is asked for, whether or not it runs
+    config.write_text(f"dns: {{coreDnsPort: {free_port()}, agentPort: {free_port()}}}")
+    agent.flags += [f"--dataplane-token-file={token}", "--coredns", f"--config={config}"]
+
+    async with agent.running():
+        await until(lambda: len(zone.authorizations) == 3)
+
+    assert set(zone.authorizations.values()) == {"Bearer secret"}
+
+
 async def test_a_refused_dataplane_ends_the_agent_with_2(zone: FakeZone, tmp_path: Path) -> None:
     zone.put_refusals = [(400, {"title": "Could not process a resource", "detail": "no"})]
     agent = Agent(tmp_path, zone.url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -18,11 +19,14 @@ from zonecp.dataplane.coredns.parts import options as coredns_options
 from zonecp.dataplane.coredns.parts import own_source
 from zonecp.dataplane.coredns.process import CoreDns
 from zonecp.dataplane.dns import Server
-from zonecp.dataplane.feed import Feed, FeedOptions, FeedState
+from zonecp.dataplane.feed import INSTANCE, Feed, FeedOptions, FeedState
 from zonecp.dataplane.forward import Address, Forwarder, Servers, is_own, parse_address
-from zonecp.dataplane.metrics import AgentCollector, upstream_seconds
+from zonecp.dataplane.metrics import AgentCollector, RegistrationCollector, upstream_seconds
+from zonecp.dataplane.probe import probes
+from zonecp.dataplane.prober import ProbeCollector, Prober
 from zonecp.dataplane.register import Registration, configured_dataplane
 from zonecp.dataplane.resolver import Table
+from zonecp.dataplane.token import Token
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime import http, main, metrics
 from zonemesh.runtime.datadir import data_dir
@@ -39,6 +43,10 @@ class Agent:
     def __init__(self, config: Config, document: dict[str, Any] | None) -> None:
         name = config.dataplane.name if document is None else document["name"]
         self.registry = metrics.new_registry()
+        self.instance = secrets.token_hex(4)
+        """Names this process to the zone."""
+
+        self.token = Token(config.dataplane_runtime)
         self.state = FeedState()
         self.table = Table(config.dns.domains, negative_ttl_s=round(config.dns.negative_ttl_s))
         self.cache = Cache(config.data_dir, self.table, self.state)
@@ -63,13 +71,14 @@ class Agent:
             zones=config.control_plane.urls,
             mesh=config.dataplane.mesh,
             dataplane=str(name),
-            instance=secrets.token_hex(4),
+            instance=self.instance,
+            headers=self.token.headers,
             domains=config.dns.domains,
             silence_s=config.control_plane.silence_s,
             drop_share_max=config.control_plane.drop_share_max,
             drop_patience_s=config.control_plane.drop_patience_s,
         )
-        self._document = document
+        self.registration, self.prober = self._make_registration(document)
         self._dns = config.dns
         self.registry.register(
             AgentCollector(
@@ -96,10 +105,43 @@ class Agent:
         if self.hosts is not None:
             components["hosts_file"] = self.hosts.run
         components |= self._coredns_components()
-        if self._document is not None:
-            registration = Registration(self._options.zones, self._document, self.state)
-            components["registration"] = registration.run
+        if self.prober is not None:
+            components["probes"] = self.prober.run
+        if self.registration is not None:
+            components["registration"] = self.registration.run
         return components
+
+    async def drain(self, stop: asyncio.Event, drained: asyncio.Event, wait_s: float) -> None:
+        """Let the workload's connections end before anything stops; names are served meanwhile."""
+        await stop.wait()
+        try:
+            if self.registration is not None:
+                await self.registration.drain(wait_s)
+        finally:
+            drained.set()
+
+    def _make_registration(
+        self, document: dict[str, Any] | None
+    ) -> tuple[Registration | None, Prober | None]:
+        if document is None:
+            return None, None
+        wanted = probes(document)
+        prober = Prober(wanted, self._tell) if wanted else None
+        registration = Registration(
+            self._options.zones,
+            document,
+            self.state,
+            headers=lambda: {INSTANCE: self.instance, **self.token.headers()},
+            settled=None if prober is None else prober.settled,
+        )
+        self.registry.register(RegistrationCollector(registration))
+        if prober is not None:
+            self.registry.register(ProbeCollector(prober))
+        return registration, prober
+
+    def _tell(self, ready: Mapping[int, bool]) -> None:
+        assert self.registration is not None
+        self.registration.set_ready(ready)
 
     def _make_hosts(self, config: Config) -> HostsFile | None:
         if config.dns.hosts_file is None:
@@ -127,6 +169,7 @@ class Agent:
                 dataplane=self._options.dataplane,
                 coredns=coredns,
                 state=self.state,
+                headers=self.token.headers,
             ).run
         if dns.core_dns_forward_to == "agent":
             components["dns_for_envoys_port"] = self._answer_on_envoys_port
@@ -191,7 +234,14 @@ async def _run(config: Config, stop: asyncio.Event) -> None:
             config.dataplane.readiness_port,
             name="diagnostics",
         ):
-            await supervise(agent.components(), RECONNECT, random.Random(), stop=stop)
+            drained = asyncio.Event()
+            draining = asyncio.create_task(
+                agent.drain(stop, drained, config.dataplane.drain_time), name="drain"
+            )
+            try:
+                await supervise(agent.components(), RECONNECT, random.Random(), stop=drained)
+            finally:
+                draining.cancel()
     finally:
         agent.server.close()
         agent.forwarder.close()

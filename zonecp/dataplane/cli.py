@@ -18,7 +18,7 @@ from zonecp.dataplane.redirect.cli import redirect
 from zonemesh import __version__
 from zonemesh.errors import ConfigError
 from zonemesh.runtime import config as configuration
-from zonemesh.runtime.main import report, run_main
+from zonemesh.runtime.main import STOP_S, report, run_main
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,7 +41,8 @@ def run(file: Path | None, **flags: Any) -> None:
     logging.configure(config.log.level, config.log.format)
     for warning in warnings:
         structlog.get_logger().warning("config_ignored", detail=warning)
-    sys.exit(run_main(lambda stop: app.run(config, stop)))
+    stop_s = STOP_S + config.dataplane.drain_time
+    sys.exit(run_main(lambda stop: app.run(config, stop), stop_s=stop_s))
 
 
 @cli.command("config")

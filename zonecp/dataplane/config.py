@@ -50,11 +50,28 @@ class Dataplane:
     readiness_port: int = setting(9902, minimum=0, maximum=65535, kuma_env=("KUMA_READINESS_PORT",))
     """Of /metrics, /healthy and /ready."""
 
+    drain_time: float = setting(5.0, duration=True, minimum=0.0, maximum=600.0)
+    """At the stop: between telling the zone that inbounds are not ready and withdrawing them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataplaneRuntime:
     resource_path: Path | None = None
     """A Dataplane to register; without it only names are served."""
+
+    token: str | None = setting(None, secret=True)
+    """Sent to the zone as `Authorization: Bearer`."""
+
+    token_path: Path | None = None
+    """A file that has it, read anew for each request."""
+
+    def __post_init__(self) -> None:
+        if self.token_path == Path():  # empty: Kuma's default
+            object.__setattr__(self, "token_path", None)
+        if self.token and self.token_path:
+            raise ConfigError(["token: and tokenPath: give one of them"])
+        if self.token and not (self.token.isascii() and self.token.isprintable()):
+            raise ConfigError(["token: is not one line of ASCII"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +194,6 @@ class Config:
 IGNORED = {
     "controlPlane.retry": "the agent tries for ever, after 0.1 s to 5 s",
     "dataplane.adminPort": "there is no Envoy admin interface",
-    "dataplane.drainTime": "names are withdrawn by the zone, which is told at the stop",
     "dataplane.proxyType": "only Dataplanes are registered",
     "dataplaneRuntime.binaryPath": "no Envoy is started",
     "dataplaneRuntime.dynamicConfiguration": "changes are pushed",

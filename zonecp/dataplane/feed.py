@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6, inet_pton
@@ -27,6 +27,9 @@ from zonemesh.errors import InputError, UnavailableError, WireError
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+INSTANCE: Final = "X-Zonemesh-Instance"
+"""The header that names a process of the agent to the zone."""
 
 SLICE: Final = 128
 """Records between two turns of the loop: about 0.7 ms."""
@@ -55,6 +58,9 @@ class FeedOptions:
     dataplane: str
     instance: str = ""
     """Names this process to the zone."""
+
+    headers: Callable[[], dict[str, str]] = dict
+    """More of them, for each stream: a token."""
 
     domains: tuple[str, ...] = ()
     """The mesh's, whatever the zone says."""
@@ -159,7 +165,8 @@ class Feed:
             "Accept": "text/event-stream",
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": f"zonedp/{__version__}",
-            "X-Zonemesh-Instance": self._options.instance,
+            INSTANCE: self._options.instance,
+            **self._options.headers(),
         }
         if (revision := self._follower.resume()) is not None:
             headers["Last-Event-ID"] = revision

@@ -14,6 +14,7 @@ from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.dns import Server
 from zonecp.dataplane.feed import FeedState
 from zonecp.dataplane.forward import Forwarder
+from zonecp.dataplane.register import Registration
 from zonecp.dataplane.resolver import Table
 
 
@@ -108,6 +109,23 @@ class AgentCollector(Collector):
         yield GaugeMetricFamily("zonedp_cache_bytes", "Size of the last write.", self.cache.bytes)
         yield GaugeMetricFamily(
             "zonedp_cache_write_seconds", "Duration of the last write.", self.cache.write_s
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegistrationCollector(Collector):
+    registration: Registration
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "zonedp_registered",
+            "1 while the zone holds the Dataplane.",
+            int(self.registration.registered),
+        )
+        yield CounterMetricFamily(
+            "zonedp_registrations",
+            "Times that the zone was told of the Dataplane.",
+            self.registration.registrations,
         )
 
 

@@ -21,6 +21,8 @@ FLAGS: Final = {
     "--mesh": ("dataplane.mesh", "The mesh of the Dataplane."),
     "--name": ("dataplane.name", "The name of the Dataplane."),
     "--dataplane-file": ("dataplaneRuntime.resourcePath", "A Dataplane to register (YAML)."),
+    "--dataplane-token-file": ("dataplaneRuntime.tokenPath", "A token for the zone."),
+    "--drain-time": ("dataplane.drainTime", "Between being not ready and gone, at the stop."),
     "--data-dir": ("dataDir", "Where the last map is kept."),
     "--dns-address": ("dns.addresses", "Where DNS listens; several, separated by commas."),
     "--dns-port": ("dns.proxyPort", "Its port."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiohttp
@@ -38,6 +39,7 @@ class Bootstrap:
         dataplane: str,
         coredns: CoreDns,
         state: FeedState,
+        headers: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self._zones = zones
         self._zone = 0
@@ -45,6 +47,7 @@ class Bootstrap:
         self._query = {"dataplane": dataplane}
         self._coredns = coredns
         self._state = state
+        self._headers = headers
         self._text: str | None = _UNKNOWN
 
     async def run(self) -> None:
@@ -83,7 +86,7 @@ class Bootstrap:
         timeout = aiohttp.ClientTimeout(total=REQUEST_S)
         try:
             async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
+                aiohttp.ClientSession(timeout=timeout, headers=self._headers()) as session,
                 session.get(zone + self._path, params=self._query) as response,
             ):
                 body = await response.content.read(BODY_BYTES_MAX)

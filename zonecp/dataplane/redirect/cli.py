@@ -19,6 +19,7 @@ from zonecp.dataplane.forward import parse_resolv_conf
 from zonecp.dataplane.options import configured
 from zonecp.dataplane.redirect.kernel import TOOLS, Kernel
 from zonecp.dataplane.redirect.rules import DEFAULT_CIDRS, ENVOY_PORT, Mode, Plan
+from zonecp.dataplane.token import Token
 from zonemesh.errors import ConfigError, MeshError
 from zonemesh.runtime.main import report
 
@@ -179,21 +180,23 @@ def _networks(given: Sequence[str]) -> tuple[str, ...]:
 
 def _mesh_cidrs(config: Config) -> tuple[str, ...]:
     """Those that the zone knows; without one, the defaults."""
+    path = f"/meshes/{config.dataplane.mesh}/_bootstrap"
+    headers = Token(config.dataplane_runtime).headers()
     for url in config.control_plane.urls:
         try:
-            return _networks(_ask(url, f"/meshes/{config.dataplane.mesh}/_bootstrap")["vipCidrs"])
+            return _networks(_ask(url, path, headers)["vipCidrs"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, ConfigError):
             continue
     _note(f"no zone says the mesh's ranges: {', '.join(DEFAULT_CIDRS)} (--vip-cidr for others)")
     return DEFAULT_CIDRS
 
 
-def _ask(url: str, path: str) -> Any:
+def _ask(url: str, path: str, headers: dict[str, str]) -> Any:
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=ZONE_S)
     try:
-        connection.request("GET", parts.path + path)
+        connection.request("GET", parts.path + path, headers=headers)
         response = connection.getresponse()
         return json.loads(response.read(BODY_BYTES_MAX)) if response.status == 200 else {}
     finally:
