@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from zonecp.dataplane import events
+from zonecp.dataplane.outbounds import Outbound, Outbounds
 from zonecp.dataplane.resolver import Table, wire_entry, wire_name
 from zonecp.dataplane.revision import is_older, own_incarnation
 from zonemesh import __version__
@@ -120,10 +121,18 @@ class StreamEndError(UnavailableError):
 class Feed:
     """One call of `run` is one stream; a component for `supervise`."""
 
-    def __init__(self, options: FeedOptions, table: Table, state: FeedState) -> None:
+    def __init__(
+        self,
+        options: FeedOptions,
+        table: Table,
+        state: FeedState,
+        outbounds: Outbounds | None = None,
+    ) -> None:
+        """`outbounds` are followed too if there is someone who wants them kept."""
         self._options = options
         self._state = state
-        self._follower = Follower(options, table, state)
+        self._follower = Follower(options, table, state, outbounds)
+        self._outbounds = "false" if outbounds is None else "true"
         self._zone = 0
 
     async def run(self) -> None:
@@ -147,7 +156,11 @@ class Feed:
 
     async def _follow(self, zone: str) -> None:
         url = f"{zone}/meshes/{self._options.mesh}/_vips"
-        params = {"watch": "true", "dataplane": self._options.dataplane, "outbounds": "false"}
+        params = {
+            "watch": "true",
+            "dataplane": self._options.dataplane,
+            "outbounds": self._outbounds,
+        }
         headers = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "gzip, deflate",
@@ -181,10 +194,17 @@ class Follower:
     A snapshot replaces by difference: its names are put, then those it lacks are removed.
     """
 
-    def __init__(self, options: FeedOptions, table: Table, state: FeedState) -> None:
+    def __init__(
+        self,
+        options: FeedOptions,
+        table: Table,
+        state: FeedState,
+        outbounds: Outbounds | None = None,
+    ) -> None:
         self._options = options
         self._table = table
         self._state = state
+        self._outbounds = outbounds
         self._clock = asyncio.get_running_loop().time
         self._resumable = state.head is not None and state.head.mesh == options.mesh
         self._offered: events.Head | None = None
@@ -195,6 +215,8 @@ class Follower:
         """Begin a stream; the revision to resume after, None for a snapshot."""
         self._offered = None
         head = self._state.head
+        if self._outbounds is not None and not self._outbounds.whole:
+            return None  # a delta would not bring those that are there already
         return head.revision if head is not None and self._resumable else None
 
     async def take(self, part: events.Part) -> None:
@@ -213,6 +235,8 @@ class Follower:
                 self._begin(part.head)
             case events.Records():
                 await self._put(part.records)
+            case events.OutboundPiece():
+                await self._replace_outbounds((), part.outbounds)
             case events.SnapshotEnds():
                 await self._end()
 
@@ -237,6 +261,7 @@ class Follower:
         async for names in _slices(delta.remove, SLICE):
             for name in names:
                 self._remove(name)
+        await self._replace_outbounds(delta.remove_outbounds, delta.put_outbounds)
         self._state.whole = True
         self._advance(delta.revision)
         self._state.changed.set()
@@ -250,6 +275,8 @@ class Follower:
         self._seen = set()
         self._resumable = False
         self._state.whole = False
+        if self._outbounds is not None:
+            self._outbounds.begin()
 
     async def _end(self) -> None:
         if (offered := self._offered) is None:
@@ -259,6 +286,10 @@ class Follower:
         async for keys in _slices(absent, SLICE):
             for key in keys:
                 self._table.remove(key)
+        if self._outbounds is not None:
+            async for ids in _slices(self._outbounds.absent(), SLICE):
+                self._outbounds.remove(ids)
+            self._outbounds.end()
         self._adopt(offered)
         log.info("snapshot_applied", revision=offered.revision, names=len(self._table),
                  removed=len(absent), zone=offered.zone)  # fmt: skip
@@ -321,6 +352,19 @@ class Follower:
         async for piece in _slices(records, SLICE):
             for record in piece:
                 self._put_one(record)
+
+    async def _replace_outbounds(
+        self, beginnings: Sequence[str], outbounds: Sequence[Outbound]
+    ) -> None:
+        if self._outbounds is None:
+            return
+        # Put first, and not removed if put again: no outbound is ever away in between.
+        async for pieces in _slices(outbounds, SLICE):
+            self._outbounds.put(pieces)
+        put = {outbound.id for outbound in outbounds}
+        async for beginning in _slices(beginnings, SLICE):
+            found = self._outbounds.beginning_with(beginning)
+            self._outbounds.remove([each for each in found if each not in put])
 
     def _put_one(self, record: events.Record) -> None:
         try:
