@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.config import Config
 from zonecp.dataplane.dns import Server
+from zonecp.dataplane.envoy.bootstrap import Node
+from zonecp.dataplane.envoy.status import EnvoyCollector
+from zonecp.dataplane.envoy.table import GatedTable
 from zonecp.dataplane.feed import Feed, FeedOptions, FeedState
 from zonecp.dataplane.forward import Address, Forwarder, Servers, is_own, parse_address
 from zonecp.dataplane.metrics import AgentCollector, upstream_seconds
+from zonecp.dataplane.outbounds import Outbounds
 from zonecp.dataplane.register import Registration, configured_dataplane
 from zonecp.dataplane.resolver import Table
 from zonemesh.runtime import http, main, metrics
 from zonemesh.runtime.datadir import data_dir
 from zonemesh.runtime.supervise import Backoff, Component, supervise
+
+if TYPE_CHECKING:
+    from zonecp.dataplane.envoy.sidecar import Sidecar
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +40,10 @@ class Agent:
         name = config.dataplane.name if document is None else document["name"]
         self.registry = metrics.new_registry()
         self.state = FeedState()
-        self.table = Table(config.dns.domains, negative_ttl_s=round(config.dns.negative_ttl_s))
-        self.cache = Cache(config.data_dir, self.table, self.state)
+        self.outbounds = Outbounds() if config.envoy.enabled else None
+        table = GatedTable if config.envoy.enabled else Table
+        self.table = table(config.dns.domains, negative_ttl_s=round(config.dns.negative_ttl_s))
+        self.cache = Cache(config.data_dir, self.table, self.state, self.outbounds)
         self.forwarder = Forwarder(
             Servers(
                 [parse_address(upstream) for upstream in config.dns.upstreams],
@@ -60,6 +69,7 @@ class Agent:
             drop_share_max=config.control_plane.drop_share_max,
             drop_patience_s=config.control_plane.drop_patience_s,
         )
+        self.sidecar = self._sidecar(config, document)
         self._document = document
         self._addresses = config.dns.addresses
         self.registry.register(
@@ -77,11 +87,12 @@ class Agent:
         """In order of start; the last one is stopped first, so the workload is withdrawn before
         its names go.
         """
-        feed = Feed(self._options, self.table, self.state)
+        feed = Feed(self._options, self.table, self.state, self.outbounds)
         components: dict[str, Component] = {
             "dns": self.server.run,
             "loop_stall": metrics.LoopStall(self.registry).run,
             "cache": self.cache.run,
+            **({} if self.sidecar is None else self.sidecar.components()),
             "feed": feed.run,
         }
         if self._document is not None:
@@ -90,7 +101,35 @@ class Agent:
         return components
 
     def checks(self) -> dict[str, http.Check]:
-        return {"map": self._check_map, "dns": self._check_dns}
+        found = {"map": self._check_map, "dns": self._check_dns}
+        return found if self.sidecar is None else {**found, "envoy": self.sidecar.check}
+
+    def _sidecar(self, config: Config, document: dict[str, Any] | None) -> Sidecar | None:
+        if self.outbounds is None or not isinstance(self.table, GatedTable):
+            return None
+        # Here, as it brings in protobuf and gRPC: 6 MB that an agent without Envoy does not need.
+        from zonecp.dataplane.envoy import sidecar  # noqa: PLC0415
+
+        options = sidecar.SidecarOptions(
+            envoy=config.envoy,
+            node=Node(
+                mesh=config.dataplane.mesh,
+                dataplane=self._options.dataplane,
+                admin_address=config.envoy.admin_address,
+                admin_port=config.dataplane.admin_port,
+            ),
+            data_dir=config.data_dir.absolute(),
+            socket=config.envoy.socket_in(config.data_dir),
+            binary=config.dataplane_runtime.binary_path,
+            drain_s=round(config.dataplane.drain_time_s),
+            document=document,
+            dns=(config.dns.addresses[0], config.dns.envoy_dns_port)
+            if config.dns.mode == "coredns-envoy"
+            else None,
+        )
+        found = sidecar.Sidecar(options, self.table, self.outbounds, self.state)
+        self.registry.register(EnvoyCollector(found))
+        return found
 
     def _check_map(self) -> str | None:
         return None if self.table.loaded else "no map yet, neither from the zone nor from disk"

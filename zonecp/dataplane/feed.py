@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6, inet_pton
@@ -74,6 +74,10 @@ class FeedOptions:
     """Before the next stream after one whose content was refused."""
 
 
+def _nobody() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class FeedState:
     """What is known of the map that is served; one writer (the feed), many readers."""
@@ -97,6 +101,9 @@ class FeedState:
     records_rejected: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after a change of the map; cleared by the one who writes it to disk."""
+
+    settled: Callable[[], None] = _nobody
+    """Called after each change of the map, once it is whole."""
 
     reincarnated: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the zone has begun a new log; cleared by the one who registers there."""
@@ -265,6 +272,7 @@ class Follower:
         self._state.whole = True
         self._advance(delta.revision)
         self._state.changed.set()
+        self._state.settled()
         log.debug("delta_applied", to=delta.revision, put=len(delta.put), removed=len(delta.remove))
 
     def _begin(self, offered: events.Head) -> None:
@@ -331,6 +339,7 @@ class Follower:
         self._state.head = offered
         self._state.lag_s = offered.lag_s
         self._state.changed.set()
+        self._state.settled()
         if before is not None and own_incarnation(before.revision) != own_incarnation(
             offered.revision
         ):

@@ -1,0 +1,154 @@
+"""What is known of Envoy, for people and for Prometheus; read when asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from zonecp.dataplane.envoy.store import TYPE_LABELS
+
+if TYPE_CHECKING:
+    from zonecp.dataplane.envoy.sidecar import Sidecar
+
+SHOWN_MAX: Final = 100
+"""Rejected resources, and names held back, that are named."""
+
+
+def status(sidecar: Sidecar) -> dict[str, Any]:
+    """Envoy's part of the agent's status.
+
+    Returns:
+        `attached` and `settled` (it has answered everything), `process`, `resources` by type with
+        what Envoy accepted of them, `rejected` with Envoy's own words, and `names` held back.
+    """
+    connection = sidecar.server.current
+    stream = sidecar.server.client
+    process = sidecar.process
+    rejected = {} if stream is None else stream.rejections()
+    return {
+        "attached": connection is not None,
+        "settled": stream is not None and stream.settled,
+        "node": None if connection is None else connection.node,
+        "socket": str(sidecar.server.path),
+        "adminAddress": sidecar.admin,
+        "arrangement": sidecar.arrangement,
+        "process": {
+            "pid": process.pid,
+            "version": process.version,
+            "starts": process.starts,
+            "takenOver": process.adopted,
+            "failures": process.failures,
+            "trouble": process.trouble,
+        },
+        "resources": {
+            label: {
+                "present": len(sidecar.resources.of(type_url)),
+                "accepted": 0 if stream is None else len(stream.held(type_url)),
+            }
+            for type_url, label in TYPE_LABELS.items()
+        },
+        "rejected": [
+            {"type": TYPE_LABELS[ref.type_url], "name": ref.name, "error": text}
+            for ref, text in [*rejected.items()][:SHOWN_MAX]
+        ],
+        "notMade": dict([*sidecar.compiler.rejected.items()][:SHOWN_MAX]),
+        "names": {
+            "waitForEnvoy": not sidecar.gate.open,
+            "held": len(sidecar.table.held),
+            "released": sidecar.gate.released,
+            "waived": sidecar.gate.waived,
+        },
+    }
+
+
+class EnvoyCollector(Collector):
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+        self._clock = asyncio.get_running_loop().time
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._connection()
+        yield from self._resources()
+        yield from self._process()
+        yield from self._names()
+
+    def _connection(self) -> Iterable[Metric]:
+        current = self._sidecar.server.current
+        waited_s = 0.0
+        if current is not None and current.sent_s is not None:
+            waited_s = self._clock() - current.sent_s
+        yield GaugeMetricFamily(
+            "zonedp_envoy_attached", "1 while an Envoy is connected.", int(current is not None)
+        )
+        yield CounterMetricFamily(
+            "zonedp_envoy_streams", "Envoys that connected.", self._sidecar.server.streams
+        )
+        yield GaugeMetricFamily(
+            "zonedp_envoy_unanswered_seconds",
+            "For how long Envoy has left a response unanswered.",
+            waited_s,
+        )
+
+    def _resources(self) -> Iterable[Metric]:
+        counts = self._sidecar.server.counts
+        stream = self._sidecar.server.client
+        rejections = {} if stream is None else stream.rejections()
+        yield _by_type(
+            GaugeMetricFamily,
+            "zonedp_envoy_resources",
+            "Resources that Envoy is to have.",
+            {each: len(self._sidecar.resources.of(each)) for each in TYPE_LABELS},
+        )
+        yield _by_type(
+            GaugeMetricFamily,
+            "zonedp_envoy_resources_rejected",
+            "... that it has rejected as they are now.",
+            {each: sum(ref.type_url == each for ref in rejections) for each in TYPE_LABELS},
+        )
+        for name, about, values in (
+            ("zonedp_envoy_resources_sent", "Resources in responses to Envoy.", counts.sent),
+            ("zonedp_envoy_resources_removed", "Removals in responses.", counts.removed),
+            ("zonedp_envoy_acks", "Responses that Envoy accepted.", counts.acks),
+            ("zonedp_envoy_nacks", "Responses that it rejected, wholly or in part.", counts.nacks),
+        ):
+            yield _by_type(CounterMetricFamily, name, about, values)
+
+    def _process(self) -> Iterable[Metric]:
+        process = self._sidecar.process
+        yield GaugeMetricFamily(
+            "zonedp_envoy_running", "1 while the agent's Envoy runs.", int(process.pid is not None)
+        )
+        yield CounterMetricFamily("zonedp_envoy_starts", "Envoys started.", process.starts)
+        yield CounterMetricFamily(
+            "zonedp_envoy_failures", "Envoys that ended or did not start.", process.failures
+        )
+
+    def _names(self) -> Iterable[Metric]:
+        gate = self._sidecar.gate
+        yield GaugeMetricFamily(
+            "zonedp_envoy_names_held",
+            "Names that wait for Envoy before they are answered.",
+            len(self._sidecar.table.held),
+        )
+        yield CounterMetricFamily(
+            "zonedp_envoy_names_waived",
+            "Names that were answered without waiting any longer.",
+            gate.waived,
+        )
+
+
+def _by_type(
+    family: type[CounterMetricFamily | GaugeMetricFamily],
+    name: str,
+    about: str,
+    values: Mapping[str, int],
+) -> Metric:
+    found = family(name, about, labels=("type",))
+    for type_url, label in TYPE_LABELS.items():
+        found.add_metric((label,), values.get(type_url, 0))
+    return found
