@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.mesh import HOST, Mesh, eventually, request
+from tests.e2e.mesh import HOST, Mesh, Process, environment, eventually, program, request
+from zonecp.dataplane.envoy.binary import find_envoy
 from zonemesh.cli.demo.ports import free
 
 POOLS = {
@@ -39,18 +41,19 @@ class EnvoyMesh(Mesh):
         envoy: Mapping[str, Any] | None = None,
         dataplane: Mapping[str, Any] | None = None,
         runtime: Mapping[str, Any] | None = None,
-        legacy: Mapping[str, Any] | None = None,
+        dns: Mapping[str, Any] | None = None,
     ) -> None:
         [self.admin] = free(1)
         super().__init__(
             directory,
-            global_config={"ipam": POOLS, "dnsServer": {**LEGACY, **(legacy or {})}},
-            zone_config={"dnsServer": {**LEGACY, **(legacy or {})}},
+            global_config={"ipam": POOLS, "dnsServer": LEGACY},
+            zone_config={"dnsServer": LEGACY},
             agent_config={
                 "east": {
                     "envoy": {"enabled": True, "concurrency": 1, **(envoy or {})},
                     "dataplane": {"adminPort": self.admin, **(dataplane or {})},
                     "dataplaneRuntime": {**(runtime or {})},
+                    "dns": {**(dns or {})},
                 }
             },
         )
@@ -86,7 +89,28 @@ class EnvoyMesh(Mesh):
         dumped = self.config_dump("dynamic_listeners")
         return {each["name"] for each in dumped if "active_state" in each}
 
+    def clusters(self) -> set[str]:
+        dumped = self.config_dump("dynamic_active_clusters")
+        return {each["cluster"]["name"] for each in dumped}
+
+    def run_envoy_with(self, command: str) -> Process:
+        """An Envoy of nobody's, not started yet, with what `zonedp envoy` prints."""
+        zonedp = [program("zonedp"), "envoy", command, "-c"]
+        text = subprocess.check_output(
+            [*zonedp, str(self.directory / f"{AGENT}.yaml")], env=environment()
+        )
+        path = self.directory / f"{command}.yaml"
+        path.write_bytes(text)
+        binary = str(find_envoy(None, os.environ))
+        arguments = [binary, "-c", str(path), "--disable-hot-restart", "--concurrency", "1"]
+        return Process("envoy", arguments, self.directory / "own-envoy.log")
+
     # Connecting
+
+    def put_workload(self, zone: str, service: str, port: int, *, protocol: str = "http") -> int:
+        document = workload(service, port, protocol=protocol)
+        path = f"/meshes/default/dataplanes/{document['name']}"
+        return self.call(zone, "PUT", path, document)[0]
 
     def fetch(self, name: str, port: int) -> str | None:
         """What a client gets that asks a zone's agent for a name and then connects to it."""
@@ -118,7 +142,7 @@ def get(address: str, port: int) -> str | None:
 class Backend:
     """A workload: answers every GET with its name."""
 
-    def __init__(self, name: str, port: int = 0) -> None:
+    def __init__(self, name: str, port: int = 0, *, address: str = HOST) -> None:
         text = name.encode()
 
         class Handler(BaseHTTPRequestHandler):
@@ -131,7 +155,7 @@ class Backend:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer((HOST, port), Handler)
+        self._server = ThreadingHTTPServer((address, port), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
