@@ -12,9 +12,11 @@ import pytest
 from tests.fake_zone import until
 from zonecp.dataplane import cache as cache_module
 from zonecp.dataplane.cache import FILE_NAME, Cache
+from zonecp.dataplane.entry import wire_entry
 from zonecp.dataplane.events import Head
 from zonecp.dataplane.feed import FeedState
-from zonecp.dataplane.resolver import Table, wire_entry, wire_name
+from zonecp.dataplane.message import wire_name
+from zonecp.dataplane.resolver import Table
 
 HEAD = Head(
     revision="own.1-2~glob.1-1", mesh="default", zone="west", zone_uid="u", domains=("mesh",)

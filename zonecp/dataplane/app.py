@@ -13,10 +13,11 @@ from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.config import Config
 from zonecp.dataplane.dns import Server
 from zonecp.dataplane.feed import Feed, FeedOptions, FeedState
-from zonecp.dataplane.forward import Address, Forwarder, Servers, is_own, parse_address
+from zonecp.dataplane.forward import Forwarder
 from zonecp.dataplane.metrics import AgentCollector, upstream_seconds
 from zonecp.dataplane.register import Registration, configured_dataplane
 from zonecp.dataplane.resolver import Table
+from zonecp.dataplane.upstreams import Address, Servers, is_own, parse_address
 from zonemesh.runtime import http, main, metrics
 from zonemesh.runtime.datadir import data_dir
 from zonemesh.runtime.supervise import Backoff, Component, supervise

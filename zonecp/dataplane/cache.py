@@ -27,15 +27,16 @@ import msgpack
 import msgspec
 import structlog
 
+from zonecp.dataplane.entry import is_entry
 from zonecp.dataplane.events import Head
 from zonecp.dataplane.feed import FeedState
-from zonecp.dataplane.resolver import Table, is_entry
+from zonecp.dataplane.resolver import Table
 from zonemesh.errors import WireError
 
 log = structlog.get_logger(__name__)
 
 FILE_NAME: Final = "map.zonedp"
-MAGIC: Final = b"zonedp map 2\n"
+MAGIC: Final = b"zonedp map 3\n"
 DIGEST_BYTES: Final = 16
 CHUNK_NAMES: Final = 1_024
 """Encoded between two turns of the loop: about 0.15 ms."""

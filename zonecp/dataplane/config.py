@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from zonecp.dataplane.forward import RESOLV_CONF, parse_address
-from zonecp.dataplane.resolver import wire_name
+from zonecp.dataplane.message import wire_name
+from zonecp.dataplane.upstreams import RESOLV_CONF, parse_address
 from zonemesh.errors import ConfigError, InputError
 from zonemesh.names import resource_name_fault
 from zonemesh.runtime.config import setting

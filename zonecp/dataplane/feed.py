@@ -19,8 +19,10 @@ import msgspec
 import structlog
 
 from zonecp.dataplane import events
+from zonecp.dataplane.entry import Origin, wire_entry
+from zonecp.dataplane.message import wire_name
 from zonecp.dataplane.outbounds import Outbound, Outbounds
-from zonecp.dataplane.resolver import Table, wire_entry, wire_name
+from zonecp.dataplane.resolver import Table
 from zonecp.dataplane.revision import is_older, own_incarnation
 from zonemesh import __version__
 from zonemesh.errors import InputError, UnavailableError, WireError
@@ -372,7 +374,8 @@ class Follower:
             if self._offered is not None:
                 # Also where its addresses cannot be read: what was served for the name stays.
                 self._seen.add(key)
-            entry = wire_entry([_packed(ip) for ip in record.ips], record.ttl)
+            origin = Origin(record.zone, record.service)
+            entry = wire_entry([_packed(ip) for ip in record.ips], record.ttl, origin)
         except InputError as error:
             self._reject(record.name, error)
         else:
