@@ -118,8 +118,8 @@ class _Pool:
                 _Socket, remote_addr=self._server
             )
             self._sockets[slot] = sock
-            if self._closed:
-                sock.retire()
+            if self._closed:  # meanwhile: this one question is still asked
+                sock.retire_after_use()
             return sock
 
     def close(self) -> None:
@@ -157,6 +157,9 @@ class _Socket(asyncio.DatagramProtocol):
             del self._waiting[query_id]
             if self._retired:
                 self.retire()
+
+    def retire_after_use(self) -> None:
+        self._retired = True
 
     def retire(self) -> None:
         """Close once nothing is awaited any more."""
