@@ -24,11 +24,18 @@ _FLAGS = {
     "--name": ("dataplane.name", "The name of the Dataplane."),
     "--dataplane-file": ("dataplaneRuntime.resourcePath", "A Dataplane to register (YAML)."),
     "--data-dir": ("dataDir", "Where the last map is kept."),
+    "--dns-enabled": ("dns.enabled", "Whether DNS is answered (true or false)."),
     "--dns-address": ("dns.addresses", "Where DNS listens; several, separated by commas."),
-    "--dns-port": ("dns.proxyPort", "Its port."),
+    "--dns-port": ("dns.proxyPort", "Its port; also --dns-proxy-port."),
+    "--workers": ("dns.workers", "Processes that answer DNS."),
+    "--upstream": ("dns.upstreams", "Whom to ask for outside names; several, separated by commas."),
+    "--dns-enable-logging": ("dns.queryLog", "Whether queries are logged (true or false)."),
     "--diagnostics-port": ("dataplane.readinessPort", "Of /metrics, /healthy and /ready."),
 }
 """Flags by the keys that they set."""
+
+_ALIASES = {"--dns-port": ("--dns-proxy-port",)}
+"""What kuma-dp calls them."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,7 +43,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def _configured(command: Command) -> Command:
     for flag, (key, about) in reversed(_FLAGS.items()):
         variable = configuration.env_name(key)
-        command = click.option(flag, variable, help=f"{about} [{key}]")(command)
+        names = (flag, *_ALIASES.get(flag, ()))
+        command = click.option(*names, variable, help=f"{about} [{key}]")(command)
     return click.option(
         "-c",
         "--config-file",
@@ -80,6 +88,15 @@ def show(file: Path | None, **flags: str | None) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(f"zonedp {__version__}")
+
+
+@cli.command(hidden=True)
+@click.argument("descriptor", type=int)
+def worker(descriptor: int) -> None:
+    """Answer DNS for the agent that started this process."""
+    from zonecp.dataplane import worker as process  # noqa: PLC0415 -- see `run`
+
+    sys.exit(run_main(lambda stop: process.run(descriptor, stop)))
 
 
 def _load(

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
@@ -106,6 +106,21 @@ class FeedState:
     def age_s(self, now_s: float) -> float | None:
         """How old the map may be: the zone's own lag, and the silence since."""
         return None if self.last_event_s is None else self.lag_s + now_s - self.last_event_s
+
+    def describe(self, now_s: float) -> dict[str, Any]:
+        """For people; None of a map there is none of."""
+        head, age_s = self.head, self.age_s(now_s)
+        return {
+            "revision": None if head is None else head.revision,
+            "mesh": None if head is None else head.mesh,
+            "zone": None if head is None else head.zone,
+            "connected": self.connected,
+            "lag_s": None if self.last_event_s is None else round(self.lag_s, 3),
+            # Without a word of the zone since the start, nobody knows how old a map from disk is.
+            "age_s": None if age_s is None else round(age_s, 3),
+            "streams_ended": dict(self.ended),
+            "records_rejected": self.records_rejected,
+        }
 
 
 class StreamEndError(UnavailableError):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from zonecp.dataplane.entry import addresses_of, origin_of, select, ttl_of
 from zonecp.dataplane.message import (
@@ -103,6 +103,12 @@ class _NotYetKnownError(Exception):
     """It may exist; never leaves this module."""
 
 
+class Watch(Protocol):
+    """Takes the keys that change."""
+
+    def add(self, key: bytes, /) -> None: ...
+
+
 class Table:
     """Names and addresses, and what to say about them.
 
@@ -135,6 +141,9 @@ class Table:
         self.touched: set[bytes] | None = None
         """While not None: keys that were put or removed, for the one who keeps a copy."""
 
+        self.watches: list[Watch] = []
+        """Told of the same keys, for those who hand them on."""
+
         self.negative_ttl_s = negative_ttl_s
         self._forward_unknown = forward_unknown
         self._ports = ports
@@ -156,6 +165,10 @@ class Table:
         """Say which domains are the mesh's alone."""
         self._domains = frozenset(wire_name(domain) for domain in domains)
 
+    @property
+    def domains(self) -> list[str]:
+        return [text_name(domain) for domain in self._domains]
+
     def put(self, key: bytes, entry: bytes) -> bool:
         """Set what `wire_name` and `wire_entry` made. Returns whether that changed anything."""
         before = self._entries.get(key)
@@ -167,19 +180,23 @@ class Table:
         else:
             self._reverse.remove(key, before)
         self._reverse.add(key, entry)
-        if self.touched is not None:
-            self.touched.add(key)
+        self._touch(key)
         return True
 
     def remove(self, key: bytes) -> bool:
-        if self.touched is not None:
-            self.touched.add(key)
+        self._touch(key)
         entry = self._entries.pop(key, None)
         if entry is None:
             return False
         self._reverse.remove(key, entry)
         self._remove_below(key)
         return True
+
+    def _touch(self, key: bytes) -> None:
+        if self.touched is not None:
+            self.touched.add(key)
+        for watch in self.watches:
+            watch.add(key)
 
     def get(self, key: bytes) -> bytes | None:
         return self._entries.get(key)
