@@ -23,8 +23,9 @@ from zonecp.dataplane.lookup import Lookup
 from zonecp.dataplane.loopprobe import TOKEN_BYTES
 from zonecp.dataplane.metrics import AgentCollector
 from zonecp.dataplane.outbounds import Outbounds
-from zonecp.dataplane.querylog import DEFAULT_S, Wanted
+from zonecp.dataplane.querylog import Wanted
 from zonecp.dataplane.register import Registration, configured_dataplane
+from zonecp.dataplane.routes import QUERY_LOG_S
 from zonecp.dataplane.service import DnsService
 from zonecp.dataplane.workers import Workers
 from zonemesh import __version__
@@ -134,7 +135,7 @@ class Agent:
     def toggle_query_log(self) -> None:
         """SIGUSR1."""
         query_log = self.dns.query_log
-        query_log.want(Wanted() if query_log.on else Wanted(time.monotonic() + DEFAULT_S))
+        query_log.want(Wanted() if query_log.on else Wanted(time.monotonic() + QUERY_LOG_S))
 
     def _check_map(self) -> str | None:
         return None if self.table.loaded else "no map yet, neither from the zone nor from disk"
@@ -166,7 +167,7 @@ class Agent:
             "addresses": list(self._config.dns.addresses),
             "port": self.dns.server.port,
             "workers": 1 + self.workers.running,
-            "domains": sorted(self.table.domains),
+            "domains": sorted(name for name in self.table.domains if not name.endswith(".arpa")),
             "upstreams": [str(server) for server in forwarder.current()],
             "looping": [str(server) for server in forwarder.looping],
             "queries": sum(counts.queries.values()),

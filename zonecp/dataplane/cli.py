@@ -12,6 +12,7 @@ import click
 import structlog
 import yaml
 
+from zonecp.dataplane import asking, hostcommand
 from zonecp.dataplane.config import IGNORED, Config
 from zonemesh import __version__
 from zonemesh.errors import ConfigError
@@ -88,6 +89,10 @@ def show(file: Path | None, **flags: str | None) -> None:
 def version() -> None:
     """Print the version."""
     click.echo(f"zonedp {__version__}")
+
+
+for _command in (asking.status, asking.lookup, asking.querylog, hostcommand.resolver):
+    cli.add_command(_command)
 
 
 @cli.command(hidden=True)

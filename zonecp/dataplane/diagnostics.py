@@ -6,18 +6,16 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
-from zonecp.dataplane.querylog import DEFAULT_S, QueryLog, Wanted
+from zonecp.dataplane.querylog import QueryLog, Wanted
+from zonecp.dataplane.routes import LOOKUP, QUERY_LOG, QUERY_LOG_S, QUERY_LOG_S_MAX, STATUS
 from zonemesh.errors import InputError
 
 Section = Callable[[], Any]
 """What one component says in the status document; JSON, made when asked."""
-
-STATUS, LOOKUP, QUERY_LOG = "/status", "/lookup", "/querylog"
-QUERY_LOG_S_MAX: Final = 86_400.0
 
 Lookup = Callable[[str, str], Awaitable[dict[str, Any]]]
 
@@ -71,7 +69,7 @@ class _Routes:
         if self._query_log is None:
             return self._query_log_state()
         try:
-            seconds = _number(request, "seconds", DEFAULT_S, QUERY_LOG_S_MAX)
+            seconds = _number(request, "seconds", QUERY_LOG_S, QUERY_LOG_S_MAX)
             sample = _number(request, "sample", 1, 1e9)
         except InputError as error:
             return _fault(400, str(error))
@@ -118,4 +116,5 @@ def _json(value: Any) -> web.Response:
 
 
 def _fault(status: int, detail: str) -> web.Response:
-    return web.json_response({"error": detail}, status=status)
+    return web.json_response({"status": status, "title": "Not possible", "detail": detail},
+                             status=status)  # fmt: skip

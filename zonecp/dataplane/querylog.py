@@ -21,9 +21,6 @@ from zonecp.dataplane.resolver import Answer
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_S: Final = 300.0
-"""For how long it is on if nobody says otherwise: it is forgotten at 3 a.m."""
-
 _RCODES: Final = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED")
 
 Resolver = Callable[[bytes, int], Answer]

@@ -22,6 +22,9 @@ class Hello(msgspec.Struct):
     config: dict[str, Any]
     """As `runtime.config.dump` gives it, and `load` takes it."""
 
+    worker: int
+    """Its number, for the log."""
+
     secret: bytes
     """Of the loop probe."""
 

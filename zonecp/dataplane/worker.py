@@ -89,6 +89,7 @@ async def run(descriptor: int, stop: asyncio.Event) -> None:
             return
         config, _ = configuration.load(Config, hello.config, {})
         logging.configure(config.log.level, config.log.format)
+        structlog.contextvars.bind_contextvars(worker=hello.worker)
         worker = Worker(channel, config, hello.secret)
         worker.service.bind()
         main.freeze_heap()

@@ -77,7 +77,7 @@ class Workers:
     def _keeping(self, worker: _Worker) -> Component:
         async def run() -> None:
             try:
-                await worker.run(Hello(self._hello(), self._secret))
+                await worker.run(Hello(self._hello(), worker.number, self._secret))
             except UnavailableError:
                 self.restarts += 1
                 raise
