@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from zonecp.dataplane.entry import wire_entry
 from zonecp.dataplane.envoy.ads import Counts, Rejected, Request, Stream
 from zonecp.dataplane.envoy.compiler import CLUSTER_S, WITHDRAW_S, Compiler, Shape
 from zonecp.dataplane.envoy.gate import Gate
+from zonecp.dataplane.envoy.heldback import HeldBack
 from zonecp.dataplane.envoy.store import CLUSTER, ENDPOINTS, LISTENER, Ref, Resources
-from zonecp.dataplane.envoy.table import GatedTable
+from zonecp.dataplane.message import wire_name
 from zonecp.dataplane.outbounds import Endpoint, Outbound, Outbounds
-from zonecp.dataplane.resolver import wire_entry, wire_name
+from zonecp.dataplane.resolver import Table
 
 REDIS = "redis.svc.mesh.local"
 
@@ -37,14 +39,15 @@ class World:
     """A table behind a gate, and the resources that are made of outbounds."""
 
     def __init__(self, shape: Shape | None = None) -> None:
-        self.table = GatedTable(["mesh.local"])
+        self.table = Table(["mesh.local"])
+        self.names = HeldBack(self.table)
         self.outbounds = Outbounds()
         self.resources = Resources()
         self.compiler = Compiler(self.outbounds, self.resources, shape or Shape())
         self.client: Client | None = Client()
         self.whole = True
         self.gate = Gate(
-            self.table, self.compiler.needs, lambda: self.client, whole=lambda: self.whole
+            self.names, self.compiler.needs, lambda: self.client, whole=lambda: self.whole
         )
         self.outbounds.listen(self.gate.changed)
         self.gate.close()
@@ -54,7 +57,7 @@ class World:
             bytes((241, 0, 0, last)),
             bytes.fromhex("fd00fd00" + "00" * 8 + f"f10000{last:02x}"),
         ]
-        self.table.put(wire_name(name), wire_entry(addresses, 60))
+        self.names.put(wire_name(name), wire_entry(addresses, 60))
 
     def compile(self, now_s: float = 0.0) -> None:
         asyncio.run(self.compiler.step(now_s))
@@ -105,7 +108,7 @@ def test_a_new_name_waits_until_envoy_has_everything_behind_it(world: World) -> 
     world.accept()
 
     assert world.answered()
-    assert world.table.held == {}
+    assert world.names.held == {}
 
 
 @pytest.mark.parametrize("type_url", [CLUSTER, ENDPOINTS, LISTENER])
@@ -155,15 +158,15 @@ def test_a_name_with_new_addresses_is_answered_with_the_former_ones_meanwhile(
 
 
 def test_what_is_held_counts_as_put_for_who_keeps_a_copy(world: World) -> None:
-    world.table.touched = set()
+    world.names.touched = set()
     world.name(REDIS, 1)
 
     key = wire_name(REDIS)
-    assert world.table.touched == {key}
-    assert world.table.keys() == [key]
-    assert world.table.pick([key])[key] is not None
-    assert world.table.remove(key)
-    assert world.table.keys() == []
+    assert world.names.touched == {key}
+    assert world.names.keys() == [key]
+    assert world.names.pick([key])[key] is not None
+    assert world.names.remove(key)
+    assert world.names.keys() == []
 
 
 def test_one_bad_port_does_not_take_the_name_away(world: World) -> None:

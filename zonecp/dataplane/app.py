@@ -5,22 +5,36 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from aiohttp import web
 
+from zonecp.dataplane import diagnostics
 from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.config import Config
-from zonecp.dataplane.dns import Server
+from zonecp.dataplane.counts import Counts
 from zonecp.dataplane.envoy.bootstrap import Node
-from zonecp.dataplane.envoy.status import EnvoyCollector
-from zonecp.dataplane.envoy.table import GatedTable
+from zonecp.dataplane.envoy.heldback import HeldBack
+from zonecp.dataplane.envoy.status import EnvoyCollector, status
 from zonecp.dataplane.feed import Feed, FeedOptions, FeedState
-from zonecp.dataplane.forward import Address, Forwarder, Servers, is_own, parse_address
-from zonecp.dataplane.metrics import AgentCollector, upstream_seconds
+from zonecp.dataplane.lookup import Lookup
+from zonecp.dataplane.loopprobe import TOKEN_BYTES
+from zonecp.dataplane.metrics import AgentCollector
+from zonecp.dataplane.names import Names
 from zonecp.dataplane.outbounds import Outbounds
+from zonecp.dataplane.querylog import Wanted
 from zonecp.dataplane.register import Registration, configured_dataplane
-from zonecp.dataplane.resolver import Table
+from zonecp.dataplane.routes import QUERY_LOG_S
+from zonecp.dataplane.service import DnsService
+from zonecp.dataplane.workers import Workers
+from zonemesh import __version__
+from zonemesh.runtime import config as configuration
 from zonemesh.runtime import http, main, metrics
 from zonemesh.runtime.datadir import data_dir
 from zonemesh.runtime.supervise import Backoff, Component, supervise
@@ -38,48 +52,55 @@ class Agent:
 
     def __init__(self, config: Config, document: dict[str, Any] | None) -> None:
         name = config.dataplane.name if document is None else document["name"]
+        secret = secrets.token_bytes(2 * TOKEN_BYTES)
         self.registry = metrics.new_registry()
         self.state = FeedState()
-        self.outbounds = Outbounds() if config.envoy.enabled else None
-        table = GatedTable if config.envoy.enabled else Table
-        self.table = table(config.dns.domains, negative_ttl_s=round(config.dns.negative_ttl_s))
-        self.cache = Cache(config.data_dir, self.table, self.state, self.outbounds)
-        self.forwarder = Forwarder(
-            Servers(
-                [parse_address(upstream) for upstream in config.dns.upstreams],
-                resolv_conf=config.dns.resolv_conf,
-                own=self._is_own,
-            ),
-            timeout_s=config.dns.upstream_timeout_s,
-            observe=upstream_seconds(self.registry).observe,
+        self.outbounds = Outbounds() if config.dns.srv or config.envoy.enabled else None
+        self.dns = DnsService(config.dns, self.outbounds, secret)
+        self.table = self.dns.table
+        self.names: Names = HeldBack(self.table) if config.envoy.enabled else self.table
+        """What the feed says, of which the table answers what it may."""
+
+        self.cache = Cache(config.data_dir, self.names, self.state, self.outbounds)
+        self.workers = Workers(
+            config.dns.workers - 1 if config.dns.enabled else 0,
+            hello=self._configuration,
+            secret=secret,
+            table=self.table,
+            outbounds=self.outbounds,
+            query_log=lambda: self.dns.query_log.wanted,
         )
-        self.server = Server(
-            self.table,
-            self.forwarder,
-            addresses=config.dns.addresses,
-            port=config.dns.proxy_port,
-        )
+        self.sections: dict[str, diagnostics.Section] = {
+            "version": lambda: __version__,
+            "dataplane": lambda: {"mesh": config.dataplane.mesh, "name": name},
+            "map": self._describe_map,
+            "dns": self._describe_dns,
+        }
+        """Of the status document; components add their own."""
+
         self._options = FeedOptions(
             zones=config.control_plane.urls,
             mesh=config.dataplane.mesh,
             dataplane=str(name),
             instance=secrets.token_hex(4),
-            domains=config.dns.domains,
+            domains=config.dns.own_domains,
             silence_s=config.control_plane.silence_s,
             drop_share_max=config.control_plane.drop_share_max,
             drop_patience_s=config.control_plane.drop_patience_s,
         )
         self.sidecar = self._sidecar(config, document)
+        self._config = config
         self._document = document
-        self._addresses = config.dns.addresses
+        self._clock = asyncio.get_running_loop().time
         self.registry.register(
             AgentCollector(
+                counts=self.counts,
                 table=self.table,
-                server=self.server,
-                forwarder=self.forwarder,
+                forwarder=self.dns.forwarder,
+                workers=self.workers,
                 state=self.state,
                 cache=self.cache,
-                clock=asyncio.get_running_loop().time,
+                clock=self._clock,
             )
         )
 
@@ -87,25 +108,52 @@ class Agent:
         """In order of start; the last one is stopped first, so the workload is withdrawn before
         its names go.
         """
-        feed = Feed(self._options, self.table, self.state, self.outbounds)
+        feed = Feed(self._options, self.names, self.state, self.outbounds)
         components: dict[str, Component] = {
-            "dns": self.server.run,
             "loop_stall": metrics.LoopStall(self.registry).run,
             "cache": self.cache.run,
             **({} if self.sidecar is None else self.sidecar.components()),
             "feed": feed.run,
         }
+        if self._config.dns.enabled:
+            components = {**self.dns.components(), **self.workers.components(), **components}
         if self._document is not None:
             registration = Registration(self._options.zones, self._document, self.state)
             components["registration"] = registration.run
         return components
 
     def checks(self) -> dict[str, http.Check]:
-        found = {"map": self._check_map, "dns": self._check_dns}
-        return found if self.sidecar is None else {**found, "envoy": self.sidecar.check}
+        checks: dict[str, http.Check] = {"map": self._check_map}
+        if self._config.dns.enabled:
+            checks["dns"] = self._check_dns
+        if self.sidecar is not None:
+            checks["envoy"] = self.sidecar.check
+        return checks
+
+    def diagnostics(self) -> web.Application:
+        app = http.make_diagnostics(self.registry, ready=self.checks())
+        lookup = Lookup(self.table, self.dns.forwarder, self.state, self._clock)
+        on = self._config.dns.enabled
+        diagnostics.add_routes(
+            app, self.sections, lookup if on else None, self.dns.query_log if on else None
+        )
+        return app
+
+    def counts(self) -> Counts:
+        """Of this process and its workers."""
+        found = Counts()
+        found.add(self.dns.counts())
+        for counts in self.workers.counts():
+            found.add(counts)
+        return found
+
+    def toggle_query_log(self) -> None:
+        """SIGUSR1."""
+        query_log = self.dns.query_log
+        query_log.want(Wanted() if query_log.on else Wanted(time.monotonic() + QUERY_LOG_S))
 
     def _sidecar(self, config: Config, document: dict[str, Any] | None) -> Sidecar | None:
-        if self.outbounds is None or not isinstance(self.table, GatedTable):
+        if self.outbounds is None or not isinstance(self.names, HeldBack):
             return None
         # Here, as it brings in protobuf and gRPC: 6 MB that an agent without Envoy does not need.
         from zonecp.dataplane.envoy import sidecar  # noqa: PLC0415
@@ -127,18 +175,48 @@ class Agent:
             if config.dns.mode == "coredns-envoy"
             else None,
         )
-        found = sidecar.Sidecar(options, self.table, self.outbounds, self.state)
+        found = sidecar.Sidecar(options, self.names, self.outbounds, self.state)
         self.registry.register(EnvoyCollector(found))
+        self.sections["envoy"] = partial(status, found)
         return found
 
     def _check_map(self) -> str | None:
         return None if self.table.loaded else "no map yet, neither from the zone nor from disk"
 
     def _check_dns(self) -> str | None:
-        return None if self.server.bound else "the DNS port is not bound"
+        return None if self.dns.server.bound else "the DNS port is not bound"
 
-    def _is_own(self, server: Address) -> bool:
-        return is_own(server, self._addresses, self.server.port)
+    def _configuration(self) -> dict[str, Any]:
+        """What workers are given: the port is the one that was taken."""
+        shown = configuration.dump(self._config)
+        shown["dns"]["proxyPort"] = self.dns.server.port
+        return shown
+
+    def _describe_map(self) -> dict[str, Any]:
+        outbounds = None if self.outbounds is None else len(self.outbounds)
+        return {
+            "loaded": self.table.loaded,
+            "names": len(self.table),
+            "outbounds": outbounds,
+            **self.state.describe(self._clock()),
+        }
+
+    def _describe_dns(self) -> dict[str, Any]:
+        if not self._config.dns.enabled:
+            return {"enabled": False}
+        forwarder, counts = self.dns.forwarder, self.counts()
+        return {
+            "enabled": True,
+            "addresses": list(self._config.dns.addresses),
+            "port": self.dns.server.port,
+            "workers": 1 + self.workers.running,
+            "domains": sorted(name for name in self.table.domains if not name.endswith(".arpa")),
+            "upstreams": [str(server) for server in forwarder.current()],
+            "looping": [str(server) for server in forwarder.looping],
+            "queries": sum(counts.queries.values()),
+            "upstream_failures": counts.failures,
+            "query_log": diagnostics.query_log_state(self.dns.query_log),
+        }
 
 
 async def run(config: Config, stop: asyncio.Event) -> None:
@@ -155,17 +233,27 @@ async def run(config: Config, stop: asyncio.Event) -> None:
 async def _run(config: Config, stop: asyncio.Event) -> None:
     agent = Agent(config, configured_dataplane(config))
     agent.cache.load()
-    agent.server.bind()
-    app = http.make_diagnostics(agent.registry, ready=agent.checks())
+    if config.dns.enabled:
+        agent.dns.bind()
     main.freeze_heap()
     try:
         async with http.serving(
-            app,
+            agent.diagnostics(),
             config.dataplane.readiness_address,
             config.dataplane.readiness_port,
             name="diagnostics",
         ):
-            await supervise(agent.components(), RECONNECT, random.Random(), stop=stop)
+            with _on_signal(agent):
+                await supervise(agent.components(), RECONNECT, random.Random(), stop=stop)
     finally:
-        agent.server.close()
-        agent.forwarder.close()
+        agent.dns.close()
+
+
+@contextmanager
+def _on_signal(agent: Agent) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, agent.toggle_query_log)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)

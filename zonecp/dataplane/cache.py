@@ -29,16 +29,17 @@ import msgpack
 import msgspec
 import structlog
 
+from zonecp.dataplane.entry import is_entry
 from zonecp.dataplane.events import Head
 from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.names import Names
 from zonecp.dataplane.outbounds import Change, Outbound, Outbounds
-from zonecp.dataplane.resolver import Table, is_entry
 from zonemesh.errors import WireError
 
 log = structlog.get_logger(__name__)
 
 FILE_NAME: Final = "map.zonedp"
-MAGIC: Final = b"zonedp map 2\n"
+MAGIC: Final = b"zonedp map 4\n"
 DIGEST_BYTES: Final = 16
 CHUNK_NAMES: Final = 1_024
 """Encoded between two turns of the loop: about 0.15 ms."""
@@ -67,7 +68,7 @@ class Cache:
     def __init__(
         self,
         directory: Path,
-        table: Table,
+        table: Names,
         state: FeedState,
         outbounds: Outbounds | None = None,
     ) -> None:

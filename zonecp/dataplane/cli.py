@@ -12,6 +12,7 @@ import click
 import structlog
 import yaml
 
+from zonecp.dataplane import asking, hostcommand
 from zonecp.dataplane.config import IGNORED, Config
 from zonemesh import __version__
 from zonemesh.errors import ConfigError, UnavailableError
@@ -24,8 +25,12 @@ _FLAGS = {
     "--name": ("dataplane.name", "The name of the Dataplane."),
     "--dataplane-file": ("dataplaneRuntime.resourcePath", "A Dataplane to register (YAML)."),
     "--data-dir": ("dataDir", "Where the last map is kept."),
+    "--dns-enabled": ("dns.enabled", "Whether DNS is answered (true or false)."),
     "--dns-address": ("dns.addresses", "Where DNS listens; several, separated by commas."),
-    "--dns-port": ("dns.proxyPort", "Its port."),
+    "--dns-port": ("dns.proxyPort", "Its port; also --dns-proxy-port."),
+    "--workers": ("dns.workers", "Processes that answer DNS."),
+    "--upstream": ("dns.upstreams", "Whom to ask for outside names; several, separated by commas."),
+    "--dns-enable-logging": ("dns.queryLog", "Whether queries are logged (true or false)."),
     "--binary-path": ("dataplaneRuntime.binaryPath", "The Envoy to run."),
     "--admin-port": ("dataplane.adminPort", "Of Envoy's admin interface."),
     "--dns-mode": ("dns.mode", "`agent`, or `coredns-envoy` for Envoy's own DNS filter."),
@@ -42,13 +47,17 @@ _SWITCHES = {
 }
 """Flags without a value, which switch on what is off."""
 
+_ALIASES = {"--dns-port": ("--dns-proxy-port",)}
+"""What kuma-dp calls them."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _configured(command: Command) -> Command:
     for flag, (key, about) in reversed(_FLAGS.items()):
         variable = configuration.env_name(key)
-        command = click.option(flag, variable, help=f"{about} [{key}]")(command)
+        names = (flag, *_ALIASES.get(flag, ()))
+        command = click.option(*names, variable, help=f"{about} [{key}]")(command)
     for flag, (key, about) in reversed(_SWITCHES.items()):
         variable = configuration.env_name(key)
         option = click.option(
@@ -140,6 +149,19 @@ def _name(config: Config) -> str:
 def version() -> None:
     """Print the version."""
     click.echo(f"zonedp {__version__}")
+
+
+for _command in (asking.status, asking.lookup, asking.querylog, hostcommand.resolver):
+    cli.add_command(_command)
+
+
+@cli.command(hidden=True)
+@click.argument("descriptor", type=int)
+def worker(descriptor: int) -> None:
+    """Answer DNS for the agent that started this process."""
+    from zonecp.dataplane import worker as process  # noqa: PLC0415 -- see `run`
+
+    sys.exit(run_main(lambda stop: process.run(descriptor, stop)))
 
 
 def _load(

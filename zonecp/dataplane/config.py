@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from zonecp.dataplane.envoy.config import Envoy
-from zonecp.dataplane.forward import RESOLV_CONF, parse_address
-from zonecp.dataplane.resolver import wire_name
+from zonecp.dataplane.message import wire_name
+from zonecp.dataplane.reverse import reverse_domains
+from zonecp.dataplane.upstreams import RESOLV_CONF, parse_address
 from zonemesh.errors import ConfigError, InputError
 from zonemesh.names import resource_name_fault
 from zonemesh.runtime.config import setting
@@ -72,6 +74,9 @@ MODES = ("agent", "coredns-envoy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dns:
+    enabled: bool = True
+    """Whether the agent answers; it registers and follows the map in any case."""
+
     mode: str = "agent"
     """Who answers: the agent, or Envoy's DNS filter behind a CoreDNS (as in older setups)."""
 
@@ -80,30 +85,66 @@ class Dns:
 
     addresses: tuple[str, ...] = ("127.0.0.1",)
     proxy_port: int = setting(15053, minimum=0, maximum=65535)
+    workers: int = setting(1, minimum=1, maximum=64)
+    """Processes that answer, this one included; each has the whole map."""
+
     domains: tuple[str, ...] = ("mesh", "mesh.local")
-    """What fails, and is not asked outside, before the first map."""
+    """The mesh's own: what the map lacks of them does not exist, and before it fails."""
+
+    vip_ranges: tuple[str, ...] = ("240.0.0.0/4", "fd00:fd00::/64")
+    """Addresses whose names (PTR) are the mesh's own."""
+
+    forward_unknown: bool = False
+    """Names of those domains that the map lacks are asked outside: where somebody else has
+    names there too."""
+
+    srv: bool = False
+    """`_<port name>._tcp.<name>`: the agent follows the ports of every service."""
 
     negative_ttl_s: float = setting(30.0, key="negativeTtl", minimum=0.0, maximum=86_400.0)
-    """For how long a client may remember that a name has no such record."""
+    """For how long a client may remember that a name or such a record does not exist."""
 
     upstreams: tuple[str, ...] = ()
     """For outside names; empty: those of `resolvConf`."""
 
     resolv_conf: Path = RESOLV_CONF
     upstream_timeout_s: float = setting(2.0, minimum=0.05, maximum=30.0)
+    alternate_on_nxdomain: bool = False
+    """The next upstream is asked after NXDOMAIN too, as with CoreDNS's `alternate`."""
+
+    cache_entries: int = setting(10_000, minimum=0, maximum=1_000_000)
+    """Answers of upstreams that are kept, for as long as their TTLs; 0: none."""
+
+    cache_ttl_s: float = setting(3600.0, key="cacheTtl", minimum=1.0, maximum=86_400.0)
+    """No answer is kept for longer."""
+
+    query_log: bool = setting(default=False, kuma_env=("KUMA_DNS_ENABLE_LOGGING",))
+    query_log_sample: int = setting(1, minimum=1)
+    """Every so many queries one is logged."""
+
+    query_log_per_second: int = setting(100, minimum=1, maximum=10_000)
 
     def __post_init__(self) -> None:
         faults = [
             *_faults("upstreams", self.upstreams, parse_address),
             *_faults("addresses", self.addresses, lambda ip: parse_address(f"[{ip}]")),
             *_faults("domains", self.domains, wire_name),
+            *_faults("vipRanges", self.vip_ranges, reverse_domains),
         ]
         if self.mode not in MODES:
             faults.append(f"mode: {self.mode!r} is not one of {', '.join(MODES)}")
         if not self.addresses:
             faults.append("addresses: at least one")
+        if self.workers > 1 and not hasattr(socket, "SO_REUSEPORT"):
+            faults.append("workers: this system cannot share a port (SO_REUSEPORT)")
         if faults:
             raise ConfigError(faults)
+
+    @property
+    def own_domains(self) -> tuple[str, ...]:
+        """The mesh's, and those of its addresses."""
+        reverse = [domain for cidr in self.vip_ranges for domain in reverse_domains(cidr)]
+        return (*self.domains, *reverse)
 
 
 def _faults(name: str, values: tuple[str, ...], parse: Callable[[str], object]) -> Iterator[str]:

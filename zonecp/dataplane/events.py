@@ -31,6 +31,8 @@ class Record(msgspec.Struct, gc=False):
     name: str
     ips: list[str]
     ttl: int = 60
+    service: str = ""
+    zone: str = ""
 
 
 class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):

@@ -12,15 +12,17 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
 import structlog
 
 from zonecp.dataplane import events
+from zonecp.dataplane.entry import Origin, wire_entry
+from zonecp.dataplane.message import wire_name
+from zonecp.dataplane.names import Names
 from zonecp.dataplane.outbounds import Outbound, Outbounds
-from zonecp.dataplane.resolver import Table, wire_entry, wire_name
 from zonecp.dataplane.revision import is_older, own_incarnation
 from zonemesh import __version__
 from zonemesh.errors import InputError, UnavailableError, WireError
@@ -112,6 +114,21 @@ class FeedState:
         """How old the map may be: the zone's own lag, and the silence since."""
         return None if self.last_event_s is None else self.lag_s + now_s - self.last_event_s
 
+    def describe(self, now_s: float) -> dict[str, Any]:
+        """For people; None of a map there is none of."""
+        head, age_s = self.head, self.age_s(now_s)
+        return {
+            "revision": None if head is None else head.revision,
+            "mesh": None if head is None else head.mesh,
+            "zone": None if head is None else head.zone,
+            "connected": self.connected,
+            "lag_s": None if self.last_event_s is None else round(self.lag_s, 3),
+            # Without a word of the zone since the start, nobody knows how old a map from disk is.
+            "age_s": None if age_s is None else round(age_s, 3),
+            "streams_ended": dict(self.ended),
+            "records_rejected": self.records_rejected,
+        }
+
 
 class StreamEndError(UnavailableError):
     """Why a stream ended."""
@@ -131,7 +148,7 @@ class Feed:
     def __init__(
         self,
         options: FeedOptions,
-        table: Table,
+        table: Names,
         state: FeedState,
         outbounds: Outbounds | None = None,
     ) -> None:
@@ -204,7 +221,7 @@ class Follower:
     def __init__(
         self,
         options: FeedOptions,
-        table: Table,
+        table: Names,
         state: FeedState,
         outbounds: Outbounds | None = None,
     ) -> None:
@@ -381,7 +398,8 @@ class Follower:
             if self._offered is not None:
                 # Also where its addresses cannot be read: what was served for the name stays.
                 self._seen.add(key)
-            entry = wire_entry([_packed(ip) for ip in record.ips], record.ttl)
+            origin = Origin(record.zone, record.service)
+            entry = wire_entry([_packed(ip) for ip in record.ips], record.ttl, origin)
         except InputError as error:
             self._reject(record.name, error)
         else:

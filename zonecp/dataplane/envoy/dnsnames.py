@@ -10,7 +10,7 @@ from typing import Final
 from zonecp.dataplane.envoy.dnsfilter import NAME, dns_listener, virtual_domains
 from zonecp.dataplane.envoy.messages import serialized
 from zonecp.dataplane.envoy.store import LISTENER, Ref, Resources
-from zonecp.dataplane.envoy.table import GatedTable
+from zonecp.dataplane.resolver import Table
 
 SPACING_S: Final = 0.25
 """Every change replaces the whole listener, and Envoy keeps each former one for its drain time."""
@@ -24,7 +24,7 @@ class DnsNames:
 
     def __init__(
         self,
-        table: GatedTable,
+        table: Table,
         resources: Resources,
         *,
         address: str,
@@ -38,18 +38,23 @@ class DnsNames:
         self._resources = resources
         self._changed = changed
         self._place = (address, port)
-        self._generation = -1
+        self._dirty = True
+        table.watches.append(self)
+
+    def add(self, _key: bytes, /) -> None:
+        """A name has changed."""
+        self._dirty = True
 
     async def run(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             started_s = clock()
-            if self._generation != self._table.generation:
+            if self._dirty:
                 await self._make()
             await asyncio.sleep(max(SPACING_S, SPACING_FACTOR * (clock() - started_s)))
 
     async def _make(self) -> None:
-        self._generation = self._table.generation
+        self._dirty = False
         domains: list[bytes] = []
         found = iter([*self._table.items()])
         while piece := [*islice(found, SLICE)]:

@@ -19,12 +19,12 @@ from typing import Protocol
 
 import structlog
 
+from zonecp.dataplane.entry import addresses_of
 from zonecp.dataplane.envoy.ads import Rejected
 from zonecp.dataplane.envoy.compiler import Need
+from zonecp.dataplane.envoy.heldback import HeldBack
 from zonecp.dataplane.envoy.store import Ref
-from zonecp.dataplane.envoy.table import GatedTable
 from zonecp.dataplane.outbounds import Change, Outbound
-from zonecp.dataplane.resolver import _addresses as _pair
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Gate:
 
     def __init__(
         self,
-        table: GatedTable,
+        names: HeldBack,
         needs: Callable[[str], list[list[Need]] | None],
         client: Callable[[], Client | None],
         *,
@@ -51,7 +51,7 @@ class Gate:
         """Stand before a table.
 
         Args:
-            table: Whose new entries are held back.
+            names: Whose new entries are held back.
             needs: Of an outbound: what Envoy must have accepted, for each address.
             client: The Envoy that is connected, if any.
             whole: Whether the map in the table is one that a zone has had.
@@ -65,7 +65,7 @@ class Gate:
         self.waived = 0
         """... without it."""
 
-        self._table = table
+        self._names = names
         self._needs = needs
         self._client = client
         self._whole = whole
@@ -78,7 +78,7 @@ class Gate:
         self._waiting: defaultdict[bytes, set[bytes]] = defaultdict(set)
         """Held names by packed address."""
 
-        table.gate = self.hold
+        names.gate = self.hold
 
     def hold(self, key: bytes, entry: bytes) -> bool:
         """Whether to hold back what is put into the table."""
@@ -108,16 +108,16 @@ class Gate:
 
     def settle(self) -> None:
         """Look at everything that is held back: the map is whole, or an Envoy has come."""
-        if not self._table.held:
+        if not self._names.held:
             self._waiting.clear()
-        self._release({*self._table.held})
+        self._release({*self._names.held})
 
     def open_wide(self) -> int:
         """Hold nothing back from now on. Returns how many names were."""
         self.open = True
-        held = [*self._table.held]
+        held = [*self._names.held]
         for key in held:
-            self._table.release(key)
+            self._names.release(key)
         self._waiting.clear()
         self.waived += len(held)
         return len(held)
@@ -131,7 +131,7 @@ class Gate:
         if client is None or not self._whole():
             return
         for key in keys:
-            entry = self._table.held.get(key)
+            entry = self._names.held.get(key)
             if entry is None:  # withdrawn again; `settle` forgets the rest
                 continue
             addresses = addresses_of(entry)
@@ -140,7 +140,7 @@ class Gate:
                     self._waiting[address].discard(key)
                     if not self._waiting[address]:
                         del self._waiting[address]
-                self._table.release(key)
+                self._names.release(key)
                 self.released += 1
 
     def _ready(self, addresses: Iterable[bytes], client: Client) -> bool:
@@ -178,7 +178,3 @@ def packed_vips(outbound: Outbound) -> tuple[bytes, ...]:
         with suppress(OSError):
             found.append(inet_pton(AF_INET6 if ":" in vip else AF_INET, vip))
     return tuple(found)
-
-
-def addresses_of(entry: bytes) -> tuple[bytes, ...]:
-    return _pair(entry)[0]

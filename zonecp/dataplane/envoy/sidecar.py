@@ -19,11 +19,11 @@ from zonecp.dataplane.envoy.config import Envoy
 from zonecp.dataplane.envoy.dnsnames import DnsNames
 from zonecp.dataplane.envoy.files import Files
 from zonecp.dataplane.envoy.gate import Gate
+from zonecp.dataplane.envoy.heldback import HeldBack
 from zonecp.dataplane.envoy.messages import joined
 from zonecp.dataplane.envoy.process import Command, EnvoyProcess
 from zonecp.dataplane.envoy.server import AdsServer
 from zonecp.dataplane.envoy.store import Ref, Resources
-from zonecp.dataplane.envoy.table import GatedTable
 from zonecp.dataplane.feed import FeedState
 from zonecp.dataplane.outbounds import Outbounds
 from zonemesh.runtime.supervise import Component
@@ -54,14 +54,14 @@ class Sidecar:
     """Makes resources of outbounds, serves them to an Envoy, and lets names through to DNS."""
 
     def __init__(
-        self, options: SidecarOptions, table: GatedTable, outbounds: Outbounds, state: FeedState
+        self, options: SidecarOptions, names: HeldBack, outbounds: Outbounds, state: FeedState
     ) -> None:
         self._options = options
-        self.table = table
+        self.names = names
         self.resources = Resources()
         self.shape = shape_of(options.envoy)
         self.compiler = Compiler(
-            outbounds, self.resources, self.shape, in_use=lambda: bool(table.held)
+            outbounds, self.resources, self.shape, in_use=lambda: bool(names.held)
         )
         self.server = AdsServer(
             options.socket,
@@ -71,7 +71,7 @@ class Sidecar:
             detached=self._detached,
         )
         self.gate = Gate(
-            table,
+            names,
             self.compiler.needs,
             lambda: self.server.client,
             whole=lambda: state.whole,
@@ -119,7 +119,7 @@ class Sidecar:
             return None
         address, port = self._options.dns
         return DnsNames(
-            self.table, self.resources, address=address, port=port, changed=self.server.wake
+            self.names.table, self.resources, address=address, port=port, changed=self.server.wake
         )
 
     def _make_files(self, outbounds: Outbounds) -> Files | None:

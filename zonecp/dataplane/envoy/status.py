@@ -59,7 +59,7 @@ def status(sidecar: Sidecar) -> dict[str, Any]:
         "notMade": dict([*sidecar.compiler.rejected.items()][:SHOWN_MAX]),
         "names": {
             "waitForEnvoy": not sidecar.gate.open,
-            "held": len(sidecar.table.held),
+            "held": len(sidecar.names.held),
             "released": sidecar.gate.released,
             "waived": sidecar.gate.waived,
         },
@@ -133,7 +133,7 @@ class EnvoyCollector(Collector):
         yield GaugeMetricFamily(
             "zonedp_envoy_names_held",
             "Names that wait for Envoy before they are answered.",
-            len(self._sidecar.table.held),
+            len(self._sidecar.names.held),
         )
         yield CounterMetricFamily(
             "zonedp_envoy_names_waived",
