@@ -76,6 +76,12 @@ class EnvoyMesh(Mesh):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
+    def status(self) -> dict[str, Any]:
+        """What the agent says of Envoy."""
+        _, document = request(self._diagnostics[AGENT], "GET", "/status")
+        found: dict[str, Any] = document["envoy"]
+        return found
+
     def ask_admin(self, path: str) -> Any:
         return request(self.admin, "GET", path)[1]
 

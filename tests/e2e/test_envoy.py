@@ -186,7 +186,10 @@ def test_a_listener_that_envoy_rejects_is_told_of_and_holds_back_nobody(
         rejected = 'type="listener"'
         metric = partial(mesh.metric, AGENT, "zonedp_envoy_resources_rejected")
         eventually(lambda: metric()[rejected] == 1, 10, mesh, AGENT)
-        assert "Address already in use" in mesh[AGENT].log.read_text()
+        [told] = mesh.status()["rejected"]
+        assert told["name"] == f"outbound:{address}:{backend.port}"
+        assert "Address already in use" in told["error"]
+        eventually(lambda: "Address already in use" in mesh[AGENT].log.read_text(), 5)
     finally:
         other.close()
         mesh.remove("west", "taken")
