@@ -21,7 +21,7 @@ from zonecp.dataplane.config import Config
 from zonecp.dataplane.counts import Counts
 from zonecp.dataplane.envoy.bootstrap import Node
 from zonecp.dataplane.envoy.heldback import HeldBack
-from zonecp.dataplane.envoy.status import EnvoyCollector, status
+from zonecp.dataplane.envoy.status import status
 from zonecp.dataplane.feed import Feed, FeedOptions, FeedState
 from zonecp.dataplane.lookup import Lookup
 from zonecp.dataplane.loopprobe import TOKEN_BYTES
@@ -175,8 +175,7 @@ class Agent:
             if config.dns.mode == "coredns-envoy"
             else None,
         )
-        found = sidecar.Sidecar(options, self.names, self.outbounds, self.state)
-        self.registry.register(EnvoyCollector(found))
+        found = sidecar.Sidecar(options, self.names, self.outbounds, self.state, self.registry)
         self.sections["envoy"] = partial(status, found)
         return found
 

@@ -39,8 +39,13 @@ class Connection:
         self.since_s = now_s
         self.stream = ads.Stream(resources, counts)
         self.woken = asyncio.Event()
-        self.sent_s: float | None = None
-        """Since when a response waits for an answer."""
+        self.nonces: dict[str, float] = {}
+        """Of responses that wait for an answer, and since when; one per type."""
+
+    @property
+    def sent_s(self) -> float | None:
+        """Since when the oldest of them waits."""
+        return min(self.nonces.values(), default=None)
 
 
 class AdsServer:
@@ -54,6 +59,8 @@ class AdsServer:
         decided: Callable[[Collection[Ref]], None],
         attached: Callable[[], None],
         detached: Callable[[], None],
+        sent: Callable[[float], None] = lambda _: None,
+        answered: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Tell what happens.
 
@@ -63,6 +70,8 @@ class AdsServer:
             decided: Called with what the Envoy that counts has accepted or rejected.
             attached: Another Envoy counts now.
             detached: None does any more.
+            sent: Called with the time at which responses have been written.
+            answered: Called with the seconds that Envoy took to answer one.
         """
         self.counts = ads.Counts()
         self.streams = 0
@@ -73,6 +82,8 @@ class AdsServer:
         self._decided = decided
         self._attached = attached
         self._detached = detached
+        self._sent = sent
+        self._answered = answered
         self._connections: list[Connection] = []
         resources.listen(self._changed)
 
@@ -158,8 +169,8 @@ class AdsServer:
         request = _request(message)
         label = TYPE_LABELS.get(request.type_url, request.type_url)
         decided = connection.stream.request(request)
-        if not connection.stream.outstanding:
-            connection.sent_s = None
+        if request.nonce and (sent_s := connection.nonces.pop(request.nonce, None)) is not None:
+            self._answered(asyncio.get_running_loop().time() - sent_s)
         if request.error is not None:
             log.warning("envoy_rejected", type=label, detail=request.error[: ads.TEXT_MAX])
         if decided and connection is self.current:
@@ -171,9 +182,9 @@ class AdsServer:
             await connection.woken.wait()
             connection.woken.clear()
             for response in connection.stream.responses():
-                if connection.sent_s is None:
-                    connection.sent_s = clock()
+                connection.nonces[response.nonce] = clock()
                 await stream.send_message(_message(response))
+                self._sent(clock())
 
     def _changed(self, ref: Ref) -> None:
         for connection in self._connections:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from zonecp.dataplane.envoy import listeners
 from zonecp.dataplane.envoy.bootstrap import Node, for_ads
@@ -23,6 +24,7 @@ from zonecp.dataplane.envoy.heldback import HeldBack
 from zonecp.dataplane.envoy.messages import joined
 from zonecp.dataplane.envoy.process import Command, EnvoyProcess
 from zonecp.dataplane.envoy.server import AdsServer
+from zonecp.dataplane.envoy.status import EnvoyCollector, Times
 from zonecp.dataplane.envoy.store import Ref, Resources
 from zonecp.dataplane.feed import FeedState
 from zonecp.dataplane.outbounds import Outbounds
@@ -54,10 +56,20 @@ class Sidecar:
     """Makes resources of outbounds, serves them to an Envoy, and lets names through to DNS."""
 
     def __init__(
-        self, options: SidecarOptions, names: HeldBack, outbounds: Outbounds, state: FeedState
+        self,
+        options: SidecarOptions,
+        names: HeldBack,
+        outbounds: Outbounds,
+        state: FeedState,
+        registry: CollectorRegistry,
     ) -> None:
         self._options = options
         self.names = names
+        self.times = Times(registry)
+        self._clock = asyncio.get_running_loop().time
+        self._settled_s: float | None = None
+        """Since when there is a change that has not been sent."""
+
         self.resources = Resources()
         self.shape = shape_of(options.envoy)
         self.compiler = Compiler(
@@ -69,6 +81,8 @@ class Sidecar:
             decided=self._decided,
             attached=self._attached,
             detached=self._detached,
+            sent=self._sent,
+            answered=self.times.answer.observe,
         )
         self.gate = Gate(
             names,
@@ -97,7 +111,8 @@ class Sidecar:
         self.compiler.begin(inbounds)
         if self.files is not None:
             self.files.compiler.begin(inbounds)
-        self._away_since_s: float | None = asyncio.get_running_loop().time()
+        self._away_since_s: float | None = self._clock()
+        registry.register(EnvoyCollector(self))
 
     def components(self) -> dict[str, Component]:
         found: dict[str, Component] = {
@@ -138,7 +153,14 @@ class Sidecar:
 
     # What happens
 
+    def _sent(self, now_s: float) -> None:
+        if self._settled_s is not None:
+            self.times.push.observe(now_s - self._settled_s)
+            self._settled_s = None
+
     def _settled(self) -> None:
+        if self._settled_s is None:
+            self._settled_s = self._clock()
         self.compiler.wake()
         if self.files is not None:
             self.files.compiler.wake()
@@ -159,14 +181,13 @@ class Sidecar:
         self.gate.close()
 
     def _detached(self) -> None:
-        self._away_since_s = asyncio.get_running_loop().time()
+        self._away_since_s = self._clock()
 
     async def _watch(self) -> None:
         """Let names through when there is no Envoy to wait for."""
-        clock = asyncio.get_running_loop().time
         self.gate.close()  # what is in the table by now was answered before
         while True:
-            reason = self._in_vain(clock())
+            reason = self._in_vain(self._clock())
             if reason is None:
                 if self.gate.open:
                     self.gate.close()

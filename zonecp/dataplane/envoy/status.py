@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -35,13 +36,13 @@ def status(sidecar: Sidecar) -> dict[str, Any]:
         "settled": stream is not None and stream.settled,
         "node": None if connection is None else connection.node,
         "socket": str(sidecar.server.path),
-        "adminAddress": sidecar.admin,
+        "admin_address": sidecar.admin,
         "arrangement": sidecar.arrangement,
         "process": {
             "pid": process.pid,
             "version": process.version,
             "starts": process.starts,
-            "takenOver": process.adopted,
+            "taken_over": process.adopted,
             "failures": process.failures,
             "trouble": process.trouble,
         },
@@ -56,14 +57,33 @@ def status(sidecar: Sidecar) -> dict[str, Any]:
             {"type": TYPE_LABELS[ref.type_url], "name": ref.name, "error": text}
             for ref, text in [*rejected.items()][:SHOWN_MAX]
         ],
-        "notMade": dict([*sidecar.compiler.rejected.items()][:SHOWN_MAX]),
+        "not_made": dict([*sidecar.compiler.rejected.items()][:SHOWN_MAX]),
         "names": {
-            "waitForEnvoy": not sidecar.gate.open,
+            "wait_for_envoy": not sidecar.gate.open,
             "held": len(sidecar.names.held),
             "released": sidecar.gate.released,
             "waived": sidecar.gate.waived,
         },
     }
+
+
+class Times:
+    """How long a change takes on its way into Envoy."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        buckets = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+        self.push = Histogram(
+            "zonedp_envoy_push_seconds",
+            "From a change of the map until the resources made of it were sent to Envoy.",
+            buckets=buckets,
+            registry=registry,
+        )
+        self.answer = Histogram(
+            "zonedp_envoy_answer_seconds",
+            "From a response until Envoy accepted or rejected it.",
+            buckets=buckets,
+            registry=registry,
+        )
 
 
 class EnvoyCollector(Collector):
