@@ -169,6 +169,24 @@ def test_when_the_instance_here_dies_the_other_zones_takes_over(
         again.close()
 
 
+def test_an_external_hostname_is_resolved_by_envoy(mesh: EnvoyMesh, backend: Backend) -> None:
+    external = {
+        "type": "MeshExternalService",
+        "mesh": "default",
+        "name": "api",
+        "spec": {
+            "match": {"type": "HostnameGenerator", "port": 18082, "protocol": "http"},
+            "endpoints": [{"address": "localhost", "port": backend.port}],
+        },
+    }
+    leader = mesh.leader()
+    assert leader is not None
+    path = "/meshes/default/meshexternalservices/api"
+    assert mesh.call(leader, "PUT", path, external)[0] == 201
+
+    mesh.fetches("api.extsvc.mesh.local", 18082, "from west")
+
+
 def test_a_listener_that_envoy_rejects_is_told_of_and_holds_back_nobody(
     mesh: EnvoyMesh, backend: Backend
 ) -> None:

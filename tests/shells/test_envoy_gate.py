@@ -50,6 +50,7 @@ class World:
             self.names, self.compiler.needs, lambda: self.client, whole=lambda: self.whole
         )
         self.outbounds.listen(self.gate.changed)
+        self.compiler.listen(self.gate.settle)
         self.gate.close()
 
     def name(self, name: str, last: int) -> None:
@@ -61,7 +62,6 @@ class World:
 
     def compile(self, now_s: float = 0.0) -> None:
         asyncio.run(self.compiler.step(now_s))
-        self.gate.settle()
 
     def accept(self, *, but: Mapping[Ref, str] | None = None) -> None:
         """Envoy decides on everything."""
@@ -74,6 +74,12 @@ class World:
             else:
                 self.client.numbers[ref] = resource.number
         self.gate.decided(each.id for each in self.outbounds)
+
+    def accept_only(self, outbound: Outbound) -> None:
+        assert self.client is not None
+        for path in self.compiler.needs(outbound.id) or ():
+            self.client.numbers.update((need.ref, need.number) for need in path)
+        self.gate.decided([outbound.id])
 
     def answered(self, name: str = REDIS) -> bool:
         return name in self.table
@@ -121,7 +127,7 @@ def test_it_waits_for_each_of_them(world: World, type_url: str) -> None:
         if ref.type_url != type_url:
             world.client.numbers[ref] = 10_000
 
-    world.gate.settle()
+    world.gate.settle_all()
 
     assert not world.answered()
 
@@ -211,7 +217,7 @@ def test_names_that_were_answered_stay_when_envoy_goes(world: World) -> None:
     world.accept()
 
     world.client = None
-    world.gate.settle()
+    world.gate.settle_all()
     world.client = Client()
     world.name(REDIS, 1)
 
@@ -280,6 +286,17 @@ def test_an_outbound_that_cannot_be_made_is_told_of_and_holds_back_nobody(world:
     assert Ref(LISTENER, "outbound:241.0.0.2:80") in [*world.resources.refs()]
 
 
+def test_a_port_that_cannot_be_made_does_not_take_the_name_away(world: World) -> None:
+    world.name(REDIS, 1)
+    world.outbounds.put([outbound(), outbound(id="bad", port=-1)])
+    world.compile()
+    assert not world.answered()
+
+    world.accept()
+
+    assert world.answered()
+
+
 def test_in_one_listener_a_name_waits_for_its_own_chain() -> None:
     world = World(Shape(bound=False, single=True))
     world.compiler.begin([])
@@ -287,7 +304,7 @@ def test_in_one_listener_a_name_waits_for_its_own_chain() -> None:
     world.name(REDIS, 1)
     world.compile()
     world.accept()
-    world.gate.settle()
+    world.gate.settle_all()
     assert world.answered()
 
     world.outbounds.put([outbound("other", 2)])
@@ -295,7 +312,7 @@ def test_in_one_listener_a_name_waits_for_its_own_chain() -> None:
     world.compile()
     assert not world.answered("other.svc.mesh.local"), "Envoy has the listener as it was before"
     world.accept()
-    world.gate.settle()
+    world.gate.settle_all()
 
     assert world.answered("other.svc.mesh.local")
 
@@ -327,3 +344,16 @@ def test_only_the_own_resources_of_a_changed_service_are_sent(world: World) -> N
         "outbound:241.0.0.200:80",
         "outbound:[fd00:fd00::f100:c8]:80",
     ]
+
+
+def test_a_name_does_not_wait_for_a_port_that_is_gone(world: World) -> None:
+    world.name(REDIS, 1)
+    world.outbounds.put([outbound(), outbound(port=81)])
+    world.compile()
+    world.accept_only(outbound())
+    assert not world.answered()
+
+    world.outbounds.remove([outbound(port=81).id])
+    world.compile()
+
+    assert world.answered()

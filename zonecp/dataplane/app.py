@@ -34,6 +34,7 @@ from zonecp.dataplane.routes import QUERY_LOG_S
 from zonecp.dataplane.service import DnsService
 from zonecp.dataplane.workers import Workers
 from zonemesh import __version__
+from zonemesh.errors import ConfigError
 from zonemesh.runtime import config as configuration
 from zonemesh.runtime import http, main, metrics
 from zonemesh.runtime.datadir import data_dir
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+MISSING_EXTRA = "packages are missing: pip install 'zonemesh[envoy]'"
 RECONNECT = Backoff(base_s=0.1, max_s=5.0)
 
 
@@ -156,7 +158,10 @@ class Agent:
         if self.outbounds is None or not isinstance(self.names, HeldBack):
             return None
         # Here, as it brings in protobuf and gRPC: 6 MB that an agent without Envoy does not need.
-        from zonecp.dataplane.envoy import sidecar  # noqa: PLC0415
+        try:
+            from zonecp.dataplane.envoy import sidecar  # noqa: PLC0415
+        except ImportError as error:
+            raise ConfigError([f"envoy.enabled: {MISSING_EXTRA} ({error})"]) from error
 
         options = sidecar.SidecarOptions(
             envoy=config.envoy,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -109,11 +109,11 @@ class Compiler:
         """When clusters and endpoints are to go."""
 
         self._woken = asyncio.Event()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[Callable[[Collection[str]], None]] = []
         outbounds.listen(self._changed)
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call it when everything that has changed is among the resources."""
+    def listen(self, listener: Callable[[Collection[str]], None]) -> None:
+        """Call it with the outbounds that have changed once they all are among the resources."""
         self._listeners.append(listener)
 
     def wake(self) -> None:
@@ -153,13 +153,14 @@ class Compiler:
 
     async def step(self, now_s: float) -> None:
         """Make what has changed, and let go what has been gone for long enough."""
+        changed: list[str] = []
         while self._dirty:
-            self._compile_slice(now_s)
+            changed += self._compile_slice(now_s)
             await asyncio.sleep(0)
         self._let_go(now_s)
         self._rebuild_redirects()
         for listener in self._listeners:
-            listener()
+            listener(changed)
 
     def compile_all(self) -> None:
         """Make everything at once, for who serves nobody meanwhile."""
@@ -171,8 +172,10 @@ class Compiler:
         """What Envoy must have accepted for an outbound, for each of its addresses.
 
         Returns:
-            None if it is not made yet.
+            None if it is not made yet; nothing if it cannot be.
         """
+        if outbound_id in self.rejected:
+            return []
         compiled = self._compiled.get(outbound_id)
         if compiled is None or outbound_id in self._dirty:
             return None
@@ -190,10 +193,12 @@ class Compiler:
 
     # Making
 
-    def _compile_slice(self, now_s: float) -> None:
-        for outbound_id in [*islice(self._dirty, SLICE)]:
+    def _compile_slice(self, now_s: float) -> list[str]:
+        found = [*islice(self._dirty, SLICE)]
+        for outbound_id in found:
             del self._dirty[outbound_id]
             self._compile(outbound_id, now_s)
+        return found
 
     def _compile(self, outbound_id: str, now_s: float) -> None:
         outbound = self._outbounds.get(outbound_id)

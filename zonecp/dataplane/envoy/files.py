@@ -57,7 +57,7 @@ class Files:
         self._written: set[str] = set()
         self._changed = asyncio.Event()
         self._resources.listen(self._note)
-        self.compiler.listen(self._changed.set)
+        self.compiler.listen(lambda _: self._changed.set())
 
     def _note(self, ref: Ref) -> None:
         self._dirty[ref] = None

@@ -76,7 +76,10 @@ class Gate:
         """Packed addresses by outbound."""
 
         self._waiting: defaultdict[bytes, set[bytes]] = defaultdict(set)
-        """Held names by packed address."""
+        """Held names by packed address; also some that are held no more."""
+
+        self._fresh: set[bytes] = set()
+        """Held names that nobody has looked at since something changed."""
 
         names.gate = self.hold
 
@@ -86,12 +89,14 @@ class Gate:
             return False
         for address in addresses_of(entry):
             self._waiting[address].add(key)
+        self._fresh.add(key)
         return True
 
     def changed(self, change: Change) -> None:
         """Listen to the outbounds."""
         for outbound in (*change.put, *change.removed):
             for address in self._vips.pop(outbound.id, ()):
+                self._fresh |= self._waiting.get(address, set())
                 self._by_vip[address].discard(outbound.id)
                 if not self._by_vip[address]:
                     del self._by_vip[address]
@@ -106,10 +111,16 @@ class Gate:
             addresses = {vip for each in outbound_ids for vip in self._vips.get(each, ())}
             self._release({key for vip in addresses for key in self._waiting.get(vip, ())})
 
-    def settle(self) -> None:
-        """Look at everything that is held back: the map is whole, or an Envoy has come."""
-        if not self._names.held:
-            self._waiting.clear()
+    def settle(self, outbound_ids: Iterable[str] = ()) -> None:
+        """The map is whole, and these outbounds have been made into resources."""
+        if self._client() is None or not self._whole():
+            return
+        self.decided(outbound_ids)
+        fresh, self._fresh = self._fresh, set()
+        self._release(fresh)
+
+    def settle_all(self) -> None:
+        """Look at everything that is held back."""
         self._release({*self._names.held})
 
     def open_wide(self) -> int:
@@ -119,6 +130,7 @@ class Gate:
         for key in held:
             self._names.release(key)
         self._waiting.clear()
+        self._fresh.clear()
         self.waived += len(held)
         return len(held)
 
@@ -132,7 +144,7 @@ class Gate:
             return
         for key in keys:
             entry = self._names.held.get(key)
-            if entry is None:  # withdrawn again; `settle` forgets the rest
+            if entry is None:  # withdrawn again
                 continue
             addresses = addresses_of(entry)
             if self._ready(addresses, client):
@@ -142,6 +154,8 @@ class Gate:
                         del self._waiting[address]
                 self._names.release(key)
                 self.released += 1
+        if not self._names.held:
+            self._waiting.clear()
 
     def _ready(self, addresses: Iterable[bytes], client: Client) -> bool:
         outbounds = {each for address in addresses for each in self._by_vip.get(address, ())}

@@ -165,13 +165,13 @@ class Sidecar:
         if self.files is not None:
             self.files.compiler.wake()
 
-    def _compiled(self) -> None:
+    def _compiled(self, outbound_ids: Collection[str]) -> None:
         self.server.wake()
-        self.gate.settle()
+        self.gate.settle(outbound_ids)
 
     def _decided(self, refs: Collection[Ref]) -> None:
         if self.shape.single:
-            self.gate.settle()
+            self.gate.settle_all()
         else:
             owners = {self.compiler.owner(ref) for ref in refs}
             self.gate.decided(owner for owner in owners if owner is not None)
