@@ -96,7 +96,9 @@ class Forwarder:
 
     def kept(self, packet: bytes, *, tcp: bool) -> bytes | None:
         """The reply to a query that `Table.answer` called FORWARD, if it is known already."""
-        query = parse(packet)
+        return self._kept(packet, parse(packet), tcp=tcp) if len(self.answers) else None
+
+    def _kept(self, packet: bytes, query: Query, *, tcp: bool) -> bytes | None:
         key = cache_key(query)
         reply = None if key is None else self.answers.get(key, time.monotonic())
         if reply is None:
@@ -110,7 +112,8 @@ class Forwarder:
 
     async def resolve(self, packet: bytes, *, tcp: bool) -> Resolved:
         """The same, and where it came from."""
-        if (reply := self.kept(packet, tcp=tcp)) is not None:
+        query = parse(packet)
+        if (reply := self._kept(packet, query, tcp=tcp)) is not None:
             return Resolved(reply, CACHE)
         servers = self.current()
         if not servers:
@@ -118,7 +121,6 @@ class Forwarder:
         if self.in_flight >= IN_FLIGHT_MAX:
             self.failures["full"] += 1
             return Resolved(refusal(packet, SERVFAIL), "")
-        query = parse(packet)
         self.in_flight += 1
         try:
             found = await self._share(packet, query, servers, tcp=tcp)
@@ -136,13 +138,13 @@ class Forwarder:
             self.shared += 1
             return await asyncio.shield(asking)
         future = self._asking[key] = asyncio.get_running_loop().create_future()
-        # What those who wait get if this is broken off.
-        found = Resolved(refusal(packet, SERVFAIL), "")
+        found = None
         try:
             found = await self._ask_servers(packet, query, servers, tcp=tcp)
         finally:
             del self._asking[key]
-            future.set_result(found)
+            # Broken off: those who wait are not to wait for ever.
+            future.set_result(found or Resolved(refusal(packet, SERVFAIL), ""))
         question_end = HEADER_BYTES + len(query.question)
         self.answers.put(key, found.reply, question_end, time.monotonic())
         return found
