@@ -20,7 +20,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import api, dnsload, failover, load, propagation
+from tests.bench import api, dnsforward, dnsload, failover, load, propagation
 from tests.bench.world import running
 
 Result = dict[str, Any]
@@ -73,8 +73,15 @@ async def _failover(quick: bool) -> Result:
 
 
 async def _dns(quick: bool) -> Result:
-    async with running(alone=True) as mesh:
-        return await dnsload.measure(mesh, 1_000 if quick else 10_000, seconds=2 if quick else 6)
+    result = {}
+    for names in (1_000,) if quick else (10_000, 100_000):
+        async with running(alone=True) as mesh:
+            result[str(names)] = await dnsload.measure(mesh, names, seconds=2 if quick else 6)
+    return result
+
+
+async def _forward(quick: bool) -> Result:
+    return await dnsforward.measure(seconds=2 if quick else 6)
 
 
 async def _api(quick: bool) -> Result:
@@ -89,6 +96,7 @@ _STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "bulk": _bulk,
     "failover": _failover,
     "dns": _dns,
+    "forward": _forward,
     "api": _api,
 }
 
