@@ -47,7 +47,7 @@ class Agent:
         secret = secrets.token_bytes(2 * TOKEN_BYTES)
         self.registry = metrics.new_registry()
         self.state = FeedState()
-        self.outbounds = Outbounds() if config.dns.srv else None
+        self.outbounds = Outbounds(endpoints=False) if config.dns.srv else None
         self.dns = DnsService(config.dns, self.outbounds, secret)
         self.table = self.dns.table
         self.cache = Cache(config.data_dir, self.table, self.state)
@@ -73,6 +73,7 @@ class Agent:
             dataplane=str(name),
             instance=secrets.token_hex(4),
             domains=config.dns.own_domains,
+            ttl_s=None if config.dns.ttl_s is None else round(config.dns.ttl_s),
             silence_s=config.control_plane.silence_s,
             drop_share_max=config.control_plane.drop_share_max,
             drop_patience_s=config.control_plane.drop_patience_s,
