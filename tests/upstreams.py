@@ -41,6 +41,7 @@ class Upstream(asyncio.DatagramProtocol):
         self.answer = answer
         self.senders: list[tuple[str, int]] = []
         self.ids: list[bytes] = []
+        self.queries: list[tuple[bytes, tuple[str, int]]] = []
         self.address = Address(LOOPBACK, 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -49,6 +50,7 @@ class Upstream(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self.senders.append(addr)
         self.ids.append(data[:2])
+        self.queries.append((data, addr))
         reply = self.answer(data, False)
         if reply is not None:
             self.transport.sendto(reply, addr)

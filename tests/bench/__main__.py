@@ -21,7 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import api, connect, dnsload, failover, load, propagation
+from tests.bench import api, connect, dnsforward, dnsload, failover, load, propagation
 from tests.bench.world import running
 
 Result = dict[str, Any]
@@ -33,6 +33,11 @@ _TARGETS = {
     "bulk 100000 resolvable_s": 45.0,
     "failover SIGKILL max_s": 3.0,
     "failover SIGTERM max_s": 0.1,
+    "dns 10000 half_under_changes p99_ms": 1.0,
+    "dns 100000 half_under_changes p99_ms": 1.0,
+    "dns 10000 rss_mb empty": 60.0,
+    "dns 100000 rss_bytes_per_name": 600.0,
+    "forward p99_overhead_ms": 1.0,
     "connect 100 connected p50_ms": 50.0,
     "connect 1000 connected p50_ms": 300.0,
     "connect 1000 agent_ms": 30.0,
@@ -77,8 +82,15 @@ async def _failover(quick: bool) -> Result:
 
 
 async def _dns(quick: bool) -> Result:
-    async with running(alone=True) as mesh:
-        return await dnsload.measure(mesh, 1_000 if quick else 10_000, seconds=2 if quick else 6)
+    result = {}
+    for names in (1_000,) if quick else (10_000, 100_000):
+        async with running(alone=True) as mesh:
+            result[str(names)] = await dnsload.measure(mesh, names, seconds=2 if quick else 6)
+    return result
+
+
+async def _forward(quick: bool) -> Result:
+    return await dnsforward.measure(seconds=2 if quick else 6)
 
 
 async def _api(quick: bool) -> Result:
@@ -101,6 +113,7 @@ _STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "bulk": _bulk,
     "failover": _failover,
     "dns": _dns,
+    "forward": _forward,
     "api": _api,
     "connect": _connect,
 }

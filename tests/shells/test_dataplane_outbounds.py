@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from tests.fake_zone import (
@@ -21,7 +22,7 @@ from tests.fake_zone import (
     until,
 )
 from zonecp.dataplane.feed import SLICE, Feed, FeedOptions, FeedState
-from zonecp.dataplane.outbounds import Change, Outbounds
+from zonecp.dataplane.outbounds import Change, Endpoint, Outbound, Outbounds
 from zonecp.dataplane.resolver import Table
 from zonemesh.runtime.supervise import Backoff, supervise
 
@@ -148,3 +149,15 @@ async def test_a_map_on_disk_has_no_outbounds_so_a_snapshot_is_asked_for(zone: F
         stream = await zone.streams.get()
 
     assert stream.last_event_id is None
+
+
+def test_without_endpoints_their_changes_are_none() -> None:
+    outbounds, heard = Outbounds(endpoints=False), list[Change]()
+    outbounds.listen(heard.append)
+    first = Outbound(id=HTTP, kind="MeshService", vips=("241.0.0.1",), port=80, name="web")
+
+    outbounds.put([first])
+    outbounds.put([msgspec.structs.replace(first, endpoints=(Endpoint("10.0.0.1", 80),))])
+
+    assert len(heard) == 1
+    assert [each.endpoints for each in outbounds] == [()]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import dns.asyncquery
 import dns.flags
 import dns.message
 import dns.rcode
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.fake_zone import free_port, until
+from tests.fake_zone import until
+from tests.serving import served_names, serving
 from tests.upstreams import (
     LOOPBACK,
     NAME,
@@ -29,41 +31,12 @@ from zonecp.dataplane.dns import Server
 from zonecp.dataplane.entry import wire_entry
 from zonecp.dataplane.message import wire_name
 from zonecp.dataplane.resolver import Table
-from zonecp.dataplane.upstreams import (
-    Address,
-)
 from zonemesh.errors import ConfigError
 
-V4 = bytes((241, 0, 0, 1))
-
-
-def names() -> Table:
-    table = Table(["mesh.local"])
-    table.put(wire_name(NAME), wire_entry([V4, bytes(15) + b"\1"], 60))
-    many = [bytes((241, 0, 1, i)) for i in range(200)]
-    table.put(wire_name("many.mesh.local"), wire_entry(many, 60))
-    table.loaded = True
-    return table
-
-
-@asynccontextmanager
-async def serving(
-    *servers: Address, addresses: tuple[str, ...] = (LOOPBACK,)
-) -> AsyncIterator[Server]:
-    forwarder = forwarder_to(*servers)
-    server = Server(names(), forwarder, addresses=addresses, port=free_port())
-    server.bind()
-    task = asyncio.create_task(server.run())
-    try:
-        await asyncio.sleep(0)
-        yield server
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        forwarder.close()
-        await asyncio.sleep(0)
-        if not task.cancelled():
-            task.result()
+QUERY = dns.message.make_query(NAME, "A", use_edns=0).to_wire()
+damaged_queries = st.tuples(st.integers(0, len(QUERY)), st.binary(max_size=6)).map(
+    lambda damage: QUERY[: damage[0]] + damage[1] + QUERY[damage[0] + len(damage[1]) :]
+)
 
 
 @pytest.fixture(params=["batches", "one by one"])
@@ -189,7 +162,9 @@ def test_a_port_that_is_taken_is_a_fault_of_the_configuration() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind((LOOPBACK, 0))
         port = taken.getsockname()[1]
-        server = Server(names(), forwarder_to(), addresses=(LOOPBACK, "192.0.2.1"), port=port)
+        server = Server(
+            served_names(), forwarder_to(), addresses=(LOOPBACK, "192.0.2.1"), port=port
+        )
 
         with pytest.raises(ConfigError) as caught:
             server.bind()
@@ -199,3 +174,36 @@ def test_a_port_that_is_taken_is_a_fault_of_the_configuration() -> None:
         f"DNS on 127.0.0.1 port {port}: in use by another process (dns.proxyPort, --dns-port)",
         f"DNS on 192.0.2.1 port {port}: not an address of this host (dns.addresses, --dns-address)",
     )
+
+
+@pytest.mark.usefixtures("datagrams")
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(st.one_of(st.binary(max_size=300), damaged_queries), min_size=50, max_size=60))
+def test_no_datagrams_stop_it(packets: list[bytes]) -> None:
+    async def send_all() -> dns.message.Message:
+        async with serving() as server:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.setblocking(False)
+                client.connect((LOOPBACK, server.port))
+                for packet in packets:
+                    client.send(packet)
+                return await over_udp(server, query())
+
+    assert addresses_of(asyncio.run(send_all())) == ["241.0.0.1"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.binary(max_size=400))
+def test_no_octets_on_a_connection_stop_it(data: bytes) -> None:
+    async def send_all() -> dns.message.Message:
+        async with serving() as server:
+            _, writer = await asyncio.open_connection(LOOPBACK, server.port)
+            writer.write(data)
+            writer.close()
+            return await over_tcp(server, query())
+
+    assert addresses_of(asyncio.run(send_all())) == ["241.0.0.1"]

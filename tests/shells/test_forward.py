@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import dns.asyncquery
 import dns.flags
@@ -12,7 +13,10 @@ import dns.message
 import dns.rcode
 import pytest
 
+from tests.fake_zone import free_port, until
 from tests.upstreams import (
+    LOOPBACK,
+    NAME,
     TC,
     addresses_of,
     answered,
@@ -23,8 +27,13 @@ from tests.upstreams import (
 )
 from zonecp.dataplane import exchange as exchange_module
 from zonecp.dataplane import forward as forward_module
+from zonecp.dataplane.answers import Answers
+from zonecp.dataplane.dns import Server
+from zonecp.dataplane.entry import wire_entry
 from zonecp.dataplane.forward import Forwarder
-from zonecp.dataplane.message import REFUSED, SERVFAIL
+from zonecp.dataplane.loopprobe import TOKEN_BYTES, LoopProbe
+from zonecp.dataplane.message import AD, FORMERR, NOTIMP, REFUSED, SERVFAIL, wire_name
+from zonecp.dataplane.resolver import Table
 from zonecp.dataplane.upstreams import (
     Address,
     Servers,
@@ -232,3 +241,214 @@ def test_a_server_that_is_oneself_is_known(
     server: tuple[str, int], listening: tuple[str, ...], own: bool
 ) -> None:
     assert is_own(Address(*server), listening, 53) == own
+
+
+@pytest.mark.parametrize("rcode", [SERVFAIL, REFUSED, NOTIMP, FORMERR])
+async def test_a_server_that_fails_is_passed_over(rcode: int) -> None:
+    async with (
+        upstream(lambda packet, _: answered(packet, rcode=rcode)) as one,
+        upstream(lambda packet, _: resolved(packet)) as two,
+    ):
+        reply = await forwarded(forwarder_to(one.address, two.address), query("example.org"))
+
+    assert addresses_of(reply) == ["192.0.2.1"]
+
+
+@pytest.mark.parametrize(
+    "alternate,rcode", [(False, dns.rcode.NXDOMAIN), (True, dns.rcode.NOERROR)]
+)
+async def test_nxdomain_is_an_answer_unless_the_next_server_is_to_be_asked(
+    alternate: bool, rcode: dns.rcode.Rcode
+) -> None:
+    async with (
+        upstream(lambda packet, _: answered(packet, rcode=3)) as one,
+        upstream(lambda packet, _: resolved(packet)) as two,
+    ):
+        forwarder = forwarder_to(one.address, two.address, alternate_on_nxdomain=alternate)
+        reply = await forwarded(forwarder, query("example.org"))
+
+    assert reply.rcode() == rcode
+
+
+async def test_an_answer_is_kept_and_a_failure_is_not() -> None:
+    failing = True
+
+    def flaky(packet: bytes, _: bool) -> bytes:
+        return answered(packet, rcode=SERVFAIL) if failing else resolved(packet)
+
+    async with upstream(flaky) as up:
+        forwarder = forwarder_to(up.address, answers=Answers(10, ttl_s_max=60.0))
+        rcodes = []
+        for failing in (True, False, True, True):
+            packet = query("eXample.org").to_wire()
+            reply = dns.message.from_wire(await forwarder.forward(packet, tcp=failing))
+            assert reply.id == int.from_bytes(packet[:2], "big")
+            rcodes.append(reply.rcode())
+        forwarder.close()
+
+    assert rcodes == [SERVFAIL, 0, 0, 0]
+    assert len(up.ids) == 1  # the failure came over TCP
+    assert forwarder.cached == 2
+
+
+async def test_equal_questions_at_once_are_asked_once() -> None:
+    async with upstream(lambda *_: None) as up:
+        forwarder = forwarder_to(up.address, timeout_s=5.0)
+        packets = [query(name).to_wire() for name in ("example.org", "EXAMPLE.org", "example.org")]
+        asked = [asyncio.ensure_future(forwarder.forward(each, tcp=False)) for each in packets]
+        await until(lambda: bool(up.queries))
+        packet, sender = up.queries[0]
+        up.transport.sendto(resolved(packet), sender)
+        replies = await asyncio.gather(*asked)
+        forwarder.close()
+
+    assert len(up.ids) == 1
+    assert forwarder.shared == 2
+    for packet, reply in zip(packets, replies, strict=True):
+        assert reply[:2] == packet[:2]
+        assert reply[12 : len(packet)] == packet[12:]
+        assert addresses_of(dns.message.from_wire(reply)) == ["192.0.2.1"]
+
+
+async def test_who_waits_for_a_question_that_is_broken_off_is_answered() -> None:
+    async with upstream(lambda *_: None) as up:
+        forwarder = forwarder_to(up.address, timeout_s=5.0)
+        packet = query("example.org").to_wire()
+        first = asyncio.ensure_future(forwarder.forward(packet, tcp=False))
+        await until(lambda: bool(up.queries))
+        second = asyncio.ensure_future(forwarder.forward(packet, tcp=False))
+        await asyncio.sleep(0)
+        first.cancel()
+        reply = await second
+        forwarder.close()
+
+    assert dns.message.from_wire(reply).rcode() == SERVFAIL
+
+
+async def test_a_large_answer_is_kept_whole_and_cut_for_who_takes_less() -> None:
+    def cut(packet: bytes, tcp: bool) -> bytes:
+        return resolved(packet, 60) if tcp else answered(packet, flags=TC)
+
+    async with upstream(cut) as up:
+        forwarder = forwarder_to(up.address, answers=Answers(10, ttl_s_max=60.0))
+        packet = query("example.org").to_wire()
+        over_udp = dns.message.from_wire(await forwarder.forward(packet, tcp=False))
+        over_tcp = dns.message.from_wire(await forwarder.forward(packet, tcp=True))
+        forwarder.close()
+
+    assert over_udp.flags & dns.flags.TC
+    assert (len(addresses_of(over_udp)), len(addresses_of(over_tcp))) == (0, 60)
+    assert forwarder.cached == 1
+
+
+async def test_a_cut_answer_is_better_than_none_where_tcp_is_blocked() -> None:
+    async with upstream(lambda packet, tcp: None if tcp else answered(packet, flags=TC)) as up:
+        reply = await forwarded(forwarder_to(up.address), query("example.org"))
+
+    assert reply.flags & dns.flags.TC
+
+
+async def test_flags_go_both_ways() -> None:
+    seen = []
+
+    def signed(packet: bytes, _: bool) -> bytes:
+        seen.append(dns.message.from_wire(packet))
+        reply = bytearray(resolved(packet))
+        reply[3] |= AD
+        return bytes(reply)
+
+    async with upstream(signed) as up:
+        message = dns.message.make_query("example.org", "A", want_dnssec=True)
+        message.flags |= dns.flags.CD | dns.flags.AD
+        reply = await forwarded(forwarder_to(up.address), message)
+
+    assert seen[0].flags & dns.flags.CD
+    assert seen[0].ednsflags & dns.flags.DO
+    assert reply.flags & dns.flags.AD
+
+
+SECRET = bytes(range(2 * TOKEN_BYTES))
+
+
+async def test_an_upstream_that_asks_this_agent_again_is_found_and_asked_no_more() -> None:
+    """Agent → another forwarder → agent; names of the mesh go on."""
+    port = free_port()
+    to_agent = Address(LOOPBACK, port)
+    transport, other = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: Relaying(to_agent), local_addr=(LOOPBACK, 0)
+    )
+    back = Address(*transport.get_extra_info("sockname"))
+    forwarder = forwarder_to(back, timeout_s=0.3)
+    probe = LoopProbe(forwarder, SECRET)
+    table = Table(["mesh.local"])
+    table.put(wire_name(NAME), wire_entry([bytes((241, 0, 0, 1))], 60))
+    server = Server(table, forwarder, addresses=(LOOPBACK,), port=port, own_probe=probe.answer)
+    server.bind()
+    tasks = [asyncio.ensure_future(each()) for each in (server.run, probe.run)]
+    try:
+        await until(lambda: back in forwarder.looping)
+        outside = await dns.asyncquery.udp(query("example.org"), LOOPBACK, port=port, timeout=5)
+        inside = await dns.asyncquery.udp(query(NAME), LOOPBACK, port=port, timeout=5)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        forwarder.close()
+        transport.close()
+        other.close()
+        await asyncio.sleep(0)
+
+    assert outside.rcode() == dns.rcode.REFUSED
+    assert addresses_of(inside) == ["241.0.0.1"]
+
+
+async def test_an_upstream_that_answers_anything_is_no_loop() -> None:
+    def wildcard(packet: bytes, _: bool) -> bytes:
+        asked.append(packet)
+        return answered(packet, rcode=3)
+
+    asked: list[bytes] = []
+    async with upstream(wildcard) as up:
+        forwarder = forwarder_to(up.address)
+        probing = asyncio.ensure_future(LoopProbe(forwarder, SECRET).run())
+        await until(lambda: bool(asked))
+        probing.cancel()
+        await asyncio.wait({probing})
+        await asyncio.sleep(0)
+
+    assert not forwarder.looping
+    assert LoopProbe(forwarder, SECRET[::-1]).answer(asked[0]) is None
+    assert LoopProbe(forwarder, SECRET).answer(asked[0]) is not None
+    assert LoopProbe(forwarder, SECRET).answer(asked[0][:-3]) is None
+
+
+class Relaying(asyncio.DatagramProtocol):
+    """A forwarder that knows one server."""
+
+    def __init__(self, server: Address) -> None:
+        self._server = server
+        self._asking: dict[bytes, tuple[str, int]] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if addr == self._server:
+            self._transport.sendto(data, self._asking[data[:2]])
+        else:
+            self._asking[data[:2]] = addr
+            self._transport.sendto(data, self._server)
+
+    def close(self) -> None:
+        self._asking.clear()
+
+
+def test_where_resolv_conf_names_only_the_agent_what_it_named_before_is_asked(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("nameserver 127.0.0.9\n")
+    (tmp_path / "resolv.conf.before-zonedp").write_text("nameserver 192.0.2.1\n")
+    servers = Servers((), resolv_conf=path, own=lambda server: server.ip == "127.0.0.9")
+
+    assert servers.current(0.0) == (Address("192.0.2.1", 53),)

@@ -57,13 +57,15 @@ class Agent:
         secret = secrets.token_bytes(2 * TOKEN_BYTES)
         self.registry = metrics.new_registry()
         self.state = FeedState()
-        self.outbounds = Outbounds() if config.dns.srv or config.envoy.enabled else None
+        self.outbounds = _outbounds(config)
         self.dns = DnsService(config.dns, self.outbounds, secret)
         self.table = self.dns.table
         self.names: Names = HeldBack(self.table) if config.envoy.enabled else self.table
         """What the feed says, of which the table answers what it may."""
 
-        self.cache = Cache(config.data_dir, self.names, self.state, self.outbounds)
+        # Without endpoints they are of no use to a later agent that has an Envoy.
+        kept = self.outbounds if config.envoy.enabled else None
+        self.cache = Cache(config.data_dir, self.names, self.state, kept)
         self.workers = Workers(
             config.dns.workers - 1 if config.dns.enabled else 0,
             hello=self._configuration,
@@ -86,6 +88,7 @@ class Agent:
             dataplane=str(name),
             instance=secrets.token_hex(4),
             domains=config.dns.own_domains,
+            ttl_s=None if config.dns.ttl_s is None else round(config.dns.ttl_s),
             silence_s=config.control_plane.silence_s,
             drop_share_max=config.control_plane.drop_share_max,
             drop_patience_s=config.control_plane.drop_patience_s,
@@ -221,6 +224,13 @@ class Agent:
             "upstream_failures": counts.failures,
             "query_log": diagnostics.query_log_state(self.dns.query_log),
         }
+
+
+def _outbounds(config: Config) -> Outbounds | None:
+    """What is followed of them, for who needs it."""
+    if config.envoy.enabled:
+        return Outbounds()
+    return Outbounds(endpoints=False) if config.dns.srv else None
 
 
 async def run(config: Config, stop: asyncio.Event) -> None:

@@ -101,6 +101,9 @@ class Dns:
     srv: bool = False
     """`_<port name>._tcp.<name>`: the agent follows the ports of every service."""
 
+    ttl_s: float | None = setting(None, minimum=0.0, maximum=604_800.0)
+    """Of the addresses; what the zone says if not given."""
+
     negative_ttl_s: float = setting(30.0, key="negativeTtl", minimum=0.0, maximum=86_400.0)
     """For how long a client may remember that a name or such a record does not exist."""
 

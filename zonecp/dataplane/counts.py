@@ -10,6 +10,10 @@ import msgspec
 Key = TypeVar("Key")
 Number = TypeVar("Number", int, float)
 
+GAUGES: Final = frozenset(
+    {"tcp_connections", "upstream_in_flight", "upstream_cache_entries", "upstream_cache_bytes"}
+)
+
 BOUNDS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Of the histogram of upstreams' answers; one bucket more for what takes longer."""
 
@@ -37,7 +41,7 @@ class Counts(msgspec.Struct):
 
     failures: dict[str, int] = msgspec.field(default_factory=dict)
     numbers: dict[str, float] = msgspec.field(default_factory=dict)
-    """The rest, by the names of `metrics.NUMBERS`."""
+    """The rest, by name; `GAUGES` are of now, the others since the start."""
 
     upstream: Durations = msgspec.field(default_factory=Durations)
 

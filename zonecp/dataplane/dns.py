@@ -139,10 +139,7 @@ class Server:
 
     def _read_udp(self, loop: asyncio.AbstractEventLoop, index: int, sock: socket.socket) -> None:
         def forward(packet: bytes, sender: mmsg.Sender) -> None:
-            reply = self._kept(packet, tcp=False)
-            if reply is not None:
-                _send(sock, reply, sender)
-            elif self._tasks is not None:
+            if self._tasks is not None:
                 self._tasks.create_task(self._forward_udp(sock, packet, sender))
 
         if mmsg.is_supported():
@@ -153,9 +150,12 @@ class Server:
                     )
                 )
             serve = self._batches[index].serve
-            loop.add_reader(sock, serve, self._answer, UDP_BYTES_MAX, forward)
+            loop.add_reader(sock, serve, self._answer, UDP_BYTES_MAX, self._kept_udp, forward)
         else:
-            loop.add_reader(sock, _serve_one_by_one, sock, self._answer, forward)
+            loop.add_reader(sock, _serve_one_by_one, sock, self._answer, self._kept_udp, forward)
+
+    def _kept_udp(self, packet: bytes) -> bytes | None:
+        return self._kept(packet, tcp=False)
 
     def _kept(self, packet: bytes, *, tcp: bool) -> bytes | None:
         """The reply to what is to be forwarded and need not be."""
@@ -227,17 +227,23 @@ def _send(sock: socket.socket, reply: bytes, receiver: mmsg.Sender) -> None:
         sock.sendto(reply, receiver)
 
 
-def _serve_one_by_one(sock: socket.socket, answer: Resolver, forward: mmsg.Forwarding) -> None:
+def _serve_one_by_one(
+    sock: socket.socket, answer: Resolver, kept: mmsg.Kept, forward: mmsg.Forwarding
+) -> None:
     for _ in range(mmsg.BATCH):
         try:
             packet, sender = sock.recvfrom(QUERY_BYTES_MAX)
         except OSError:  # BlockingIOError: nothing is left
             return
         reply = answer(packet, UDP_BYTES_MAX)
-        if isinstance(reply, bytes):
-            _send(sock, reply, sender)
+        if isinstance(reply, Forward):
+            found = kept(packet)
+            if found is None:
+                forward(packet, sender)
+            else:
+                _send(sock, found, sender)
         elif reply is not None:
-            forward(packet, sender)
+            _send(sock, reply, sender)
 
 
 def _listen(address: str, port: int, kind: socket.SocketKind, *, shared: bool) -> socket.socket:

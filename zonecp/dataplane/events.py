@@ -45,6 +45,8 @@ class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     domains: tuple[str, ...] = ()
     lag_s: float = msgspec.field(default=0.0, name="lag_s")
     hash: str = ""
+    ttl_s: int | None = msgspec.field(default=None, name="ttl_s")
+    """What this agent serves the names with, where that is not what the zone says."""
 
 
 class SnapshotBegins(msgspec.Struct, frozen=True):

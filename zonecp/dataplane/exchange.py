@@ -7,7 +7,6 @@ random ID and the question of the query (RFC 5452).
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 from typing import Final, cast
 
@@ -15,6 +14,7 @@ from zonecp.dataplane.message import HEADER_BYTES, QR, TC
 from zonecp.dataplane.upstreams import Address
 from zonemesh.errors import UnavailableError
 
+RANDOM_BYTES: Final = 512
 SOCKETS: Final = 4
 """Per server; a random one is taken for each query."""
 
@@ -26,7 +26,7 @@ class Exchange:
     """The sockets to every server that was asked."""
 
     def __init__(self, *, timeout_s: float) -> None:
-        """`timeout_s` is for one question to one server, TCP included."""
+        """`timeout_s` is for one question to one server, and once more for TCP."""
         self._timeout_s = timeout_s
         self._pools: dict[Address, _Pool] = {}
 
@@ -37,20 +37,17 @@ class Exchange:
             UnavailableError: It did not answer; the message is the reason as a metric label.
         """
         reply = None
+        if not tcp:
+            reply = await self._ask_udp(server, packet, question_end)
+            if not reply[2] & TC:
+                return reply
         try:
             async with asyncio.timeout(self._timeout_s):
-                if not tcp:
-                    reply = await self._ask_udp(server, packet, question_end)
-                    if not reply[2] & TC:
-                        return reply
                 return await _ask_tcp(server, packet, question_end)
-        except TimeoutError:
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             if reply is None:
-                self.forget(server)  # the path may have changed under a connected socket
-                raise UnavailableError("timeout") from None
-        except (OSError, asyncio.IncompleteReadError) as error:
-            if reply is None:
-                raise UnavailableError("unreachable") from error
+                reason = "timeout" if isinstance(error, TimeoutError) else "unreachable"
+                raise UnavailableError(reason) from error
         return reply
 
     def forget(self, server: Address) -> None:
@@ -65,8 +62,14 @@ class Exchange:
         pool = self._pools.get(server)
         if pool is None:
             pool = self._pools[server] = _Pool(server)
-        sock = pool.ready() or await pool.open()
-        return await sock.ask(packet, question_end)
+        try:
+            sock = pool.ready() or await pool.open()
+            return await sock.ask(packet, question_end, self._timeout_s)
+        except TimeoutError:
+            self.forget(server)  # the path may have changed under a connected socket
+            raise UnavailableError("timeout") from None
+        except OSError as error:
+            raise UnavailableError("unreachable") from error
 
 
 async def _ask_tcp(server: Address, packet: bytes, question_end: int) -> bytes:
@@ -102,7 +105,7 @@ class _Pool:
         self._closed = False
 
     def ready(self) -> _Socket | None:
-        self._slot = random.SystemRandom().randrange(SOCKETS)
+        self._slot = _RANDOM.take(1)[0] % SOCKETS
         sock = self._sockets[self._slot]
         return sock if sock is not None and sock.usable else None
 
@@ -129,6 +132,27 @@ class _Pool:
                 sock.retire()
 
 
+def _time_out(future: asyncio.Future[bytes]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
+
+
+class _Random:
+    """Unpredictable octets, fetched from the system many at a time: a call per query is 1 µs."""
+
+    def __init__(self) -> None:
+        self._octets = b""
+
+    def take(self, count: int) -> bytes:
+        if len(self._octets) < count:
+            self._octets = secrets.token_bytes(RANDOM_BYTES)
+        taken, self._octets = self._octets[-count:], self._octets[:-count]
+        return taken
+
+
+_RANDOM: Final = _Random()
+
+
 class _Socket(asyncio.DatagramProtocol):
     """One source port: queries by their ID."""
 
@@ -142,18 +166,22 @@ class _Socket(asyncio.DatagramProtocol):
     def usable(self) -> bool:
         return not self._retired and self._queries < SOCKET_QUERIES_MAX
 
-    async def ask(self, packet: bytes, question_end: int) -> bytes:
+    async def ask(self, packet: bytes, question_end: int, timeout_s: float) -> bytes:
         assert self._transport is not None
-        query_id = secrets.token_bytes(2)
+        query_id = _RANDOM.take(2)
         while query_id in self._waiting:  # a few more than SOCKET_QUERIES_MAX of 65,536 at most
-            query_id = secrets.token_bytes(2)
+            query_id = _RANDOM.take(2)
         self._queries += 1
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bytes] = loop.create_future()
+        # Half of what `asyncio.timeout` costs.
+        timer = loop.call_later(timeout_s, _time_out, future)
         self._waiting[query_id] = packet[HEADER_BYTES:question_end].lower(), future
         try:
             self._transport.sendto(query_id + packet[2:])
             return await future
         finally:
+            timer.cancel()
             del self._waiting[query_id]
             if self._retired:
                 self.retire()

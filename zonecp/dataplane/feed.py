@@ -62,6 +62,9 @@ class FeedOptions:
     domains: tuple[str, ...] = ()
     """The mesh's, whatever the zone says."""
 
+    ttl_s: int | None = None
+    """Of every name, whatever the zone says."""
+
     silence_s: float = 5.0
     """Heartbeats come each second; without any for so long the stream is dead."""
 
@@ -230,7 +233,12 @@ class Follower:
         self._state = state
         self._outbounds = outbounds
         self._clock = asyncio.get_running_loop().time
-        self._resumable = state.head is not None and state.head.mesh == options.mesh
+        head = state.head
+        # A map with other TTLs is served until there is a new one.
+        self._resumable = head is not None and (head.mesh, head.ttl_s) == (
+            options.mesh,
+            options.ttl_s,
+        )
         self._offered: events.Head | None = None
         self._seen: set[bytes] = set()
         self._dropping_since_s: float | None = None
@@ -353,7 +361,7 @@ class Follower:
         self._table.set_domains((*self._options.domains, *offered.domains))
         self._table.loaded = True
         self._state.whole = True
-        self._state.head = offered
+        self._state.head = msgspec.structs.replace(offered, ttl_s=self._options.ttl_s)
         self._state.lag_s = offered.lag_s
         self._state.changed.set()
         self._state.settled()
@@ -399,7 +407,8 @@ class Follower:
                 # Also where its addresses cannot be read: what was served for the name stays.
                 self._seen.add(key)
             origin = Origin(record.zone, record.service)
-            entry = wire_entry([_packed(ip) for ip in record.ips], record.ttl, origin)
+            ttl_s = record.ttl if self._options.ttl_s is None else self._options.ttl_s
+            entry = wire_entry([_packed(ip) for ip in record.ips], ttl_s, origin)
         except InputError as error:
             self._reject(record.name, error)
         else:

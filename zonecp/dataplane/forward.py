@@ -7,8 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from zonecp.dataplane.answers import Answers, cache_key, readdressed
@@ -97,7 +96,9 @@ class Forwarder:
 
     def kept(self, packet: bytes, *, tcp: bool) -> bytes | None:
         """The reply to a query that `Table.answer` called FORWARD, if it is known already."""
-        query = parse(packet)
+        return self._kept(packet, parse(packet), tcp=tcp) if len(self.answers) else None
+
+    def _kept(self, packet: bytes, query: Query, *, tcp: bool) -> bytes | None:
         key = cache_key(query)
         reply = None if key is None else self.answers.get(key, time.monotonic())
         if reply is None:
@@ -111,7 +112,8 @@ class Forwarder:
 
     async def resolve(self, packet: bytes, *, tcp: bool) -> Resolved:
         """The same, and where it came from."""
-        if (reply := self.kept(packet, tcp=tcp)) is not None:
+        query = parse(packet)
+        if (reply := self._kept(packet, query, tcp=tcp)) is not None:
             return Resolved(reply, CACHE)
         servers = self.current()
         if not servers:
@@ -119,7 +121,6 @@ class Forwarder:
         if self.in_flight >= IN_FLIGHT_MAX:
             self.failures["full"] += 1
             return Resolved(refusal(packet, SERVFAIL), "")
-        query = parse(packet)
         self.in_flight += 1
         try:
             found = await self._share(packet, query, servers, tcp=tcp)
@@ -136,28 +137,22 @@ class Forwarder:
         if (asking := self._asking.get(key)) is not None:
             self.shared += 1
             return await asyncio.shield(asking)
-        with self._leading(key, packet) as future:
-            found = await self._ask_servers(packet, query, servers, tcp=tcp)
-            future.set_result(found)
-            question_end = HEADER_BYTES + len(query.question)
-            self.answers.put(key, found.reply, question_end, time.monotonic())
-            return found
-
-    @contextmanager
-    def _leading(self, key: bytes, packet: bytes) -> Iterator[asyncio.Future[Resolved]]:
-        future: asyncio.Future[Resolved] = asyncio.get_running_loop().create_future()
-        self._asking[key] = future
+        future = self._asking[key] = asyncio.get_running_loop().create_future()
+        found = None
         try:
-            yield future
+            found = await self._ask_servers(packet, query, servers, tcp=tcp)
         finally:
             del self._asking[key]
-            if not future.done():  # broken off: those who wait are not to wait for ever
-                future.set_result(Resolved(refusal(packet, SERVFAIL), ""))
+            # Broken off: those who wait are not to wait for ever.
+            future.set_result(found or Resolved(refusal(packet, SERVFAIL), ""))
+        question_end = HEADER_BYTES + len(query.question)
+        self.answers.put(key, found.reply, question_end, time.monotonic())
+        return found
 
     async def _ask_servers(
         self, packet: bytes, query: Query, servers: tuple[Address, ...], *, tcp: bool
     ) -> Resolved:
-        found = Resolved(refusal(packet, SERVFAIL), "")
+        found = None
         question_end = HEADER_BYTES + len(query.question)
         for server in self._order(servers):
             started_s = time.perf_counter()  # the loop's clock counts milliseconds
@@ -172,7 +167,7 @@ class Forwarder:
             found = Resolved(reply, str(server))
             if len(servers) == 1 or reply[3] & RCODE not in self._passed_over:
                 break
-        return found
+        return found or Resolved(refusal(packet, SERVFAIL), "")
 
     def _order(self, servers: tuple[Address, ...]) -> tuple[Address, ...]:
         """As configured, those that did not answer lately last; a single one twice, since UDP

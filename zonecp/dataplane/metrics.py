@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -21,38 +21,6 @@ from zonecp.dataplane.forward import Forwarder
 from zonecp.dataplane.resolver import Table
 from zonecp.dataplane.workers import Workers
 
-NUMBERS = {
-    "replies_unsent": ("zonedp_dns_replies_unsent", "Replies the kernel did not take."),
-    "tcp_connections": ("zonedp_dns_tcp_connections", "Open TCP connections."),
-    "tcp_connections_refused": (
-        "zonedp_dns_tcp_connections_refused",
-        "TCP connections over the limit.",
-    ),
-    "upstream_in_flight": ("zonedp_dns_upstream_in_flight", "Queries at upstreams."),
-    "upstream_cached": (
-        "zonedp_dns_upstream_cached",
-        "Outside queries answered from the cache.",
-    ),
-    "upstream_shared": (
-        "zonedp_dns_upstream_shared",
-        "Outside queries that waited for the answer to an equal one.",
-    ),
-    "upstream_cache_entries": (
-        "zonedp_dns_upstream_cache_entries",
-        "Answers of upstreams that are kept.",
-    ),
-    "upstream_cache_bytes": ("zonedp_dns_upstream_cache_bytes", "Their size."),
-    "query_log_suppressed": (
-        "zonedp_dns_query_log_suppressed",
-        "Queries over the query log's limit.",
-    ),
-}
-"""Metrics by the keys of `Counts.numbers`."""
-
-GAUGES = frozenset(
-    {"tcp_connections", "upstream_in_flight", "upstream_cache_entries", "upstream_cache_bytes"}
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AgentCollector(Collector):
@@ -68,7 +36,9 @@ class AgentCollector(Collector):
     """The event loop's."""
 
     def collect(self) -> Iterable[Metric]:
-        yield from self._dns(self.counts())
+        counts = self.counts()
+        yield from self._dns(counts)
+        yield from _serving(counts.numbers)
         yield from self._feed()
         yield from self._disk()
 
@@ -80,9 +50,6 @@ class AgentCollector(Collector):
             queries.add_metric(labels, count)
         yield queries
         yield GaugeMetricFamily("zonedp_dns_names", "Names in the map.", value=len(self.table))
-        for key, number in counts.numbers.items():
-            family = GaugeMetricFamily if key in GAUGES else CounterMetricFamily
-            yield family(*NUMBERS[key], value=number)
         yield _by(
             "zonedp_dns_upstream_failures",
             "Queries an upstream did not answer.",
@@ -139,6 +106,46 @@ class AgentCollector(Collector):
         yield GaugeMetricFamily(
             "zonedp_cache_write_seconds", "Duration of the last write.", self.cache.write_s
         )
+
+
+def _serving(numbers: Mapping[str, float]) -> Iterable[Metric]:
+    yield CounterMetricFamily(
+        "zonedp_dns_replies_unsent", "Replies the kernel did not take.", numbers["replies_unsent"]
+    )
+    yield GaugeMetricFamily(
+        "zonedp_dns_tcp_connections", "Open TCP connections.", numbers["tcp_connections"]
+    )
+    yield CounterMetricFamily(
+        "zonedp_dns_tcp_connections_refused",
+        "TCP connections over the limit.",
+        numbers["tcp_connections_refused"],
+    )
+    yield GaugeMetricFamily(
+        "zonedp_dns_upstream_in_flight", "Queries at upstreams.", numbers["upstream_in_flight"]
+    )
+    yield CounterMetricFamily(
+        "zonedp_dns_upstream_cached",
+        "Outside queries answered from the cache.",
+        numbers["upstream_cached"],
+    )
+    yield CounterMetricFamily(
+        "zonedp_dns_upstream_shared",
+        "Outside queries that waited for the answer to an equal one.",
+        numbers["upstream_shared"],
+    )
+    yield GaugeMetricFamily(
+        "zonedp_dns_upstream_cache_entries",
+        "Answers of upstreams that are kept.",
+        numbers["upstream_cache_entries"],
+    )
+    yield GaugeMetricFamily(
+        "zonedp_dns_upstream_cache_bytes", "Their size.", numbers["upstream_cache_bytes"]
+    )
+    yield CounterMetricFamily(
+        "zonedp_dns_query_log_suppressed",
+        "Queries over the query log's limit.",
+        numbers["query_log_suppressed"],
+    )
 
 
 def _by(name: str, about: str, counts: dict[str, int]) -> Metric:

@@ -55,7 +55,9 @@ class Outbounds:
     while a snapshot is applied; `whole` says that one has been.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, endpoints: bool = True) -> None:
+        """Without `endpoints` none are kept, and their changes are none."""
+        self._endpoints = endpoints
         self.whole = False
         """All of a map's are here: what is absent is absent from the mesh."""
 
@@ -88,6 +90,8 @@ class Outbounds:
     def put(self, outbounds: Sequence[Outbound]) -> None:
         if self._seen is not None:
             self._seen.update(outbound.id for outbound in outbounds)
+        if not self._endpoints:
+            outbounds = [_without_endpoints(each) for each in outbounds]
         changed = [each for each in outbounds if self._by_id.get(each.id) != each]
         for outbound in changed:
             if outbound.id not in self._by_id:
@@ -126,3 +130,7 @@ class Outbounds:
         if change.put or change.removed:
             for listener in self._listeners:
                 listener(change)
+
+
+def _without_endpoints(outbound: Outbound) -> Outbound:
+    return msgspec.structs.replace(outbound, endpoints=())

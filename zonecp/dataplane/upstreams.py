@@ -93,15 +93,10 @@ class Servers:
         stamp = _mtime_ns(self._resolv_conf), _mtime_ns(self._saved)
         if stamp == self._stamp:
             return
-        try:
-            text = self._resolv_conf.read_text(errors="replace")
-        except OSError as error:
-            log.warning("resolv_conf_unreadable", error=str(error))
-            text = ""
-        found = parse_resolv_conf(text)
+        found = _nameservers(self._resolv_conf)
         if stamp[1] and all(map(self._own, found)):
             # It names nobody but this agent: what it named before is still there.
-            found = parse_resolv_conf(self._saved.read_text(errors="replace"))
+            found = _nameservers(self._saved)
         self._stamp = stamp
         self._take(found)
 
@@ -111,6 +106,14 @@ class Servers:
             log.info("upstreams_set", servers=[str(server) for server in self._servers])
         else:
             log.warning("no_upstream", found=len(found), effect="outside names are REFUSED")
+
+
+def _nameservers(path: Path) -> tuple[Address, ...]:
+    try:
+        return parse_resolv_conf(path.read_text(errors="replace"))
+    except OSError as error:
+        log.warning("resolv_conf_unreadable", path=str(path), error=str(error))
+        return ()
 
 
 def _mtime_ns(path: Path) -> int:

@@ -28,7 +28,7 @@ RECONNECT = Backoff(base_s=0.1, max_s=5.0)
 class Worker:
     def __init__(self, channel: Channel, config: Config, secret: bytes) -> None:
         self._channel = channel
-        self._outbounds = Outbounds() if config.dns.srv else None
+        self._outbounds = Outbounds(endpoints=False) if config.dns.srv else None
         self.service = DnsService(config.dns, self._outbounds, secret)
         self._query_log_s = 0.0
 

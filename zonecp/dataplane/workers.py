@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from zonecp.dataplane.counts import Counts
+from zonecp.dataplane.counts import GAUGES, Counts
 from zonecp.dataplane.outbounds import Change, Outbound, Outbounds
 from zonecp.dataplane.querylog import Wanted
 from zonecp.dataplane.relay import Channel, Hello, Update
@@ -114,11 +114,15 @@ class _Worker:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "zonecp.dataplane", "worker", str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C is the agent's, and its end is the worker's
-            )  # fmt: skip
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "zonecp.dataplane", "worker", str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,  # Ctrl-C is the agent's, and its end is the worker's
+                )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                raise UnavailableError(f"worker {self.number}: {error}") from error
         channel = Channel(*await asyncio.open_connection(sock=ours))
         self._touched.begin(self._table.keys(), self._outbounds or ())
         self._table.watches.append(self._touched)
@@ -165,11 +169,9 @@ class _Worker:
             )
 
     def _count_ended(self) -> None:
+        for gauge in GAUGES:
+            self.counts.numbers.pop(gauge, None)
         self.ended.add(self.counts)
-        for gauge in ("tcp_connections", "upstream_in_flight"):
-            self.ended.numbers.pop(gauge, None)
-        for gauge in ("upstream_cache_entries", "upstream_cache_bytes"):
-            self.ended.numbers.pop(gauge, None)
         self.counts = Counts()
 
 

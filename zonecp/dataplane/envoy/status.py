@@ -118,25 +118,24 @@ class EnvoyCollector(Collector):
         counts = self._sidecar.server.counts
         stream = self._sidecar.server.client
         rejections = {} if stream is None else stream.rejections()
-        yield _by_type(
-            GaugeMetricFamily,
+        yield _gauges(
             "zonedp_envoy_resources",
             "Resources that Envoy is to have.",
             {each: len(self._sidecar.resources.of(each)) for each in TYPE_LABELS},
         )
-        yield _by_type(
-            GaugeMetricFamily,
+        yield _gauges(
             "zonedp_envoy_resources_rejected",
             "... that it has rejected as they are now.",
             {each: sum(ref.type_url == each for ref in rejections) for each in TYPE_LABELS},
         )
-        for name, about, values in (
-            ("zonedp_envoy_resources_sent", "Resources in responses to Envoy.", counts.sent),
-            ("zonedp_envoy_resources_removed", "Removals in responses.", counts.removed),
-            ("zonedp_envoy_acks", "Responses that Envoy accepted.", counts.acks),
-            ("zonedp_envoy_nacks", "Responses that it rejected, wholly or in part.", counts.nacks),
-        ):
-            yield _by_type(CounterMetricFamily, name, about, values)
+        yield _counters(
+            "zonedp_envoy_resources_sent", "Resources in responses to Envoy.", counts.sent
+        )
+        yield _counters("zonedp_envoy_resources_removed", "Removals in responses.", counts.removed)
+        yield _counters("zonedp_envoy_acks", "Responses that Envoy accepted.", counts.acks)
+        yield _counters(
+            "zonedp_envoy_nacks", "Responses that it rejected, wholly or in part.", counts.nacks
+        )
 
     def _process(self) -> Iterable[Metric]:
         process = self._sidecar.process
@@ -162,13 +161,15 @@ class EnvoyCollector(Collector):
         )
 
 
-def _by_type(
-    family: type[CounterMetricFamily | GaugeMetricFamily],
-    name: str,
-    about: str,
-    values: Mapping[str, int],
-) -> Metric:
-    found = family(name, about, labels=("type",))
+def _gauges(name: str, about: str, values: Mapping[str, int]) -> Metric:
+    return _by_type(GaugeMetricFamily(name, about, labels=("type",)), values)
+
+
+def _counters(name: str, about: str, values: Mapping[str, int]) -> Metric:
+    return _by_type(CounterMetricFamily(name, about, labels=("type",)), values)
+
+
+def _by_type(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, int]) -> Metric:
     for type_url, label in TYPE_LABELS.items():
-        found.add_metric((label,), values.get(type_url, 0))
-    return found
+        family.add_metric((label,), values.get(type_url, 0))
+    return family
