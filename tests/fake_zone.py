@@ -29,31 +29,57 @@ def record(name: str, last: int = 1) -> dict[str, Any]:
     }
 
 
-def snapshot(at: str, records: Iterable[dict[str, Any]], *, chunk: int = 256, **head: Any) -> str:
+def outbound(name: str, last: int = 1, *, section: str = "80", **fields: Any) -> dict[str, Any]:
+    endpoint = {"address": "10.0.0.1", "port": 8080, "zone": "west", "priority": 0, "ready": True}
+    return {
+        "id": f"kri_msvc_default_west__{name}_{section}", "kind": "MeshService",
+        "vips": [f"241.0.0.{last}", f"fd00:fd00::f100:{last:x}"], "port": 80, "name": name,
+        "protocol": "tcp", "zone": "west", "endpoints": [endpoint], **fields,
+    }  # fmt: skip
+
+
+def snapshot(
+    at: str,
+    records: Iterable[dict[str, Any]],
+    outbounds: Iterable[dict[str, Any]] = (),
+    *,
+    chunk: int = 256,
+    **head: Any,
+) -> str:
     """The event, its data lines broken as the feed's protocol says."""
     first = {
         "revision": at, "mesh": "default", "zone": "west", "zoneUid": "uid",
         "domains": ["svc.mesh.local"], "ttl": 60, "lag_s": 0.25, "hash": "h", **head,
     }  # fmt: skip
-    texts = [json.dumps(one) for one in records]
-    pieces = [",".join(texts[start : start + chunk]) for start in range(0, len(texts), chunk)]
     lines = [
         json.dumps(first, separators=(",", ":"))[:-1] + ',"records":[',
-        *[f"{piece}," for piece in pieces[:-1]],
-        *pieces[-1:],
+        *_elements(records, chunk),
         '],"outbounds":[',
+        *_elements(outbounds, chunk),
         "]}",
     ]
     data = "\n".join(f"data: {line}" for line in lines)
     return f"id: {at}\nevent: snapshot\n{data}\n\n"
 
 
+def _elements(items: Iterable[dict[str, Any]], chunk: int) -> list[str]:
+    texts = [json.dumps(one) for one in items]
+    pieces = [",".join(texts[start : start + chunk]) for start in range(0, len(texts), chunk)]
+    return [*[f"{piece}," for piece in pieces[:-1]], *pieces[-1:]]
+
+
 def delta(
-    since: str, to: str, put: Iterable[dict[str, Any]] = (), remove: Iterable[str] = ()
+    since: str,
+    to: str,
+    put: Iterable[dict[str, Any]] = (),
+    remove: Iterable[str] = (),
+    *,
+    put_outbounds: Iterable[dict[str, Any]] = (),
+    remove_outbounds: Iterable[str] = (),
 ) -> str:
     body = {
         "from": since, "to": to, "put": [*put], "remove": [*remove],
-        "putOutbounds": [], "removeOutbounds": [],
+        "putOutbounds": [*put_outbounds], "removeOutbounds": [*remove_outbounds],
     }  # fmt: skip
     return f"id: {to}\nevent: delta\ndata: {json.dumps(body)}\n\n"
 

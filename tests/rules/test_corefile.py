@@ -137,7 +137,7 @@ def test_the_built_in_template_asks_the_agent_and_nobody_else() -> None:
 
 
 def test_the_built_in_template_falls_back_behind_envoys_filter() -> None:
-    text = render(BUILT_IN, core_dns_forward_to="envoy", upstreams=("10.0.0.2", "10.0.0.3:5353"))
+    text = render(BUILT_IN, mode="coredns-envoy", upstreams=("10.0.0.2", "10.0.0.3:5353"))
 
     assert "forward . 127.0.0.1:15054 {" in text
     assert "next NOTIMP FORMERR NXDOMAIN SERVFAIL REFUSED" in text

@@ -324,7 +324,7 @@ async def test_templates_of_the_documentation_run(
 async def test_the_template_among_the_sample_configurations_runs(
     tmp_path: Path, coredns_program: Path
 ) -> None:
-    text = (ROOT / "deploy" / "config" / "Corefile.template").read_text()
+    text = (ROOT / "deploy" / "coredns" / "Corefile.template").read_text()
     coredns = make(coredns_program, tmp_path, template(text))
 
     async with running(coredns):
@@ -459,7 +459,7 @@ def test_a_stub_for_kube_dns_is_a_config_map() -> None:
         (["--agent=nobody"], "--agent: 'nobody' is not an IP address"),
         (["--dns-address=0.0.0.0"], "name the one to be asked (--agent)"),
         (["--hosts"], "--hosts: needs dns.hostsFile"),
-        (["--coredns", "--dns-mode=proxy"], "--coredns: and --dns-mode proxy: give one of them"),
+        (["--coredns", "--dns-mode=agent"], "--coredns: and --dns-mode agent: give one of them"),
     ],
 )
 def test_a_stub_of_what_cannot_be_is_refused(flags: list[str], fault: str) -> None:

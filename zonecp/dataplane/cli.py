@@ -11,12 +11,12 @@ import click
 import structlog
 import yaml
 
-from zonecp.dataplane import options
+from zonecp.dataplane import asking, hostcommand, options
 from zonecp.dataplane.config import Config
 from zonecp.dataplane.coredns.cli import coredns
 from zonecp.dataplane.redirect.cli import redirect
 from zonemesh import __version__
-from zonemesh.errors import ConfigError
+from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime import config as configuration
 from zonemesh.runtime.main import STOP_S, report, run_main
 
@@ -24,10 +24,6 @@ from zonemesh.runtime.main import STOP_S, report, run_main
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """The agent beside a workload: registers it, and answers DNS for the names of the mesh."""
-
-
-cli.add_command(coredns)
-cli.add_command(redirect)
 
 
 @cli.command()
@@ -41,7 +37,7 @@ def run(file: Path | None, **flags: Any) -> None:
     logging.configure(config.log.level, config.log.format)
     for warning in warnings:
         structlog.get_logger().warning("config_ignored", detail=warning)
-    stop_s = STOP_S + config.dataplane.drain_time
+    stop_s = STOP_S + config.dataplane.drain_time_s
     sys.exit(run_main(lambda stop: app.run(config, stop), stop_s=stop_s))
 
 
@@ -55,10 +51,65 @@ def show(file: Path | None, **flags: Any) -> None:
     click.echo(yaml.safe_dump(configuration.dump(config), sort_keys=False), nl=False)
 
 
+@cli.group()
+def envoy() -> None:
+    """Configuration for an Envoy that somebody else runs."""
+
+
+@envoy.command("bootstrap")
+@options.file_and_flags
+def envoy_bootstrap(file: Path | None, **flags: Any) -> None:
+    """Print what to start Envoy with (YAML): it then asks this agent, or watches its files."""
+    from zonecp.dataplane.envoy import cli as envoy_cli  # noqa: PLC0415
+
+    config, _ = _load(file, flags)
+    click.echo(envoy_cli.bootstrap_text(config, _name(config)), nl=False)
+
+
+@envoy.command("config")
+@click.option("--format", "form", type=click.Choice(["static", "lds", "cds"]), default="static")
+@options.file_and_flags
+def envoy_config(file: Path | None, form: str, **flags: Any) -> None:
+    """Print Envoy's configuration as of now, from the zone, or else from the agent's disk.
+
+    `static` is all that an Envoy needs (YAML); `lds` and `cds` are files for it to watch (JSON).
+    """
+    from zonecp.dataplane.envoy import cli as envoy_cli  # noqa: PLC0415
+    from zonecp.dataplane.register import configured_dataplane  # noqa: PLC0415
+
+    config, _ = _load(file, flags)
+    document = configured_dataplane(config)
+    try:
+        text = envoy_cli.config_text(config, _name(config), document, form)
+    except UnavailableError as error:
+        sys.exit(report(error))
+    click.echo(text, nl=False)
+
+
+def _name(config: Config) -> str:
+    from zonecp.dataplane.register import configured_dataplane  # noqa: PLC0415
+
+    document = configured_dataplane(config)
+    return str(config.dataplane.name if document is None else document["name"])
+
+
 @cli.command()
 def version() -> None:
     """Print the version."""
     click.echo(f"zonedp {__version__}")
+
+
+for _command in (asking.status, asking.lookup, asking.querylog, hostcommand.resolver, coredns, redirect):
+    cli.add_command(_command)
+
+
+@cli.command(hidden=True)
+@click.argument("descriptor", type=int)
+def worker(descriptor: int) -> None:
+    """Answer DNS for the agent that started this process."""
+    from zonecp.dataplane import worker as process  # noqa: PLC0415 -- see `run`
+
+    sys.exit(run_main(lambda stop: process.run(descriptor, stop)))
 
 
 def _load(file: Path | None, flags: dict[str, Any]) -> tuple[Config, tuple[str, ...]]:

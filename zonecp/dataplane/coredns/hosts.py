@@ -43,7 +43,14 @@ class HostsFile:
         self._path = path
         self._table = table
         self._state = state
+        self._changes = 0
         self._written: int | None = None
+        table.watches.append(self)
+
+    def add(self, key: bytes, /) -> None:
+        """As `resolver.Watch`."""
+        del key
+        self._changes += 1
 
     def status(self) -> dict[str, Any]:
         return {
@@ -63,10 +70,10 @@ class HostsFile:
 
     def _due(self) -> bool:
         # Before the first map the file stays as it is: an empty one would deny every name.
-        return self._table.loaded and self._state.whole and self._written != self._state.generation
+        return self._table.loaded and self._state.whole and self._written != self._changes
 
     async def _write(self) -> bool:
-        generation = self._state.generation
+        changes = self._changes
         lines = await self._lines()
         try:
             await asyncio.to_thread(_replace, self._path, lines)
@@ -77,7 +84,7 @@ class HostsFile:
             return False
         self.error = None
         self.writes += 1
-        self._written = generation
+        self._written = changes
         return True
 
     async def _lines(self) -> list[str]:

@@ -31,7 +31,7 @@ def values(dns: Dns) -> Mapping[str, Value]:
         "CoreDNSEmptyPort": dns.core_dns_empty_port,
         "CoreDNSLogging": dns.core_dns_logging,
         "AgentDNSPort": dns.agent_port,
-        "ForwardToEnvoy": dns.core_dns_forward_to == "envoy",
+        "ForwardToEnvoy": dns.filtered,
         "BindAddresses": " ".join(dns.addresses),
         "Upstreams": " ".join(dns.upstreams) or str(dns.resolv_conf),
         "HostsFile": "" if dns.hosts_file is None else str(dns.hosts_file),

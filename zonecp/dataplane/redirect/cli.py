@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 
 from zonecp.dataplane.config import Config, Dns
-from zonecp.dataplane.forward import parse_resolv_conf
+from zonecp.dataplane.upstreams import parse_resolv_conf
 from zonecp.dataplane.options import configured
 from zonecp.dataplane.redirect.kernel import TOOLS, Kernel
 from zonecp.dataplane.redirect.rules import DEFAULT_CIDRS, ENVOY_PORT, Mode, Plan
