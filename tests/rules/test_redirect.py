@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from zonecp.dataplane.redirect import rules
-from zonecp.dataplane.redirect.rules import DEFAULT_CIDRS, Found, Mode, Plan, Route
+from zonecp.dataplane.redirect.rules import Found, Mode, Plan, Route
 
 PLAN = Plan(
     mode=Mode.NAT,
-    cidrs=DEFAULT_CIDRS,
+    cidrs=("240.0.0.0/4", "fd00:fd00::/64"),
     dns_port=15053,
     dns_families=frozenset((4,)),
     envoy_port=15001,

@@ -20,6 +20,7 @@ from tests.fake_zone import (
     FakeZone,
     delta,
     fake_zone,
+    free_port,
     heartbeat,
     record,
     revision,

@@ -99,7 +99,14 @@ def version() -> None:
     click.echo(f"zonedp {__version__}")
 
 
-for _command in (asking.status, asking.lookup, asking.querylog, hostcommand.resolver, coredns, redirect):
+for _command in (
+    asking.status,
+    asking.lookup,
+    asking.querylog,
+    hostcommand.resolver,
+    coredns,
+    redirect,
+):
     cli.add_command(_command)
 
 

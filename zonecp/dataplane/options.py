@@ -122,8 +122,7 @@ def load(
     # A flag is its variable, given closer by: the same conversions, the same faults.
     given = {name: value for name, value in flags.items() if isinstance(value, str)}
     mode = configuration.env_name("dns.mode")
-    if flags.get("coredns"):
-        if given.setdefault(mode, "coredns") == "agent":
-            raise ConfigError([f"{_COREDNS}: and --dns-mode agent: give one of them"])
+    if flags.get("coredns") and given.setdefault(mode, "coredns") == "agent":
+        raise ConfigError([f"{_COREDNS}: and --dns-mode agent: give one of them"])
     document = {} if file is None else configuration.read_file(file)
     return configuration.load(Config, document, {**environ, **given}, ignored=IGNORED)

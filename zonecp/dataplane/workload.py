@@ -56,4 +56,3 @@ class Workload:
 
     def _tell(self, ready: Mapping[int, bool]) -> None:
         self._registration.set_ready(ready)
-

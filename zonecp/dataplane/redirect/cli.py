@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import click
 
 from zonecp.dataplane.config import Config, Dns
-from zonecp.dataplane.upstreams import parse_resolv_conf
 from zonecp.dataplane.options import configured
 from zonecp.dataplane.redirect.kernel import TOOLS, Kernel
-from zonecp.dataplane.redirect.rules import DEFAULT_CIDRS, ENVOY_PORT, Mode, Plan
+from zonecp.dataplane.redirect.rules import Mode, Plan
 from zonecp.dataplane.token import Token
+from zonecp.dataplane.upstreams import parse_resolv_conf
 from zonemesh.errors import ConfigError, MeshError
 from zonemesh.runtime.main import report
 
@@ -48,7 +48,7 @@ def redirect() -> None:
 @click.option("--user", help=f"The user of zonedp and Envoy, by name or id. Default: {AGENT_USER}.")
 @click.option("--exclude-user", "others", multiple=True, help="Another who is not redirected.")
 @click.option("--vip-cidr", "cidrs", multiple=True, help="Default: the mesh's, asked of the zone.")
-@click.option("--envoy-port", type=click.IntRange(1, 65535), default=ENVOY_PORT, show_default=True)
+@click.option("--envoy-port", type=click.IntRange(1, 65535), help="[envoy.outboundPort]")
 @click.option("--no-dns", is_flag=True, help="Leave DNS as it is.")
 @_TOOL
 @_DRY_RUN
@@ -108,6 +108,9 @@ def _plan(config: Config, arguments: dict[str, Any], kernel: Kernel) -> Plan:
     nat = mode is Mode.NAT
     cidrs = _networks(arguments["cidrs"]) if arguments["cidrs"] else _mesh_cidrs(config)
     dns_port = config.dns.port if nat and not arguments["no_dns"] else None
+    if config.envoy.enabled and (config.envoy.arrangement == "bound") == nat:
+        fits = "redirect" if nat else "bound"
+        _note(f"--mode {mode} needs Envoy's listeners otherwise: envoy.arrangement: {fits}")
     dns_families = _dns_families(config.dns) & families
     if dns_port is not None and 6 in families - dns_families:
         _note("DNS over IPv6 is left as it is: dns.addresses has no IPv6 address (add ::1)")
@@ -116,7 +119,7 @@ def _plan(config: Config, arguments: dict[str, Any], kernel: Kernel) -> Plan:
         cidrs=cidrs,
         dns_port=dns_port,
         dns_families=dns_families,
-        envoy_port=arguments["envoy_port"],
+        envoy_port=arguments["envoy_port"] or config.envoy.outbound_port,
         excluded=_excluded(arguments["user"], arguments["others"]) if nat else (),
         families=families,
     )
@@ -187,8 +190,9 @@ def _mesh_cidrs(config: Config) -> tuple[str, ...]:
             return _networks(_ask(url, path, headers)["vipCidrs"])
         except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, ConfigError):
             continue
-    _note(f"no zone says the mesh's ranges: {', '.join(DEFAULT_CIDRS)} (--vip-cidr for others)")
-    return DEFAULT_CIDRS
+    ranges = config.dns.vip_ranges
+    _note(f"no zone says the mesh's ranges: {', '.join(ranges)} (--vip-cidr for others)")
+    return ranges
 
 
 def _ask(url: str, path: str, headers: dict[str, str]) -> Any:

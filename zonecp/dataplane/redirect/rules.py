@@ -21,10 +21,6 @@ PROTOCOL: Final = 153
 PRIORITY: Final = -110
 """Before dstnat (-100), where Docker's and others' rules are."""
 
-DEFAULT_CIDRS: Final = ("240.0.0.0/4", "fd00:fd00::/64")
-"""What all default pools lie in, legacy names' too."""
-
-ENVOY_PORT: Final = 15001
 FAMILIES: Final = (4, 6)
 _LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
 _NFT: Final = {4: "ip", 6: "ip6"}
