@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from dns.rcode import SERVFAIL
 
+from tests.coredns_server import BUILD_S
 from tests.e2e.envoys import AGENT, Backend, EnvoyMesh, get, workload
 from tests.e2e.mesh import PLANES, at_home, elsewhere, eventually, ipv6_of
 from zonecp.dataplane.envoy.binary import find_envoy
@@ -347,8 +349,10 @@ def test_one_listener_for_all_destinations(tmp_path: Path, backend: Backend) -> 
 
 
 def test_names_in_envoys_own_dns_filter(tmp_path: Path, backend: Backend) -> None:
-    [port] = free(1)
-    mesh = EnvoyMesh(tmp_path, dns={"mode": "coredns-envoy", "envoyDnsPort": port})
+    port, agent_port = free(2)
+    dns = {"mode": "coredns-envoy", "coreDnsStart": False, "agentPort": agent_port}
+    mesh = EnvoyMesh(tmp_path, dns={**dns, "envoyDnsPort": port})
+    mesh.dns["east"] = agent_port
     try:
         mesh.start()
         mesh.start(AGENT)
@@ -358,6 +362,31 @@ def test_names_in_envoys_own_dns_filter(tmp_path: Path, backend: Backend) -> Non
         mesh.dns["east"] = port
         assert mesh.resolves("east", elsewhere("redis")) == address
         assert mesh.resolve("east", elsewhere("redis"), "AAAA") == [ipv6_of(address)]
+    finally:
+        mesh.close()
+
+
+@pytest.mark.timeout(BUILD_S)
+def test_a_coredns_before_envoys_own_dns_filter(
+    tmp_path: Path, backend: Backend, coredns_program: Path
+) -> None:
+    keys = ("coreDnsPort", "agentPort", "envoyDnsPort", "coreDnsEmptyPort")
+    ports = dict(zip(keys, free(4), strict=True))
+    dns = {"mode": "coredns-envoy", "coreDnsBinaryPath": str(coredns_program), **ports}
+    mesh = EnvoyMesh(tmp_path, dns={**dns, "prometheusPort": 0})
+    try:
+        mesh.start()
+        mesh.start(AGENT)
+        mesh.put_workload("west", "redis", backend.port)
+        mesh.dns["east"] = ports["agentPort"]
+        address = mesh.resolves("east", elsewhere("redis"))
+
+        mesh.dns["east"] = ports["coreDnsPort"]
+        assert mesh.resolves("east", elsewhere("redis")) == address
+        assert mesh.resolve("east", elsewhere("redis"), "AAAA") == [ipv6_of(address)]
+        # what Envoy's filter does not answer is asked outside, where nobody is in this test
+        outside = mesh.query("east", elsewhere("redis"), "TXT")
+        assert outside is None or outside.rcode() == SERVFAIL
     finally:
         mesh.close()
 
