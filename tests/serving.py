@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from tests.fake_zone import free_port
 from tests.upstreams import LOOPBACK, NAME, forwarder_to
@@ -29,9 +30,9 @@ def served_names() -> Table:
 
 @asynccontextmanager
 async def serving(
-    *servers: Address, addresses: tuple[str, ...] = (LOOPBACK,)
+    *servers: Address, addresses: tuple[str, ...] = (LOOPBACK,), **options: Any
 ) -> AsyncIterator[Server]:
-    forwarder = forwarder_to(*servers)
+    forwarder = forwarder_to(*servers, **options)
     server = Server(served_names(), forwarder, addresses=addresses, port=free_port())
     server.bind()
     task = asyncio.create_task(server.run())

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dns.rcode import SERVFAIL
@@ -32,15 +33,17 @@ pytestmark = [
     pytest.mark.skipif(not _has_envoy(), reason="no Envoy for this platform"),
 ]
 
-MULTI_ZONE = {
-    "type": "MeshMultiZoneService",
-    "mesh": "default",
-    "name": "shop",
-    "spec": {
-        "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": "shop"}}},
-        "ports": [{"port": 18081, "name": "main", "appProtocol": "http"}],
-    },
-}
+
+def multi_zone(name: str, protocol: str) -> dict[str, Any]:
+    return {
+        "type": "MeshMultiZoneService",
+        "mesh": "default",
+        "name": name,
+        "spec": {
+            "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": name}}},
+            "ports": [{"port": 18081, "name": "main", "appProtocol": protocol}],
+        },
+    }
 
 
 @pytest.fixture(scope="module")
@@ -148,22 +151,23 @@ def _settled(mesh: EnvoyMesh) -> bool:
     return total == 0 == waiting
 
 
+@pytest.mark.parametrize("protocol", ["http", "tcp"])
 def test_when_the_instance_here_dies_the_other_zones_takes_over(
-    mesh: EnvoyMesh, backend: Backend
+    mesh: EnvoyMesh, backend: Backend, protocol: str
 ) -> None:
-    here = Backend("from east")
-    mesh.put_workload("east", "shop", here.port)
-    mesh.put_workload("west", "shop", backend.port)
+    here, shop = Backend("from east"), f"shop-{protocol}"
+    mesh.put_workload("east", shop, here.port, protocol=protocol)
+    mesh.put_workload("west", shop, backend.port, protocol=protocol)
     leader = mesh.leader()
     assert leader is not None
-    path = "/meshes/default/meshmultizoneservices/shop"
-    assert mesh.call(leader, "PUT", path, MULTI_ZONE)[0] == 201
-    address = mesh.fetches("shop.mzsvc.mesh.local", 18081, "from east")
+    path = f"/meshes/default/meshmultizoneservices/{shop}"
+    assert mesh.call(leader, "PUT", path, multi_zone(shop, protocol))[0] == 201
+    address = mesh.fetches(f"{shop}.mzsvc.mesh.local", 18081, "from east")
 
     here.close()
 
     assert get(address, 18081) == "from west", "without a single failure"
-    assert mesh.call("west", "DELETE", "/meshes/default/dataplanes/shop-1")[0] == 200
+    assert mesh.remove("west", shop) == 200
     again = Backend("from east again", here.port)
     try:
         eventually(lambda: get(address, 18081) == "from east again", 20, mesh, AGENT)

@@ -23,10 +23,13 @@ class Conversation:
         for name in listeners:
             self.put(LISTENER, name)
         self.connect()
+        self.resources.listen(self._changed)
 
     def connect(self) -> None:
         self.stream = Stream(self.resources, self.counts)
-        self.resources.listen(self.stream.changed)
+
+    def _changed(self, ref: Ref) -> None:
+        self.stream.changed(ref)
 
     def put(self, type_url: str, name: str, payload: bytes = b"1") -> None:
         self.resources.put(Ref(type_url, name), payload)
@@ -346,7 +349,6 @@ class Envoy:
         return True
 
     def reconnect(self) -> None:
-        self.talk.resources.unlisten(self.talk.stream.changed)
         self.talk.connect()
         self.subscribe()
 

@@ -150,6 +150,20 @@ def _alive(pid: int) -> bool:
         return False
 
 
+async def test_two_agents_never_share_a_port(zone: FakeZone, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    first = Agent(tmp_path, zone.url, "--workers=2", NO_UPSTREAM)
+    second = Agent(tmp_path / "second", zone.url, "--workers=2", f"--dns-port={first.dns_port}")
+
+    async with first.running():
+        await first.ready(503)
+        async with second.running():
+            _, stderr = await second.process.communicate()
+
+    assert second.process.returncode == 2
+    assert f"port {first.dns_port}: in use" in stderr.decode()
+
+
 async def asked(agent: Agent, *words: str) -> tuple[int, str]:
     result = await asyncio.to_thread(
         CliRunner().invoke, cli, [*words, "--agent", agent.diagnostics]

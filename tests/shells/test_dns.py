@@ -27,6 +27,7 @@ from tests.upstreams import (
 )
 from zonecp.dataplane import dns as dns_module
 from zonecp.dataplane import mmsg
+from zonecp.dataplane.answers import Answers
 from zonecp.dataplane.dns import Server
 from zonecp.dataplane.entry import wire_entry
 from zonecp.dataplane.message import wire_name
@@ -77,6 +78,22 @@ async def test_outside_names_are_forwarded_on_both_families(address: str) -> Non
 
     assert addresses_of(reply) == ["192.0.2.1"]
     assert reply.id == message.id
+
+
+@pytest.mark.usefixtures("datagrams")
+@pytest.mark.parametrize("records", [1, 100])
+async def test_kept_answers_go_out_whatever_their_length(records: int) -> None:
+    async with (
+        upstream(lambda packet, _: resolved(packet, records)) as up,
+        serving(up.address, answers=Answers(10, ttl_s_max=60.0)) as server,
+    ):
+        for _ in range(3):
+            message = query("example.org", edns=4096)
+            reply = await over_udp(server, message)
+            assert reply.id == message.id
+            assert len(addresses_of(reply)) == records
+
+    assert len(up.ids) == 1
 
 
 @pytest.mark.usefixtures("datagrams")

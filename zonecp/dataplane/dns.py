@@ -83,26 +83,33 @@ class Server:
     def unsent(self) -> int:
         return sum(batches.unsent for batches in self._batches)
 
-    def bind(self) -> None:
+    def bind(self, *, first: bool = True) -> None:
         """Take the sockets.
+
+        Args:
+            first: Nobody of this agent listens yet: a shared port must be free.
 
         Raises:
             ConfigError: One of them is in use, not permitted, or not an address of this host.
         """
+        if first and self._shared and self.port:
+            # With SO_REUSEPORT alone, two agents would share a port and not know.
+            self._bind(shared=False)
+            self.close()
+        self._bind(shared=self._shared)
+
+    def _bind(self, *, shared: bool) -> None:
         faults = []
         for address in self._addresses:
             try:
-                self._udp.append(self._listen(address, socket.SOCK_DGRAM))
+                self._udp.append(_listen(address, self.port, socket.SOCK_DGRAM, shared=shared))
                 self.port = self._udp[-1].getsockname()[1]
-                self._tcp.append(self._listen(address, socket.SOCK_STREAM))
+                self._tcp.append(_listen(address, self.port, socket.SOCK_STREAM, shared=shared))
             except OSError as error:
                 faults.append(_fault(address, self.port, error))
         if faults:
             self.close()
             raise ConfigError(faults)
-
-    def _listen(self, address: str, kind: socket.SocketKind) -> socket.socket:
-        return _listen(address, self.port, kind, shared=self._shared)
 
     def answer_by(self, answer: Resolver) -> None:
         """Let another answer from now on; `Table.answer` did until now."""

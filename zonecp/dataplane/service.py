@@ -68,9 +68,9 @@ class DnsService:
     def components(self) -> dict[str, Component]:
         return {"dns": self.server.run, "loop_probe": self._probe.run}
 
-    def bind(self) -> None:
-        """Take the sockets; raises ConfigError as `Server.bind`."""
-        self.server.bind()
+    def bind(self, *, first: bool = True) -> None:
+        """Take the sockets; as `Server.bind`, which says what it raises."""
+        self.server.bind(first=first)
         on, sample = self._log_from_start
         if on:
             self.query_log.want(Wanted(inf, sample))

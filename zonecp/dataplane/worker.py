@@ -91,7 +91,7 @@ async def run(descriptor: int, stop: asyncio.Event) -> None:
         logging.configure(config.log.level, config.log.format)
         structlog.contextvars.bind_contextvars(worker=hello.worker)
         worker = Worker(channel, config, hello.secret)
-        worker.service.bind()
+        worker.service.bind(first=False)
         main.freeze_heap()
         try:
             async with asyncio.TaskGroup() as group:

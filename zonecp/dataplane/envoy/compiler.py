@@ -188,9 +188,6 @@ class Compiler:
             return ref.name if ref.name in self._compiled else None
         return self._owners.get(ref.name)
 
-    def compiled(self) -> Iterable[str]:
-        return self._compiled.keys()
-
     # Making
 
     def _compile_slice(self, now_s: float) -> list[str]:

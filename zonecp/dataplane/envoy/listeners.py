@@ -36,7 +36,12 @@ from zonecp.dataplane.outbounds import Outbound
 
 PASSTHROUGH_V4: Final = "outbound:passthrough:ipv4"
 PASSTHROUGH_V6: Final = "outbound:passthrough:ipv6"
-ATTEMPTS: Final = LOCAL_FAILURES + 1
+HTTP_ATTEMPTS: Final = 3
+TCP_ATTEMPTS: Final = LOCAL_FAILURES + 3
+TCP_BACKOFF_S: Final = 0.05
+"""An instance that fails is tried until it is set aside, which takes Envoy's main thread a moment;
+only then are other zones tried. (HTTP requests are sent there at once.)"""
+
 _HCM: Final = http_connection_manager_pb2.HttpConnectionManager
 
 
@@ -181,7 +186,9 @@ def _chain(cluster: str, protocol: str, *, prefix: str) -> Any:
         )
     else:
         proxy = tcp_proxy_pb2.TcpProxy(cluster=cluster, stat_prefix=stat_prefix)
-        proxy.max_connect_attempts.value = ATTEMPTS
+        proxy.max_connect_attempts.value = TCP_ATTEMPTS
+        proxy.backoff_options.base_interval.CopyFrom(seconds(TCP_BACKOFF_S))
+        proxy.backoff_options.max_interval.CopyFrom(seconds(4 * TCP_BACKOFF_S))
         network = listener_components_pb2.Filter(
             name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy)
         )
@@ -216,7 +223,7 @@ def _retry() -> Any:
     """Only where nothing has been sent: a connection that failed is tried elsewhere."""
     found = route_components_pb2.RetryPolicy(
         retry_on="connect-failure,refused-stream",
-        host_selection_retry_max_attempts=ATTEMPTS,
+        host_selection_retry_max_attempts=HTTP_ATTEMPTS,
         retry_host_predicate=[
             route_components_pb2.RetryPolicy.RetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts",
@@ -230,7 +237,7 @@ def _retry() -> Any:
             ),
         ),
     )
-    found.num_retries.value = ATTEMPTS
+    found.num_retries.value = HTTP_ATTEMPTS
     return found
 
 

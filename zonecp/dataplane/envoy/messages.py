@@ -71,5 +71,4 @@ def outlier_detection() -> Any:
 
 
 LOCAL_FAILURES: Final = 2
-"""Connections that fail one after the other until an instance is set aside; a new connection of a
-client is tried once more than that, so that it is the first that gets through."""
+"""Connections that fail one after the other until an instance is set aside."""

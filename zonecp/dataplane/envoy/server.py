@@ -33,10 +33,9 @@ SOCKET_MODE: Final = 0o660
 class Connection:
     """One Envoy's stream."""
 
-    def __init__(self, number: int, resources: Resources, counts: ads.Counts, now_s: float) -> None:
+    def __init__(self, number: int, resources: Resources, counts: ads.Counts) -> None:
         self.number = number
         self.node = ""
-        self.since_s = now_s
         self.stream = ads.Stream(resources, counts)
         self.woken = asyncio.Event()
         self.nonces: dict[str, float] = {}
@@ -111,7 +110,7 @@ class AdsServer:
         server = Server([self])
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):
+            if self.path.is_socket():  # left from before
                 self.path.unlink()
             await server.start(path=str(self.path))
             self.path.chmod(SOCKET_MODE)
@@ -144,8 +143,7 @@ class AdsServer:
             log.warning("envoy_refused", streams=len(self._connections))
             raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{STREAMS_MAX} Envoys are connected")
         self.streams += 1
-        now_s = asyncio.get_running_loop().time()
-        connection = Connection(self.streams, self._resources, self.counts, now_s)
+        connection = Connection(self.streams, self._resources, self.counts)
         self._connections.append(connection)
         log.info("envoy_attached", stream=connection.number)
         self._attached()

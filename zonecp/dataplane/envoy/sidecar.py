@@ -36,6 +36,9 @@ WATCH_S: Final = 0.25
 STALLED_S: Final = 30.0
 """An Envoy that leaves a response unanswered for so long is not waited for."""
 
+DNS_DRAIN_S_MAX: Final = 2
+"""Each change of a name replaces the DNS listener, and Envoy keeps the former ones for so long."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SidecarOptions:
@@ -97,7 +100,7 @@ class Sidecar:
                 bootstrap=for_ads(options.node, options.socket),
                 concurrency=options.envoy.concurrency,
                 log_level=options.envoy.log_level,
-                drain_s=options.drain_s,
+                drain_s=min(options.drain_s, DNS_DRAIN_S_MAX) if options.dns else options.drain_s,
             )
         )
         self.admin = joined(options.node.admin_address, options.node.admin_port)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -66,9 +65,6 @@ class Resources:
             for name in found:
                 yield Ref(type_url, name)
 
-    def counts(self) -> Counter[str]:
-        return Counter({TYPE_LABELS[each]: len(found) for each, found in self._by_type.items()})
-
     def put(self, ref: Ref, payload: bytes) -> bool:
         """Set a resource. Returns whether that changed anything."""
         before = self.get(ref)
@@ -89,9 +85,6 @@ class Resources:
     def listen(self, listener: Listener) -> None:
         """Call it with every resource that was put or removed, from now on."""
         self._listeners.append(listener)
-
-    def unlisten(self, listener: Listener) -> None:
-        self._listeners.remove(listener)
 
     def _tell(self, refs: Iterable[Ref]) -> None:
         for ref in refs:
