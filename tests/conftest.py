@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from tests.coredns_server import find_coredns
 from tests.redis_server import RedisServer, running
 
 # `ci` repeats the same examples, so that no change fails by luck; no deadline on two noisy cores.
@@ -51,3 +53,9 @@ def no_blocking() -> Iterator[BlockBuster]:
         for function in blocker.functions.values():
             function.can_block_in("redis/utils.py", "get_lib_version")
         yield blocker
+
+
+@pytest.fixture(scope="session")
+def coredns_program() -> Path:
+    """A real CoreDNS; see `tests.coredns_server`."""
+    return find_coredns()

@@ -29,31 +29,57 @@ def record(name: str, last: int = 1) -> dict[str, Any]:
     }
 
 
-def snapshot(at: str, records: Iterable[dict[str, Any]], *, chunk: int = 256, **head: Any) -> str:
+def outbound(name: str, last: int = 1, *, section: str = "80", **fields: Any) -> dict[str, Any]:
+    endpoint = {"address": "10.0.0.1", "port": 8080, "zone": "west", "priority": 0, "ready": True}
+    return {
+        "id": f"kri_msvc_default_west__{name}_{section}", "kind": "MeshService",
+        "vips": [f"241.0.0.{last}", f"fd00:fd00::f100:{last:x}"], "port": 80, "name": name,
+        "protocol": "tcp", "zone": "west", "endpoints": [endpoint], **fields,
+    }  # fmt: skip
+
+
+def snapshot(
+    at: str,
+    records: Iterable[dict[str, Any]],
+    outbounds: Iterable[dict[str, Any]] = (),
+    *,
+    chunk: int = 256,
+    **head: Any,
+) -> str:
     """The event, its data lines broken as the feed's protocol says."""
     first = {
         "revision": at, "mesh": "default", "zone": "west", "zoneUid": "uid",
         "domains": ["svc.mesh.local"], "ttl": 60, "lag_s": 0.25, "hash": "h", **head,
     }  # fmt: skip
-    texts = [json.dumps(one) for one in records]
-    pieces = [",".join(texts[start : start + chunk]) for start in range(0, len(texts), chunk)]
     lines = [
         json.dumps(first, separators=(",", ":"))[:-1] + ',"records":[',
-        *[f"{piece}," for piece in pieces[:-1]],
-        *pieces[-1:],
+        *_elements(records, chunk),
         '],"outbounds":[',
+        *_elements(outbounds, chunk),
         "]}",
     ]
     data = "\n".join(f"data: {line}" for line in lines)
     return f"id: {at}\nevent: snapshot\n{data}\n\n"
 
 
+def _elements(items: Iterable[dict[str, Any]], chunk: int) -> list[str]:
+    texts = [json.dumps(one) for one in items]
+    pieces = [",".join(texts[start : start + chunk]) for start in range(0, len(texts), chunk)]
+    return [*[f"{piece}," for piece in pieces[:-1]], *pieces[-1:]]
+
+
 def delta(
-    since: str, to: str, put: Iterable[dict[str, Any]] = (), remove: Iterable[str] = ()
+    since: str,
+    to: str,
+    put: Iterable[dict[str, Any]] = (),
+    remove: Iterable[str] = (),
+    *,
+    put_outbounds: Iterable[dict[str, Any]] = (),
+    remove_outbounds: Iterable[str] = (),
 ) -> str:
     body = {
         "from": since, "to": to, "put": [*put], "remove": [*remove],
-        "putOutbounds": [], "removeOutbounds": [],
+        "putOutbounds": [*put_outbounds], "removeOutbounds": [*remove_outbounds],
     }  # fmt: skip
     return f"id: {to}\nevent: delta\ndata: {json.dumps(body)}\n\n"
 
@@ -97,10 +123,15 @@ class FakeZone:
     """Answers to the next subscriptions instead of a stream."""
 
     put_refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    authorizations: dict[str, str | None] = field(default_factory=dict)
+    """The last by what was asked for: feed, dataplane, bootstrap."""
+
+    bootstrap: dict[str, Any] = field(default_factory=dict)
     compress: bool = False
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def feed(self, request: web.Request) -> web.StreamResponse:
+        self.authorizations["feed"] = request.headers.get("Authorization")
         if self.feed_refusals:
             return self.feed_refusals.pop(0)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -112,10 +143,15 @@ class FakeZone:
         await self._ended.wait()
         return response
 
+    async def get_bootstrap(self, request: web.Request) -> web.Response:
+        self.authorizations["bootstrap"] = request.headers.get("Authorization")
+        return web.json_response(self.bootstrap)
+
     def end_streams(self) -> None:
         self._ended.set()
 
     async def dataplane(self, request: web.Request) -> web.Response:
+        self.authorizations["dataplane"] = request.headers.get("Authorization")
         body = await request.json() if request.can_read_body else None
         await self.requests.put((request.method, request.match_info["name"], body))
         if request.method == "PUT" and self.put_refusals:
@@ -129,6 +165,7 @@ async def fake_zone() -> AsyncGenerator[FakeZone]:
     zone = FakeZone()
     app = web.Application()
     app.router.add_get("/meshes/{mesh}/_vips", zone.feed)
+    app.router.add_get("/meshes/{mesh}/_bootstrap", zone.get_bootstrap)
     app.router.add_route("*", "/meshes/{mesh}/dataplanes/{name}", zone.dataplane)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()

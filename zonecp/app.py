@@ -12,7 +12,9 @@ import structlog
 from aiohttp import web
 
 from zonecp import metrics as zone_metrics
+from zonecp.agent_guard import agent_guard
 from zonecp.backend import ZoneBackend
+from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
 from zonecp.config import ZoneConfig
 from zonecp.downlink import Downlink
 from zonecp.explain_route import add_explain
@@ -281,7 +283,14 @@ def rest(zone: Zone, config: ZoneConfig, config_dump: Mapping[str, Any]) -> web.
         registry=zone.state.registry,
         mesh_exists=zone.backend.mesh_exists,
     ).add_to(app)
+    app.middlewares.append(agent_guard(config.name, zone.liveness.holding))
     add_explain(app, zone.view())
+    add_bootstrap(
+        app,
+        corefile_template=read_corefile_template(config.bootstrap_server.template),
+        settings=lambda: zone.state.settings,
+        mesh_exists=zone.backend.mesh_exists,
+    )
     return app
 
 
@@ -290,6 +299,7 @@ def check(config: ZoneConfig) -> None:
     if config.redis.url:
         RedisStore(config.redis.url, prefix=config.redis.key_prefix)
     own_log(config)
+    read_corefile_template(config.bootstrap_server.template)
 
 
 async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:

@@ -62,6 +62,33 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapParams:
+    corefile_template_path: Path | None = None
+    """As `bootstrapServer.corefileTemplatePath`; Kuma's place of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapServerConfig:
+    corefile_template_path: Path | None = None
+    """For the CoreDNS of agents that have no template of their own."""
+    params: BootstrapParams = field(default_factory=BootstrapParams)
+
+    def __post_init__(self) -> None:
+        if len(found := self._templates()) > 1:
+            names = " and ".join(sorted(map(str, found)))
+            raise ConfigError([f"corefile_template_path: here and in params: {names}"])
+
+    @property
+    def template(self) -> Path | None:
+        return next(iter(self._templates()), None)
+
+    def _templates(self) -> set[Path]:
+        # Kuma's default is an empty path.
+        given = (self.corefile_template_path, self.params.corefile_template_path)
+        return {path for path in given if path is not None and path != Path()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnLogConfig(LogConfig):
     url: str = ""
     """The zone's own log: sqlite:///path or redis://…; "" is a file in dataDir."""
@@ -77,6 +104,7 @@ class ZoneConfig:
     mesh_service: MeshServiceConfig = field(default_factory=MeshServiceConfig)
     dns_server: DnsServerConfig = field(default_factory=DnsServerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    bootstrap_server: BootstrapServerConfig = field(default_factory=BootstrapServerConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     heartbeat: float = setting(1.0, duration=True, minimum=0.05, maximum=5.0)
     log: OwnLogConfig = field(default_factory=OwnLogConfig)
@@ -133,7 +161,19 @@ class ZoneConfig:
 
 
 IGNORED = {
-    **sections.IGNORED,
+    **{key: why for key, why in sections.IGNORED.items() if key != "bootstrapServer"},
+    **{
+        f"bootstrapServer.{key}": "agents need no other bootstrap"
+        for key in (
+            "apiVersion",
+            "params.adminAccessLogPath",
+            "params.adminAddress",
+            "params.adminPort",
+            "params.xdsConnectTimeout",
+            "params.xdsHost",
+            "params.xdsPort",
+        )
+    },
     "multizone.global": "belongs to globalcp",
     "multizone.zone.kds": "zones and global meet on Redis (redis.url)",
     "ipam": "global's pools hold in every zone",

@@ -30,6 +30,8 @@ class Subscriber:
 
     agent: str
     version: str
+    named: bool = False
+    """It is a process of the agent that says which one it is; not, for example, a curl."""
 
 
 class Liveness:
@@ -56,6 +58,11 @@ class Liveness:
             if not others:
                 del self._open[dataplane]
             self._look_at(dataplane)
+
+    def holding(self, dataplane: str) -> str | None:
+        """The process of the agent that was the first of those that are connected now."""
+        named = (each.agent for each in self._open.get(dataplane, ()) if each.named)
+        return next(named, None)
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
         """An index of the zone's registry: an agent may be there before its Dataplane is."""

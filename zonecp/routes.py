@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from zonecp.agent_guard import INSTANCE
 from zonecp.feed import Feed, query_revision
 from zonecp.liveness import Liveness, Subscriber
 from zonemesh.errors import NotFoundError, UnavailableError
@@ -22,6 +24,9 @@ from zonemesh.runtime.values import parse_duration
 
 HEARTBEAT_S = 1.0
 WAIT_MAX_S = 60.0
+UNACKNOWLEDGED_MS = 10_000
+"""A feed whose heartbeats nobody acknowledges for so long has ended."""
+
 _WRITE_BYTES = 128 << 10
 """A snapshot is written in pieces of this size, each waiting for the client to keep up."""
 
@@ -132,6 +137,7 @@ async def _watch(
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers=_SSE_HEADERS)
     await response.prepare(request)
+    _notice_loss(request)
     # The client going away is how a subscription ends.
     with contextlib.suppress(ConnectionResetError):
         async for pieces in events:
@@ -139,9 +145,18 @@ async def _watch(
     return response
 
 
+def _notice_loss(request: web.Request) -> None:
+    """A host that vanished is an agent that has gone, also while heartbeats are being written."""
+    sock = request.transport.get_extra_info("socket") if request.transport else None
+    if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+
+
 def _subscriber(request: web.Request) -> Subscriber:
     agent, _, version = request.headers.get("User-Agent", "").partition("/")
-    return Subscriber(request.headers.get("X-Zonemesh-Instance", agent)[:100], version[:100])
+    instance = request.headers.get(INSTANCE)
+    return Subscriber((instance or agent)[:100], version[:100], named=bool(instance))
 
 
 async def _write(write: Callable[[bytes], Awaitable[None]], pieces: Sequence[bytes]) -> None:

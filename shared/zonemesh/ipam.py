@@ -31,6 +31,7 @@ BLOCK_ADDRESSES_MAX = 4096
 _LIMITED_BROADCAST = 0xFFFFFFFF
 _IPV6_PREFIX = 0xFD00_FD00 << 96
 """fd00:fd00::/64; the IPv4 bits fill the last 32 (one allocation, two families)."""
+IPV6_CIDR = "fd00:fd00::/64"
 
 
 def vip_kind(kind: str) -> str:

@@ -1,8 +1,9 @@
-"""The part of Go's text/template that hostnames and Corefiles use, parsed once, rendered often.
+"""The part of Go's text/template that hostnames use, parsed once, rendered often.
 
 Understood: `{{ .Field }}`, `{{ "text" }}`, `{{ `text` }}`, calls of named functions with fields
 and strings (`{{ label "k" }}`), pipelines, comments, and the trim markers `{{-` and `-}}`. There is
 no control flow, no variables and no parentheses: none of Kuma's documented templates has any.
+`split` alone is for a template of more than that.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Template:
         Raises:
             TemplateError: Not of the language above; the text names the line, as Go's does.
         """
-        parts = _Parser(text).parts()
+        parts = _parse(text)
         return cls(text, frozenset(_fields(parts)), tuple(parts))
 
     def render(
@@ -185,14 +186,37 @@ def _fields(parts: list[str | _Field | _Call]) -> list[str]:
     return found
 
 
-class _Parser:
-    """Splits a text at its actions. Trimming first, since it reaches over both neighbours."""
+class Action(NamedTuple):
+    """What stands between `{{` and `}}`, without its trim markers."""
+
+    body: str
+    line: int
+
+
+def split(text: str) -> list[str | Action]:
+    """Split a text at its actions; comments are gone and white space is trimmed as they say.
+
+    Raises:
+        TemplateError: An action, string or comment that has no end.
+    """
+    return _Splitter(text).pieces()
+
+
+def _parse(text: str) -> list[str | _Field | _Call]:
+    parts: list[str | _Field | _Call] = []
+    for piece in split(text):
+        _append(parts, piece if isinstance(piece, str) else _action(piece.body, piece.line))
+    return parts
+
+
+class _Splitter:
+    """Trimming first, since it reaches over both neighbours."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def parts(self) -> list[str | _Field | _Call]:
-        parts: list[str | _Field | _Call] = []
+    def pieces(self) -> list[str | Action]:
+        pieces: list[str | Action] = []
         position = 0
         trim = False
         while (start := self._text.find("{{", position)) >= 0:
@@ -205,12 +229,13 @@ class _Parser:
                 literal, body = literal.rstrip(_SPACE), body[1:]
             if trim := _TRIM_RIGHT.search(body) is not None:
                 body = body[:-1]
-            _append(parts, literal)
-            _append(parts, _action(body, self._line(start)))
+            pieces.append(literal)
+            if not _is_comment(body := body.strip(_SPACE), line := self._line(start)):
+                pieces.append(Action(body, line))
             position = end + 2
         tail = self._text[position:]
-        _append(parts, tail.lstrip(_SPACE) if trim else tail)
-        return parts
+        pieces.append(tail.lstrip(_SPACE) if trim else tail)
+        return pieces
 
     def _end(self, start: int) -> int:
         """Where the `}}` of an action is that does not stand in a string or comment."""
@@ -248,13 +273,15 @@ def _append(parts: list[str | _Field | _Call], operand: str | _Operand | None) -
         parts.append(operand)
 
 
+def _is_comment(body: str, line: int) -> bool:
+    if not body.startswith("/*"):
+        return False
+    if _COMMENT.fullmatch(body) is None:
+        raise _error(line, "comment ends before closing delimiter")
+    return True
+
+
 def _action(body: str, line: int) -> _Operand | None:
-    """The value between `{{` and `}}`; None for a comment."""
-    body = body.strip(_SPACE)
-    if body.startswith("/*"):
-        if _COMMENT.fullmatch(body) is None:
-            raise _error(line, "comment ends before closing delimiter")
-        return None
     value: _Operand | None = None
     for command in _commands(body, line):
         value = _command(command, value, line)

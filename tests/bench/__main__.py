@@ -6,6 +6,7 @@ python -m tests.bench [--only propagation,bulk] [--quick] [--json FILE]
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -20,7 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import api, dnsload, failover, load, propagation
+from tests.bench import api, connect, dnsforward, dnsload, failover, load, propagation
 from tests.bench.world import running
 
 Result = dict[str, Any]
@@ -32,6 +33,14 @@ _TARGETS = {
     "bulk 100000 resolvable_s": 45.0,
     "failover SIGKILL max_s": 3.0,
     "failover SIGTERM max_s": 0.1,
+    "dns 10000 half_under_changes p99_ms": 1.0,
+    "dns 100000 half_under_changes p99_ms": 1.0,
+    "dns 10000 rss_mb empty": 60.0,
+    "dns 100000 rss_bytes_per_name": 600.0,
+    "forward p99_overhead_ms": 1.0,
+    "connect 100 connected p50_ms": 50.0,
+    "connect 1000 connected p50_ms": 300.0,
+    "connect 1000 agent_ms": 30.0,
     "api get p50_ms": 1.0,
     "api page_of_1000 p50_ms": 15.0,
     "api generator names_in_place_s": 3.0,
@@ -73,8 +82,15 @@ async def _failover(quick: bool) -> Result:
 
 
 async def _dns(quick: bool) -> Result:
-    async with running(alone=True) as mesh:
-        return await dnsload.measure(mesh, 1_000 if quick else 10_000, seconds=2 if quick else 6)
+    result = {}
+    for names in (1_000,) if quick else (10_000, 100_000):
+        async with running(alone=True) as mesh:
+            result[str(names)] = await dnsload.measure(mesh, names, seconds=2 if quick else 6)
+    return result
+
+
+async def _forward(quick: bool) -> Result:
+    return await dnsforward.measure(seconds=2 if quick else 6)
 
 
 async def _api(quick: bool) -> Result:
@@ -83,13 +99,23 @@ async def _api(quick: bool) -> Result:
         return await api.measure(mesh, resources, requests=requests)
 
 
+async def _connect(quick: bool) -> Result:
+    sizes = (10,) if quick else (100, 1_000)
+    return {
+        str(count): await asyncio.to_thread(connect.measure, count, samples=5 if quick else 30)
+        for count in sizes
+    }
+
+
 _STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "propagation": _propagation,
     "one_by_one": _one_by_one,
     "bulk": _bulk,
     "failover": _failover,
     "dns": _dns,
+    "forward": _forward,
     "api": _api,
+    "connect": _connect,
 }
 
 

@@ -21,11 +21,22 @@ CONFIGS: dict[str, type[Any]] = {
 NEEDED = {"zonedp": {"ZONEMESH_DATAPLANE_NAME": "x"}}
 
 _COUNTERS = {"counter", "labelled"}
-_FAMILIES = {"GaugeMetricFamily": "", "Gauge": "", "CounterMetricFamily": "_total", "_by": "_total"}
+_FAMILIES = {
+    "GaugeMetricFamily": "",
+    "HistogramMetricFamily": "",
+    "Gauge": "",
+    "CounterMetricFamily": "_total",
+    "_by": "_total",
+    "_gauges": "",
+    "_counters": "_total",
+}
 METRICS_MODULES = (
     "globalcp/metrics.py",
     "zonecp/metrics.py",
     "zonecp/dataplane/metrics.py",
+    "zonecp/dataplane/prober.py",
+    "zonecp/dataplane/coredns/metrics.py",
+    "zonecp/dataplane/envoy/status.py",
     "shared/zonemesh/runtime/metrics.py",
 )
 

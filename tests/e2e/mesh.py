@@ -106,7 +106,9 @@ class Mesh:
         *,
         global_config: Mapping[str, Any] | None = None,
         zone_config: Mapping[str, Any] | None = None,
+        agent_config: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        """Sections of configuration beside those that every process has; of agents, by zone."""
         self.directory = directory
         self._numbers = iter(free(14))
         self.redis_port = next(self._numbers)
@@ -128,7 +130,7 @@ class Mesh:
                 },
             )
         for zone in ZONES:
-            self._add_agent(zone)
+            self._add_agent(zone, (agent_config or {}).get(zone, {}))
 
     def _add(self, name: str, script: str, config: Mapping[str, Any]) -> None:
         path = self.directory / f"{name}.yaml"
@@ -148,9 +150,9 @@ class Mesh:
     def data_dir(self, name: str) -> Path:
         return self.directory / f"{name}.data"
 
-    def _add_agent(self, zone: str) -> None:
+    def _add_agent(self, zone: str, sections: Mapping[str, Any]) -> None:
         name = f"{zone}-agent"
-        config = {
+        config: dict[str, Any] = {
             "controlPlane": {
                 "url": f"http://{HOST}:{self.ports[zone]}",
                 "silence": f"{SILENCE_S:g}s",
@@ -160,6 +162,8 @@ class Mesh:
             "dns": {"proxyPort": self.dns[zone], "upstreams": [f"{HOST}:9"]},
             "dataDir": str(self.data_dir(name)),
         }
+        for section, settings in sections.items():
+            config[section] = {**config.get(section, {}), **settings}
         path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config))
         self.processes[name] = Process(

@@ -9,24 +9,27 @@ import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
+import dns.reversename
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from zonecp.dataplane.resolver import (
+from zonecp.dataplane.entry import Origin, is_entry, origin_of, wire_entry
+from zonecp.dataplane.message import (
     EDNS_BYTES_MAX,
-    FORWARD,
     TCP_BYTES_MAX,
     UDP_BYTES_MAX,
-    Table,
-    edns_limit,
-    is_entry,
+    parse,
     question_end,
     refusal,
     text_name,
-    wire_entry,
+    udp_limit,
     wire_name,
 )
+from zonecp.dataplane.outbounds import Outbound, Outbounds
+from zonecp.dataplane.ports import Ports
+from zonecp.dataplane.resolver import FORWARD, Table
+from zonecp.dataplane.reverse import reverse_domains
 from zonemesh.errors import InputError
 
 REDIS = "redis.svc.west.mesh.local"
@@ -35,8 +38,15 @@ V6 = bytes.fromhex("fd00fd00000000000000000000010203")[:12] + V4
 SOA_MINIMUM = 17
 
 
-def table(*, loaded: bool = True) -> Table:
-    made = Table(["mesh", "mesh.local"], negative_ttl_s=SOA_MINIMUM)
+def table(
+    *, loaded: bool = True, forward_unknown: bool = False, ports: Ports | None = None
+) -> Table:
+    made = Table(
+        ["mesh", "mesh.local", *reverse_domains("241.0.0.0/8")],
+        negative_ttl_s=SOA_MINIMUM,
+        forward_unknown=forward_unknown,
+        ports=ports,
+    )
     made.put(wire_name(REDIS), wire_entry([V4, V6], 60))
     made.put(wire_name("v4only.mesh"), wire_entry([V4], 5))
     made.put(wire_name("api.example.org"), wire_entry([V4], 5))
@@ -123,6 +133,163 @@ def test_any_is_every_address() -> None:
     assert texts(reply) == ["241.1.2.3", "fd00:fd00::f101:203"]
 
 
+def reverse(address: str) -> dns.message.Message:
+    return dns.message.make_query(dns.reversename.from_address(address), "PTR")
+
+
+def test_an_address_has_the_names_that_have_it_the_shortest_first() -> None:
+    made = table()
+
+    for address in ("241.1.2.3", "fd00:fd00::f101:203"):
+        reply = ask(made, reverse(address))
+        assert reply.flags & dns.flags.AA
+        assert texts(reply) == (
+            ["two.mesh.", "v4only.mesh.", "api.example.org.", f"{REDIS}."]
+            if "." in address
+            else [f"{REDIS}."]
+        )
+    assert texts(ask(made, reverse("241.9.9.9"))) == ["two.mesh."]
+    assert texts(ask(made, dns.message.make_query("9.9.9.241.IN-addr.ARPA", "PTR"))) == [
+        "two.mesh."
+    ]
+
+
+def test_an_address_that_moves_takes_its_reverse_name_with_it() -> None:
+    made = table()
+    other = bytes((241, 7, 7, 7))
+
+    made.put(wire_name("two.mesh"), wire_entry([other, bytes(15) + b"\1"], 60))
+
+    assert texts(ask(made, reverse("241.7.7.7"))) == ["two.mesh."]
+    assert texts(ask(made, reverse("::1"))) == ["two.mesh."]
+    assert ask(made, reverse("241.9.9.9")).rcode() == dns.rcode.NXDOMAIN
+    assert "two.mesh." not in texts(ask(made, reverse("241.1.2.3")))
+
+
+def test_a_reverse_name_has_only_ptr_records() -> None:
+    reply = ask(table(), dns.message.make_query("9.9.9.241.in-addr.arpa", "A"))
+
+    assert reply.rcode() == dns.rcode.NOERROR
+    assert reply.answer == []
+    assert reply.authority[0].name.to_text() == "241.in-addr.arpa."
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_addresses_of_others_are_forwarded(address: str) -> None:
+    assert table().answer(reverse(address).to_wire(), UDP_BYTES_MAX) is FORWARD
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a.mesh", "b.mesh", "c.mesh"]),
+            st.lists(st.sampled_from([V4, V6, bytes(16), bytes((241, 0, 0, 1))]), unique=True),
+        ),
+        max_size=12,
+    )
+)
+def test_reverse_names_are_those_of_the_names_held(
+    changes: list[tuple[str, list[bytes]]],
+) -> None:
+    made = Table([])
+    held: dict[str, list[bytes]] = {}
+    for name, addresses in changes:
+        if addresses:
+            made.put(wire_name(name), wire_entry(addresses, 60))
+            held[name] = addresses
+        else:
+            made.remove(wire_name(name))
+            held.pop(name, None)
+
+    for address in (V4, V6, bytes(16), bytes((241, 0, 0, 1))):
+        wanted = sorted(wire_name(name) for name, had in held.items() if address in had)
+        assert made.names_of(address) == wanted
+    for name in held:
+        made.remove(wire_name(name))
+    assert not made._reverse._keys
+    assert not made._below
+
+
+KRI, OTHER = "kri_msvc_default_west__redis_", "kri_msvc_default_west__other_"
+
+
+def followed(*, whole: bool = True) -> Ports:
+    outbounds = Outbounds()
+    ports = Ports(outbounds)
+    vips = ("241.1.2.3", "fd00:fd00::f101:203")
+    for outbound_id, port in ((f"{KRI}Client", 6379), (f"{KRI}9121", 9121), (f"{OTHER}x", 1)):
+        made = Outbound(id=outbound_id, kind="MeshService", vips=vips, port=port, name="redis")
+        outbounds.put([made])
+    if whole:
+        outbounds.end()
+    return ports
+
+
+def with_services(*, whole: bool = True) -> Table:
+    made = table(ports=followed(whole=whole))
+    made.put(wire_name(REDIS), wire_entry([V4, V6], 60, Origin("west", KRI)))
+    return made
+
+
+@pytest.mark.parametrize(
+    "label,port", [("_client", 6379), ("_6379", 6379), ("_9121", 9121), ("_CLIENT", 6379)]
+)
+def test_a_port_of_a_service_has_an_srv_record_with_its_addresses(label: str, port: int) -> None:
+    reply = ask(with_services(), dns.message.make_query(f"{label}._tcp.{REDIS}", "SRV"))
+
+    assert texts(reply) == [f"0 0 {port} {REDIS}."]
+    assert reply.answer[0].ttl == 60
+    assert {(rrset.name.to_text(), rrset[0].to_text()) for rrset in reply.additional} == {
+        (f"{REDIS}.", "241.1.2.3"),
+        (f"{REDIS}.", "fd00:fd00::f101:203"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name,qtype,rcode",
+    [
+        (f"_tcp.{REDIS}", "SRV", "NOERROR"),
+        (f"_client._tcp.{REDIS}", "A", "NOERROR"),
+        (f"_x._tcp.{REDIS}", "SRV", "NXDOMAIN"),
+        (f"_client._udp.{REDIS}", "SRV", "NXDOMAIN"),
+        ("_client._tcp.v4only.mesh", "SRV", "NXDOMAIN"),
+        ("_client._tcp.nobody.mesh", "SRV", "NXDOMAIN"),
+        (REDIS, "SRV", "NOERROR"),
+    ],
+)
+def test_other_service_names_have_nothing(name: str, qtype: str, rcode: str) -> None:
+    reply = ask(with_services(), dns.message.make_query(name, qtype))
+
+    assert (dns.rcode.to_text(reply.rcode()), reply.answer) == (rcode, [])
+    assert reply.authority[0].rdtype == dns.rdatatype.SOA
+
+
+def test_before_the_ports_are_known_service_names_fail() -> None:
+    made = with_services(whole=False)
+
+    reply = ask(made, dns.message.make_query(f"_client._tcp.{REDIS}", "SRV"))
+
+    assert reply.rcode() == dns.rcode.SERVFAIL
+
+
+def test_service_names_do_not_exist_where_ports_are_not_followed() -> None:
+    reply = ask(table(), dns.message.make_query(f"_client._tcp.{REDIS}", "SRV"))
+
+    assert reply.rcode() == dns.rcode.NXDOMAIN
+
+
+def test_addresses_beside_an_srv_record_are_left_out_where_they_do_not_fit() -> None:
+    made = with_services()
+    many = [bytes((241, 1, 2, i)) for i in range(3, 60)]
+    made.put(wire_name(REDIS), wire_entry(many, 60, Origin("west", KRI)))
+
+    reply = ask(made, dns.message.make_query(f"_client._tcp.{REDIS}", "SRV"))
+
+    assert len(texts(reply)) == 1
+    assert reply.additional == []
+    assert not reply.flags & dns.flags.TC
+
+
 def test_several_addresses_keep_their_order() -> None:
     assert texts(ask(table(), dns.message.make_query("two.mesh", "A"))) == [
         "241.1.2.3",
@@ -153,10 +320,79 @@ def test_a_client_with_edns_gets_more_than_512_octets() -> None:
     assert len(texts(edns)) == 40
 
 
-def test_an_unknown_name_is_forwarded() -> None:
-    query = dns.message.make_query("other.mesh.local", "A", use_edns=0).to_wire()
+@pytest.mark.parametrize(
+    "name", ["example.com", "redis", "xmesh.local", "redis.svc.mesh.local.lan"]
+)
+def test_a_name_of_no_mesh_domain_is_forwarded(name: str) -> None:
+    query = dns.message.make_query(name, "A", use_edns=0).to_wire()
 
     assert table().answer(query, UDP_BYTES_MAX) is FORWARD
+
+
+@pytest.mark.parametrize(
+    "name,owner",
+    [
+        ("other.mesh.local", "mesh.local."),
+        ("x.v4only.mesh", "mesh."),
+        ("8.9.9.241.in-addr.arpa", "241.in-addr.arpa."),
+        ("1.1.2.3.241.in-addr.arpa", "241.in-addr.arpa."),
+    ],
+)
+def test_a_name_that_the_mesh_lacks_does_not_exist_and_soa_says_for_how_long(
+    name: str, owner: str
+) -> None:
+    reply = ask(table(), dns.message.make_query(name, "A"))
+
+    assert reply.rcode() == dns.rcode.NXDOMAIN
+    assert reply.flags & dns.flags.AA
+    (soa,) = reply.authority
+    assert (soa.name.to_text(), soa.ttl, soa[0].minimum) == (owner, SOA_MINIMUM, SOA_MINIMUM)
+
+
+def test_a_name_that_the_mesh_lacks_may_be_asked_outside_once_there_is_a_map() -> None:
+    query = dns.message.make_query("other.mesh.local", "A").to_wire()
+    made = table(forward_unknown=True)
+    early = table(forward_unknown=True, loaded=False)
+
+    assert made.answer(query, UDP_BYTES_MAX) is FORWARD
+    assert ask(early, dns.message.from_wire(query)).rcode() == dns.rcode.SERVFAIL
+
+
+@pytest.mark.parametrize(
+    "name", ["mesh.local", "west.mesh.local", "svc.west.mesh.local", "mesh", "2.241.in-addr.arpa"]
+)
+@pytest.mark.parametrize("qtype", ["A", "NS"])
+def test_what_names_are_below_of_exists_and_has_nothing(name: str, qtype: str) -> None:
+    reply = ask(table(), dns.message.make_query(name, qtype))
+
+    assert reply.rcode() == dns.rcode.NOERROR
+    assert reply.answer == []
+    assert reply.authority[0].rdtype == dns.rdatatype.SOA
+
+
+def test_what_names_were_below_of_goes_with_the_last_of_them() -> None:
+    made = table()
+    made.put(wire_name("other.svc.west.mesh.local"), wire_entry([V4], 60))
+    query = dns.message.make_query("svc.west.mesh.local", "A")
+
+    rcodes = [ask(made, query).rcode()]
+    for name in ("other.svc.west.mesh.local", REDIS):
+        made.remove(wire_name(name))
+        rcodes.append(ask(made, query).rcode())
+
+    assert rcodes == [dns.rcode.NOERROR, dns.rcode.NOERROR, dns.rcode.NXDOMAIN]
+
+
+def test_a_name_above_a_shadowing_one_is_not_the_meshs() -> None:
+    query = dns.message.make_query("example.org", "A").to_wire()
+
+    assert table().answer(query, UDP_BYTES_MAX) is FORWARD
+
+
+def test_a_mesh_domain_has_an_soa() -> None:
+    reply = ask(table(), dns.message.make_query("mesh.local", "SOA"))
+
+    assert texts(reply)[0].startswith("ns.mesh.local. hostmaster.mesh.local. 1 ")
 
 
 def test_before_the_first_map_names_of_the_mesh_fail_and_others_are_forwarded() -> None:
@@ -275,7 +511,7 @@ def test_any_packet_gets_a_reply_that_parses_and_fits(
 
     if reply is FORWARD:
         assert question_end(packet) <= len(packet)
-        assert edns_limit(packet) >= UDP_BYTES_MAX
+        assert udp_limit(parse(packet)) >= UDP_BYTES_MAX
         reply = refusal(packet, 2)
     if reply is not None:
         parsed = dns.message.from_wire(reply)
@@ -314,16 +550,17 @@ def test_what_is_put_is_what_items_gives(name: str, addresses: list[bytes], ttl_
     assert sorted(found_addresses) == sorted(addresses)
     assert found_ttl_s == (ttl_s if addresses else 0)
     assert is_entry(wire_name(name), entry)
+    assert origin_of(wire_entry(addresses, ttl_s, Origin("w", "kri_x_"))) == ("w", "kri_x_")
     assert text_name(wire_name(name)) == name.lower()
 
 
-def test_a_removed_name_is_forwarded() -> None:
+def test_a_removed_name_does_not_exist() -> None:
     made = table()
 
     assert REDIS in made
     assert made.remove(wire_name(REDIS))
     assert not made.remove(wire_name(REDIS))
-    assert made.answer(QUERY, UDP_BYTES_MAX) is FORWARD
+    assert ask(made, dns.message.from_wire(QUERY)).rcode() == dns.rcode.NXDOMAIN
     assert len(made) == len(made.keys()) == 4
 
 

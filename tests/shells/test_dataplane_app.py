@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import dns.asyncquery
 import dns.message
 import dns.rcode
@@ -19,6 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from tests.agent import NAME, Agent
 from tests.fake_zone import (
     FakeZone,
     delta,
@@ -34,71 +31,6 @@ from zonecp.dataplane.cache import FILE_NAME
 from zonecp.dataplane.cli import cli
 
 pytestmark = pytest.mark.timeout(60)  # processes start slowly on a busy machine
-
-LOOPBACK = "127.0.0.1"
-NAME = "redis.svc.mesh.local"
-DATAPLANE = "type: Dataplane\nmesh: default\nname: redis-01\nnetworking: {address: 10.0.0.1}\n"
-
-
-class Agent:
-    """A `zonedp run` and its ports."""
-
-    def __init__(self, directory: Path, zone_url: str) -> None:
-        dns_port, diagnostics_port = free_port(), free_port()
-        self.dns_port = dns_port
-        self.diagnostics = f"http://{LOOPBACK}:{diagnostics_port}"
-        (directory / "dp.yaml").write_text(DATAPLANE)
-        self.flags = [
-            f"--cp-address={zone_url}", f"--dataplane-file={directory / 'dp.yaml'}",
-            f"--data-dir={directory / 'data'}", f"--dns-port={dns_port}",
-            f"--diagnostics-port={diagnostics_port}",
-        ]  # fmt: skip
-        self.process: asyncio.subprocess.Process
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", "from zonecp.dataplane.cli import main; main()", "run",
-            *self.flags, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            yield
-        finally:
-            if self.process.returncode is None:
-                self.process.kill()
-            await self.process.communicate()
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, stderr = await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode, stderr.decode()
-
-    async def ask(self, name: str = NAME) -> list[str] | dns.rcode.Rcode:
-        message = dns.message.make_query(name, "A")
-        reply = await dns.asyncquery.udp(message, LOOPBACK, port=self.dns_port, timeout=5)
-        if reply.rcode() != dns.rcode.NOERROR:
-            return reply.rcode()
-        return [rdata.to_text() for rrset in reply.answer for rdata in rrset]
-
-    async def get(self, path: str) -> tuple[int, str]:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(self.diagnostics + path) as response,
-        ):
-            return response.status, await response.text()
-
-    async def ready(self, status: int) -> dict[str, Any]:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    found, body = await self.get("/ready")
-                except aiohttp.ClientError:
-                    found, body = 0, ""
-                if found == status:
-                    checks: dict[str, Any] = yaml.safe_load(body)["checks"]
-                    return checks
-                await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -177,6 +109,20 @@ async def test_an_agent_killed_and_its_cache_damaged_starts_without_a_map(
     assert checks["dns"] == "ok"
     assert answer == dns.rcode.SERVFAIL
     assert path.with_suffix(".corrupt").exists()
+
+
+async def test_the_token_goes_with_every_request(zone: FakeZone, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    agent = Agent(tmp_path, zone.url)
+    config = tmp_path / "zonedp.yaml"  # CoreDNS's template is asked for, whether or not it runs
+    config.write_text(f"dns: {{coreDnsPort: {free_port()}, agentPort: {free_port()}}}")
+    agent.flags += [f"--dataplane-token-file={token}", "--coredns", f"--config={config}"]
+
+    async with agent.running():
+        await until(lambda: len(zone.authorizations) == 3)
+
+    assert set(zone.authorizations.values()) == {"Bearer secret"}
 
 
 async def test_a_refused_dataplane_ends_the_agent_with_2(zone: FakeZone, tmp_path: Path) -> None:

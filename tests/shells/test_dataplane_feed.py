@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -322,3 +323,20 @@ def test_any_lines_are_read_or_refused(given_lines: list[bytes]) -> None:
             reader.line(line)
         except WireError:
             return
+
+
+async def test_names_can_have_another_ttl_than_the_zone_says(zone: FakeZone) -> None:
+    agent = Agent(zone.url)
+    agent.options = dataclasses.replace(agent.options, ttl_s=5)
+
+    async with agent.following():
+        stream = await zone.streams.get()
+        await stream.send(snapshot(revision(1), [record("a.mesh")]))
+        await until(lambda: agent.table.loaded)
+    again = Agent(zone.url)
+    again.state.head = agent.state.head
+    async with again.following():
+        other = await zone.streams.get()
+
+    assert [ttl_s for _, _, ttl_s in agent.table.items()] == [5]
+    assert other.last_event_id is None  # what is held has the TTLs of before

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fake_zone import FakeZone, fake_zone, until
+from zonecp.dataplane.config import DataplaneRuntime
 from zonecp.dataplane.feed import FeedState
 from zonecp.dataplane.register import Registration, explain, read_dataplane
+from zonecp.dataplane.token import Token
 from zonemesh.errors import ConfigError, UnavailableError
 
 DOCUMENT = {"type": "Dataplane", "mesh": "default", "name": "redis-01", "networking": {}}
@@ -118,6 +121,120 @@ async def test_a_stop_does_not_wait_for_a_zone_that_has_gone() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+SERVING = {**DOCUMENT, "networking": {"address": "10.0.0.1", "inbound": [{"port": 80}]}}
+
+
+def states(body: Any) -> list[str | None]:
+    return [inbound.get("state") for inbound in body["networking"]["inbound"]]
+
+
+async def test_a_verdict_is_told_at_once(zone: FakeZone) -> None:
+    registration = Registration((zone.url,), SERVING, FeedState())
+
+    async with registered(registration):
+        _, _, first = await zone.requests.get()
+        registration.set_ready({0: False})
+        _, _, second = await zone.requests.get()
+        registration.set_ready({0: True})
+        _, _, third = await zone.requests.get()
+
+    assert [states(body) for body in (first, second, third)] == [[None], ["NotReady"], ["Ready"]]
+
+
+async def test_it_is_put_again_after_the_feed_was_opened_anew(zone: FakeZone) -> None:
+    state = FeedState(connected=True)
+
+    async with registered(Registration((zone.url,), DOCUMENT, state)):
+        await zone.requests.get()
+        state.ended["closed"] += 1
+        method, _, _ = await zone.requests.get()
+
+    assert method == "PUT"
+
+
+async def test_draining_tells_the_zone_before_it_waits(zone: FakeZone) -> None:
+    registration = Registration((zone.url,), SERVING, FeedState())
+
+    async with registered(registration):
+        await zone.requests.get()
+        await until(lambda: registration.registered)
+        await registration.drain(0.01)
+        _, _, body = zone.requests.get_nowait()
+
+    assert states(body) == ["NotReady"]
+
+
+@pytest.mark.parametrize("document,wait_s", [(DOCUMENT, 60.0), (SERVING, 0.0)])
+async def test_what_has_nothing_to_drain_does_not_wait(
+    zone: FakeZone, document: dict[str, Any], wait_s: float
+) -> None:
+    registration = Registration((zone.url,), document, FeedState())
+
+    async with registered(registration):
+        await until(lambda: registration.registered)
+        async with asyncio.timeout(5):
+            await registration.drain(wait_s)
+
+
+async def test_it_is_withdrawn_at_the_next_zone_if_one_has_gone(zone: FakeZone) -> None:
+    async with fake_zone() as gone:
+        registration = Registration((gone.url, zone.url), DOCUMENT, FeedState())
+        task = asyncio.create_task(registration.run())
+        await until(lambda: registration.registered)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert zone.requests.get_nowait() == ("DELETE", "redis-01", None)
+
+
+async def test_the_first_registration_waits_for_verdicts(zone: FakeZone) -> None:
+    settled = asyncio.Event()
+    registration = Registration((zone.url,), SERVING, FeedState(), settled=settled)
+
+    async with registered(registration):
+        registration.set_ready({0: True})
+        settled.set()
+        _, _, body = await zone.requests.get()
+
+    assert states(body) == ["Ready"]
+
+
+async def test_the_token_is_read_anew_for_each_request(zone: FakeZone, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("first\n")
+    token = Token(DataplaneRuntime(token_path=path))
+    state = FeedState()
+
+    async with registered(Registration((zone.url,), DOCUMENT, state, headers=token.headers)):
+        await zone.requests.get()
+        before = zone.authorizations["dataplane"]
+        path.write_text("second")
+        state.reincarnated.set()
+        await zone.requests.get()
+        after = zone.authorizations["dataplane"]
+    path.unlink()
+
+    assert (before, after) == ("Bearer first", "Bearer second")
+    assert token.headers() == {"Authorization": "Bearer second"}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"two\nlines", b"\xff"])
+def test_a_token_that_is_none_is_a_fault(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=r"dataplaneRuntime\.tokenPath: "):
+        Token(DataplaneRuntime(token_path=path))
+
+
+async def test_a_refused_token_is_named(zone: FakeZone) -> None:
+    zone.put_refusals = [(401, {"title": "Unauthorized"})]
+
+    with pytest.raises(ConfigError, match=r"dataplaneRuntime\.tokenPath"):
+        await Registration((zone.url,), DOCUMENT, FeedState()).run()
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,16 @@
 """The last map on disk: what is answered before, and without, any zone.
 
     file  = magic, base, deltas
-    base  = the head with the number of its chunks, then maps of at most 1,024 names, a frame each;
-            of a key that is there twice the last one counts, and nil is a name that is gone
-    delta = one frame: [head, names that changed]
+    base  = the head with the numbers of its chunks, then maps of at most 1,024 names and maps of at
+            most 256 outbounds by id, a frame each; of a key that is there twice the last one
+            counts, and nil is what is gone
+    delta = one frame: [head, names that changed, outbounds that changed]
     frame = length (4 octets), digest (16 octets, over the digest before and the payload), msgpack
 
 The base is written to a temporary file, synced and renamed: a crash leaves the former one or the
 new one. Changes are appended unsynced, so that a change costs what it is and not what the map is;
-a delta torn by a crash ends the file, and what is before it is a map that the zone had.
+a delta torn by a crash ends the file, and what is before it is a map that the zone had. Outbounds
+are there if the agent follows them; names and outbounds are always of one revision.
 """
 
 from __future__ import annotations
@@ -21,24 +23,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgpack
 import msgspec
 import structlog
 
+from zonecp.dataplane.entry import is_entry
 from zonecp.dataplane.events import Head
 from zonecp.dataplane.feed import FeedState
-from zonecp.dataplane.resolver import Table, is_entry
+from zonecp.dataplane.names import Names
+from zonecp.dataplane.outbounds import Change, Outbound, Outbounds
 from zonemesh.errors import WireError
 
 log = structlog.get_logger(__name__)
 
 FILE_NAME: Final = "map.zonedp"
-MAGIC: Final = b"zonedp map 2\n"
+MAGIC: Final = b"zonedp map 4\n"
 DIGEST_BYTES: Final = 16
 CHUNK_NAMES: Final = 1_024
 """Encoded between two turns of the loop: about 0.15 ms."""
+
+CHUNK_OUTBOUNDS: Final = 256
+"""About 0.4 ms."""
 
 DELTA_NAMES_MAX: Final = 4 * CHUNK_NAMES
 """A delta is encoded in one turn; for more, the base is written anew."""
@@ -58,7 +65,13 @@ SPACING_FACTOR: Final = 20.0
 class Cache:
     """Writes the map behind its changes; a component for `supervise`."""
 
-    def __init__(self, directory: Path, table: Table, state: FeedState) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        table: Names,
+        state: FeedState,
+        outbounds: Outbounds | None = None,
+    ) -> None:
         self.writes = 0
         self.failures = 0
         self.corrupt = 0
@@ -69,6 +82,7 @@ class Cache:
         self._path = directory / FILE_NAME
         self._table = table
         self._state = state
+        self._copied = None if outbounds is None else _Copied(outbounds)
         self._written: str | None = None
         self._base_bytes = 0
         """0: there is no file that may be appended to."""
@@ -93,12 +107,14 @@ class Cache:
         self._table.loaded = True
         self._state.head = head = found.head
         self._written = head.revision
+        if self._copied is not None and found.outbounds is not None:
+            self._copied.load(found.outbounds)
         if found.torn_bytes:
             log.warning("cache_tail_dropped", bytes=found.torn_bytes, revision=head.revision)
-        else:
+        elif (self._copied is None) == (found.outbounds is None):
             self._base_bytes, self._digest = found.base_bytes, found.digest
             self.bytes = found.bytes
-            self._table.touched = set()
+            self._watch()
         log.info("cache_loaded", names=len(found.entries), revision=head.revision, zone=head.zone)
 
     async def run(self) -> None:
@@ -121,11 +137,12 @@ class Cache:
             return
         started_s = time.monotonic()
         touched = self._table.touched
+        changes = None if touched is None else len(touched) + self._touched_outbounds
         try:
-            if touched is None or not self._appendable(len(touched)):
+            if changes is None or not self._appendable(changes):
                 await self._rewrite()
             else:
-                await self._append(head, touched)
+                await self._append(head)
         except OSError as error:
             self.failures += 1
             self._begin_anew()
@@ -147,10 +164,21 @@ class Cache:
         self._base_bytes = 0
         self._table.touched = None
 
-    async def _append(self, head: Head, touched: set[bytes]) -> None:
-        delta = [msgspec.to_builtins(head), self._table.pick(touched)]
-        frame, digest = _frame(self._digest, _packed(delta))
+    def _watch(self) -> None:
         self._table.touched = set()
+        if self._copied is not None:
+            self._copied.touched = set()
+
+    @property
+    def _touched_outbounds(self) -> int:
+        return 0 if self._copied is None else len(self._copied.touched)
+
+    async def _append(self, head: Head) -> None:
+        delta: list[Any] = [msgspec.to_builtins(head), self._table.pick(self._table.touched or ())]
+        if self._copied is not None:
+            delta.append(self._copied.pick(self._copied.touched))
+        frame, digest = _frame(self._digest, _packed(delta))
+        self._watch()
         await asyncio.to_thread(_append, self._path, frame, self.bytes)
         self._digest = digest
         self._note(self.bytes + len(frame), head.revision)
@@ -180,20 +208,30 @@ class Cache:
         Returns:
             The revision and the chunks; None if too much changes.
         """
-        touched = self._table.touched = set()
-        chunks = []
+        self._watch()
+        names, outbounds = [], []
         keys = self._table.keys()
         for at in range(0, len(keys), CHUNK_NAMES):
-            chunks.append(_packed(self._table.pick(keys[at : at + CHUNK_NAMES])))
+            names.append(_packed(self._table.pick(keys[at : at + CHUNK_NAMES])))
             await asyncio.sleep(0)
-        head = self._state.head
-        if head is None or not self._state.whole or len(touched) > CHUNK_NAMES:
+        ids = [] if self._copied is None else self._copied.ids()
+        for at in range(0, len(ids), CHUNK_OUTBOUNDS):
+            assert self._copied is not None
+            outbounds.append(_packed(self._copied.pick(ids[at : at + CHUNK_OUTBOUNDS])))
+            await asyncio.sleep(0)
+        head, touched = self._state.head, self._table.touched
+        changes = CHUNK_NAMES + 1 if touched is None else len(touched) + self._touched_outbounds
+        if head is None or not self._state.whole or changes > CHUNK_NAMES:
             self._table.touched = None
             return None
-        chunks.append(_packed(self._table.pick(touched)))
-        self._table.touched = set()
-        first = {**msgspec.to_builtins(head), "chunks": len(chunks)}
-        return head.revision, [_packed(first), *chunks]
+        assert touched is not None
+        names.append(_packed(self._table.pick(touched)))
+        first = {**msgspec.to_builtins(head), "chunks": len(names)}
+        if self._copied is not None:
+            outbounds.append(_packed(self._copied.pick(self._copied.touched)))
+            first["outboundChunks"] = len(outbounds)
+        self._watch()
+        return head.revision, [_packed(first), *names, *outbounds]
 
     def _set_aside(self, error: WireError) -> None:
         self.corrupt += 1
@@ -203,12 +241,55 @@ class Cache:
         log.error("cache_corrupt", path=str(self._path), moved_to=str(aside), error=str(error))
 
 
+def read_outbounds(directory: Path, mesh: str) -> list[Outbound] | None:
+    """What an agent has on disk; None if there is no such map, or one without outbounds."""
+    try:
+        found = _decode(_read(directory / FILE_NAME))
+    except (OSError, WireError):
+        return None
+    if found.outbounds is None or found.head.mesh != mesh:
+        return None
+    return [_OUTBOUND.decode(encoded) for encoded in found.outbounds.values()]
+
+
+class _Copied:
+    """Outbounds as they are kept on disk, and which of them have changed since."""
+
+    def __init__(self, outbounds: Outbounds) -> None:
+        self.touched: set[str] = set()
+        self._outbounds = outbounds
+        outbounds.listen(self._changed)
+
+    def load(self, found: dict[str, bytes]) -> None:
+        self._outbounds.begin()
+        self._outbounds.put([_OUTBOUND.decode(encoded) for encoded in found.values()])
+        self._outbounds.end()
+
+    def ids(self) -> list[str]:
+        return [outbound.id for outbound in self._outbounds]
+
+    def pick(self, ids: Iterable[str]) -> dict[str, bytes | None]:
+        """Encoded; None for those that are gone."""
+        found = {outbound_id: self._outbounds.get(outbound_id) for outbound_id in ids}
+        return {key: None if each is None else _encode(each) for key, each in found.items()}
+
+    def _changed(self, change: Change) -> None:
+        self.touched.update(each.id for each in (*change.put, *change.removed))
+
+
+_OUTBOUND: Final = msgspec.msgpack.Decoder(Outbound)
+_encode: Final = msgspec.msgpack.encode
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What a file holds."""
 
     head: Head
     entries: dict[bytes, bytes]
+    outbounds: dict[str, bytes] | None
+    """None if the agent that wrote it did not follow them."""
+
     digest: bytes
     """Of the last frame that can be read."""
 
@@ -281,14 +362,17 @@ def _decode(data: bytes) -> _Found:
     try:
         first, digest, at = next(frames)
         head = msgspec.convert(first, Head)
-        entries: dict[bytes, bytes] = {}
+        held = _Held({}, {} if "outboundChunks" in first else None)
         for _ in range(first["chunks"]):
             chunk, digest, at = next(frames)
-            _update(entries, chunk)
+            held.update(chunk)
+        for _ in range(first.get("outboundChunks", 0)):
+            chunk, digest, at = next(frames)
+            held.update({}, chunk)
         base_bytes = at
-        for (after, delta), end_digest, end in frames:
+        for (after, *changes), end_digest, end in frames:
             head = msgspec.convert(after, Head)
-            _update(entries, delta)
+            held.update(*changes)
             digest, at = end_digest, end
     except StopIteration:
         raise WireError("the base is damaged or cut") from None
@@ -296,17 +380,38 @@ def _decode(data: bytes) -> _Found:
         raise
     except Exception as error:  # unpackb and convert raise a dozen types; all mean the same here
         raise WireError(f"malformed: {error!r}") from error
-    return _Found(head, entries, digest, base_bytes, at, len(data) - at)
+    return _Found(head, *held, digest, base_bytes, at, len(data) - at)
 
 
-def _update(entries: dict[bytes, bytes], chunk: dict[bytes, bytes | None]) -> None:
-    for key, entry in chunk.items():
-        if entry is None:
-            entries.pop(key, None)
-        elif is_entry(key, entry):
-            entries[key] = entry
+class _Held(NamedTuple):
+    """Names and outbounds while a file is read."""
+
+    entries: dict[bytes, bytes]
+    outbounds: dict[str, bytes] | None
+
+    def update(
+        self, names: dict[bytes, bytes | None], outbounds: dict[str, bytes | None] | None = None
+    ) -> None:
+        for key, entry in names.items():
+            if entry is not None and not is_entry(key, entry):
+                raise WireError("an entry that is none")
+        for encoded in (outbounds or {}).values():
+            if encoded is not None:
+                _OUTBOUND.decode(encoded)
+        _merge(self.entries, names)
+        if self.outbounds is not None and outbounds is not None:
+            _merge(self.outbounds, outbounds)
+
+
+K = TypeVar("K", bytes, str)
+
+
+def _merge(held: dict[K, bytes], changes: dict[K, bytes | None]) -> None:
+    for key, value in changes.items():
+        if value is None:
+            held.pop(key, None)
         else:
-            raise WireError("an entry that is none")
+            held[key] = value
 
 
 def _frames(data: bytes) -> Iterator[tuple[Any, bytes, int]]:

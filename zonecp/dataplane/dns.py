@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -12,13 +13,8 @@ import structlog
 
 from zonecp.dataplane import mmsg
 from zonecp.dataplane.forward import Forwarder
-from zonecp.dataplane.resolver import (
-    EDNS_BYTES_MAX,
-    TCP_BYTES_MAX,
-    UDP_BYTES_MAX,
-    Forward,
-    Table,
-)
+from zonecp.dataplane.message import EDNS_BYTES_MAX, TCP_BYTES_MAX, UDP_BYTES_MAX
+from zonecp.dataplane.resolver import Answer, Forward, Table
 from zonemesh.errors import ConfigError
 
 log = structlog.get_logger(__name__)
@@ -38,12 +34,31 @@ _SO_RCVBUFFORCE: Final = 33
 """Linux, not in `socket`: beyond net.core.rmem_max, for those with CAP_NET_ADMIN."""
 
 
+Resolver = Callable[[bytes, int], Answer]
+"""As `Table.answer`."""
+
+
 class Server:
     """Answers on every (address, port), once bound; a component for `supervise`."""
 
     def __init__(
-        self, table: Table, forwarder: Forwarder, *, addresses: tuple[str, ...], port: int
+        self,
+        table: Table,
+        forwarder: Forwarder,
+        *,
+        addresses: tuple[str, ...],
+        port: int,
+        shared: bool = False,
+        own_probe: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
+        """Args:
+        table: What is known here.
+        forwarder: What is asked otherwise.
+        addresses: Where to listen.
+        port: On all of them, UDP and TCP.
+        shared: Other processes of this agent listen there too (SO_REUSEPORT).
+        own_probe: Answers what this agent asked itself (`LoopProbe.answer`).
+        """
         self.port = port
         """The one chosen, once bound, where 0 was asked."""
 
@@ -52,6 +67,9 @@ class Server:
         self._table = table
         self._forwarder = forwarder
         self._addresses = addresses
+        self._shared = shared
+        self._own_probe = own_probe
+        self._answer: Resolver = table.answer
         self._udp: list[socket.socket] = []
         self._tcp: list[socket.socket] = []
         self._batches: list[mmsg.Batches] = []
@@ -65,23 +83,40 @@ class Server:
     def unsent(self) -> int:
         return sum(batches.unsent for batches in self._batches)
 
-    def bind(self) -> None:
+    def bind(self, *, first: bool = True) -> None:
         """Take the sockets.
+
+        Args:
+            first: Nobody of this agent listens yet: a shared port must be free.
 
         Raises:
             ConfigError: One of them is in use, not permitted, or not an address of this host.
         """
+        if first and self._shared and self.port:
+            # With SO_REUSEPORT alone, two agents would share a port and not know.
+            self._bind(shared=False)
+            self.close()
+        self._bind(shared=self._shared)
+
+    def _bind(self, *, shared: bool) -> None:
         faults = []
         for address in self._addresses:
             try:
-                self._udp.append(_listen(address, self.port, socket.SOCK_DGRAM))
+                self._udp.append(_listen(address, self.port, socket.SOCK_DGRAM, shared=shared))
                 self.port = self._udp[-1].getsockname()[1]
-                self._tcp.append(_listen(address, self.port, socket.SOCK_STREAM))
+                self._tcp.append(_listen(address, self.port, socket.SOCK_STREAM, shared=shared))
             except OSError as error:
                 faults.append(_fault(address, self.port, error))
         if faults:
             self.close()
             raise ConfigError(faults)
+
+    def answer_by(self, answer: Resolver) -> None:
+        """Let another answer from now on; `Table.answer` did until now."""
+        self._answer = answer
+        if self._tasks is not None:
+            for index, sock in enumerate(self._udp):
+                self._read_udp(asyncio.get_running_loop(), index, sock)
 
     def close(self) -> None:
         for sock in (*self._udp, *self._tcp):
@@ -94,40 +129,47 @@ class Server:
         servers: list[asyncio.Server] = []
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                for sock in self._udp:
-                    self._read_udp(loop, sock)
+                for index, sock in enumerate(self._udp):
+                    self._read_udp(loop, index, sock)
                 servers = [
                     await asyncio.start_server(self._accept, sock=sock) for sock in self._tcp
                 ]
                 log.info("dns_serving", addresses=self._addresses, port=self.port)
                 await asyncio.Event().wait()
         finally:
+            self._tasks = None
             for sock in self._udp:
                 loop.remove_reader(sock)
             for server in servers:
                 server.close()
             self.close()
 
-    def _read_udp(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    def _read_udp(self, loop: asyncio.AbstractEventLoop, index: int, sock: socket.socket) -> None:
         def forward(packet: bytes, sender: mmsg.Sender) -> None:
-            assert self._tasks is not None
-            self._tasks.create_task(self._forward_udp(sock, packet, sender))
+            if self._tasks is not None:
+                self._tasks.create_task(self._forward_udp(sock, packet, sender))
 
-        answer = self._table.answer
         if mmsg.is_supported():
-            batches = mmsg.Batches(
-                sock, query_bytes_max=QUERY_BYTES_MAX, reply_bytes_max=EDNS_BYTES_MAX
-            )
-            self._batches.append(batches)
-            loop.add_reader(sock, batches.serve, answer, UDP_BYTES_MAX, forward)
+            if index == len(self._batches):
+                self._batches.append(
+                    mmsg.Batches(
+                        sock, query_bytes_max=QUERY_BYTES_MAX, reply_bytes_max=EDNS_BYTES_MAX
+                    )
+                )
+            serve = self._batches[index].serve
+            loop.add_reader(sock, serve, self._answer, UDP_BYTES_MAX, self._kept_udp, forward)
         else:
-            loop.add_reader(sock, _serve_one_by_one, sock, self._table, forward)
+            loop.add_reader(sock, _serve_one_by_one, sock, self._answer, self._kept_udp, forward)
+
+    def _kept_udp(self, packet: bytes) -> bytes | None:
+        return self._kept(packet, tcp=False)
+
+    def _kept(self, packet: bytes, *, tcp: bool) -> bytes | None:
+        """The reply to what is to be forwarded and need not be."""
+        return self._own_probe(packet) or self._forwarder.kept(packet, tcp=tcp)
 
     async def _forward_udp(self, sock: socket.socket, packet: bytes, sender: mmsg.Sender) -> None:
-        reply = await self._forwarder.forward(packet, tcp=False)
-        # The client asks again; whoever waited for room in the socket would answer too late.
-        with suppress(OSError):
-            sock.sendto(reply, sender)
+        _send(sock, await self._forwarder.forward(packet, tcp=False), sender)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert self._tasks is not None
@@ -143,7 +185,9 @@ class Server:
         try:
             async with asyncio.TaskGroup() as forwards:
                 while (packet := await _read_message(reader)) is not None:
-                    reply = self._table.answer(packet, TCP_BYTES_MAX)
+                    reply = self._answer(packet, TCP_BYTES_MAX)
+                    if isinstance(reply, Forward):
+                        reply = self._kept(packet, tcp=True) or reply
                     if isinstance(reply, Forward):
                         await room.acquire()
                         forwards.create_task(self._forward_tcp(writer, packet, room))
@@ -184,25 +228,38 @@ async def _write_message(writer: asyncio.StreamWriter, reply: bytes) -> bool:
     return True
 
 
-def _serve_one_by_one(sock: socket.socket, table: Table, forward: mmsg.Forwarding) -> None:
+def _send(sock: socket.socket, reply: bytes, receiver: mmsg.Sender) -> None:
+    # The client asks again; whoever waited for room in the socket would answer too late.
+    with suppress(OSError):
+        sock.sendto(reply, receiver)
+
+
+def _serve_one_by_one(
+    sock: socket.socket, answer: Resolver, kept: mmsg.Kept, forward: mmsg.Forwarding
+) -> None:
     for _ in range(mmsg.BATCH):
         try:
             packet, sender = sock.recvfrom(QUERY_BYTES_MAX)
         except OSError:  # BlockingIOError: nothing is left
             return
-        reply = table.answer(packet, UDP_BYTES_MAX)
-        if isinstance(reply, bytes):
-            with suppress(OSError):
-                sock.sendto(reply, sender)
+        reply = answer(packet, UDP_BYTES_MAX)
+        if isinstance(reply, Forward):
+            found = kept(packet)
+            if found is None:
+                forward(packet, sender)
+            else:
+                _send(sock, found, sender)
         elif reply is not None:
-            forward(packet, sender)
+            _send(sock, reply, sender)
 
 
-def _listen(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+def _listen(address: str, port: int, kind: socket.SocketKind, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, kind)
     try:
         sock.settimeout(0)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_DGRAM:

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from zonecp.dataplane.outbounds import Outbound
 from zonemesh.errors import WireError
 
 EVENT_BYTES_MAX: Final = 256 << 20
@@ -30,6 +31,8 @@ class Record(msgspec.Struct, gc=False):
     name: str
     ips: list[str]
     ttl: int = 60
+    service: str = ""
+    zone: str = ""
 
 
 class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -42,6 +45,8 @@ class Head(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     domains: tuple[str, ...] = ()
     lag_s: float = msgspec.field(default=0.0, name="lag_s")
     hash: str = ""
+    ttl_s: int | None = msgspec.field(default=None, name="ttl_s")
+    """What this agent serves the names with, where that is not what the zone says."""
 
 
 class SnapshotBegins(msgspec.Struct, frozen=True):
@@ -54,6 +59,12 @@ class Records(msgspec.Struct, frozen=True):
     records: list[Record]
 
 
+class OutboundPiece(msgspec.Struct, frozen=True):
+    """A piece of a snapshot whose records have all come."""
+
+    outbounds: list[Outbound]
+
+
 class SnapshotEnds(msgspec.Struct, frozen=True):
     pass
 
@@ -63,6 +74,9 @@ class Delta(msgspec.Struct, frozen=True, rename="camel"):
     revision: str = msgspec.field(name="to")
     put: list[Record] = msgspec.field(default_factory=list)
     remove: list[str] = msgspec.field(default_factory=list)
+    put_outbounds: list[Outbound] = msgspec.field(default_factory=list)
+    remove_outbounds: list[str] = msgspec.field(default_factory=list)
+    """Beginnings of ids; removed before the puts."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True):
@@ -71,10 +85,11 @@ class Heartbeat(msgspec.Struct, frozen=True):
     hash: str = ""
 
 
-Part = SnapshotBegins | Records | SnapshotEnds | Delta | Heartbeat
+Part = SnapshotBegins | Records | OutboundPiece | SnapshotEnds | Delta | Heartbeat
 
 _HEAD: Final = msgspec.json.Decoder(Head)
 _RECORDS: Final = msgspec.json.Decoder(list[Record])
+_OUTBOUNDS: Final = msgspec.json.Decoder(list[Outbound])
 _DELTA: Final = msgspec.json.Decoder(Delta)
 _HEARTBEAT: Final = msgspec.json.Decoder(Heartbeat)
 
@@ -83,6 +98,7 @@ class _Whole(Head, frozen=True, rename="camel"):
     """A snapshot in one piece."""
 
     records: list[Record] = []
+    outbounds: list[Outbound] = []
 
 
 _WHOLE: Final = msgspec.json.Decoder(_Whole)
@@ -153,7 +169,8 @@ class Reader:
             case _In.OUTBOUNDS if value.startswith(b"]"):
                 self._at = _In.END
             case _In.OUTBOUNDS:
-                pass
+                data = b"[" + value.removesuffix(b",") + b"]"
+                return (OutboundPiece(_decode(_OUTBOUNDS, data)),)
             case _In.END:
                 raise WireError("a snapshot goes on after its end")
         return ()
@@ -178,7 +195,12 @@ def _snapshot_ends(at: _In, data: bytes) -> tuple[Part, ...]:
     if at is not _In.WHOLE:
         raise WireError("a snapshot without its end")
     whole = _decode(_WHOLE, data)
-    return SnapshotBegins(whole), Records(whole.records), SnapshotEnds()
+    return (
+        SnapshotBegins(whole),
+        Records(whole.records),
+        OutboundPiece(whole.outbounds),
+        SnapshotEnds(),
+    )
 
 
 def _decode(decoder: msgspec.json.Decoder[T], data: bytes) -> T:

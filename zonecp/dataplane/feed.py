@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
 import structlog
 
 from zonecp.dataplane import events
-from zonecp.dataplane.resolver import Table, wire_entry, wire_name
+from zonecp.dataplane.entry import Origin, wire_entry
+from zonecp.dataplane.message import wire_name
+from zonecp.dataplane.names import Names
+from zonecp.dataplane.outbounds import Outbound, Outbounds
 from zonecp.dataplane.revision import is_older, own_incarnation
 from zonemesh import __version__
 from zonemesh.errors import InputError, UnavailableError, WireError
@@ -27,6 +30,9 @@ from zonemesh.errors import InputError, UnavailableError, WireError
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+INSTANCE: Final = "X-Zonemesh-Instance"
+"""The header that names a process of the agent to the zone."""
 
 SLICE: Final = 128
 """Records between two turns of the loop: about 0.7 ms."""
@@ -56,8 +62,14 @@ class FeedOptions:
     instance: str = ""
     """Names this process to the zone."""
 
+    headers: Callable[[], dict[str, str]] = dict
+    """More of them, for each stream: a token."""
+
     domains: tuple[str, ...] = ()
     """The mesh's, whatever the zone says."""
+
+    ttl_s: int | None = None
+    """Of every name, whatever the zone says."""
 
     silence_s: float = 5.0
     """Heartbeats come each second; without any for so long the stream is dead."""
@@ -71,6 +83,10 @@ class FeedOptions:
 
     refused_pause_s: float = 1.0
     """Before the next stream after one whose content was refused."""
+
+
+def _nobody() -> None:
+    pass
 
 
 @dataclass(slots=True)
@@ -97,12 +113,30 @@ class FeedState:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after a change of the map; cleared by the one who writes it to disk."""
 
+    settled: Callable[[], None] = _nobody
+    """Called after each change of the map, once it is whole."""
+
     reincarnated: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the zone has begun a new log; cleared by the one who registers there."""
 
     def age_s(self, now_s: float) -> float | None:
         """How old the map may be: the zone's own lag, and the silence since."""
         return None if self.last_event_s is None else self.lag_s + now_s - self.last_event_s
+
+    def describe(self, now_s: float) -> dict[str, Any]:
+        """For people; None of a map there is none of."""
+        head, age_s = self.head, self.age_s(now_s)
+        return {
+            "revision": None if head is None else head.revision,
+            "mesh": None if head is None else head.mesh,
+            "zone": None if head is None else head.zone,
+            "connected": self.connected,
+            "lag_s": None if self.last_event_s is None else round(self.lag_s, 3),
+            # Without a word of the zone since the start, nobody knows how old a map from disk is.
+            "age_s": None if age_s is None else round(age_s, 3),
+            "streams_ended": dict(self.ended),
+            "records_rejected": self.records_rejected,
+        }
 
 
 class StreamEndError(UnavailableError):
@@ -120,10 +154,18 @@ class StreamEndError(UnavailableError):
 class Feed:
     """One call of `run` is one stream; a component for `supervise`."""
 
-    def __init__(self, options: FeedOptions, table: Table, state: FeedState) -> None:
+    def __init__(
+        self,
+        options: FeedOptions,
+        table: Names,
+        state: FeedState,
+        outbounds: Outbounds | None = None,
+    ) -> None:
+        """`outbounds` are followed too if there is someone who wants them kept."""
         self._options = options
         self._state = state
-        self._follower = Follower(options, table, state)
+        self._follower = Follower(options, table, state, outbounds)
+        self._outbounds = "false" if outbounds is None else "true"
         self._zone = 0
 
     async def run(self) -> None:
@@ -147,12 +189,17 @@ class Feed:
 
     async def _follow(self, zone: str) -> None:
         url = f"{zone}/meshes/{self._options.mesh}/_vips"
-        params = {"watch": "true", "dataplane": self._options.dataplane, "outbounds": "false"}
+        params = {
+            "watch": "true",
+            "dataplane": self._options.dataplane,
+            "outbounds": self._outbounds,
+        }
         headers = {
             "Accept": "text/event-stream",
             "Accept-Encoding": "gzip, deflate",
             "User-Agent": f"zonedp/{__version__}",
-            "X-Zonemesh-Instance": self._options.instance,
+            INSTANCE: self._options.instance,
+            **self._options.headers(),
         }
         if (revision := self._follower.resume()) is not None:
             headers["Last-Event-ID"] = revision
@@ -181,12 +228,24 @@ class Follower:
     A snapshot replaces by difference: its names are put, then those it lacks are removed.
     """
 
-    def __init__(self, options: FeedOptions, table: Table, state: FeedState) -> None:
+    def __init__(
+        self,
+        options: FeedOptions,
+        table: Names,
+        state: FeedState,
+        outbounds: Outbounds | None = None,
+    ) -> None:
         self._options = options
         self._table = table
         self._state = state
+        self._outbounds = outbounds
         self._clock = asyncio.get_running_loop().time
-        self._resumable = state.head is not None and state.head.mesh == options.mesh
+        head = state.head
+        # A map with other TTLs is served until there is a new one.
+        self._resumable = head is not None and (head.mesh, head.ttl_s) == (
+            options.mesh,
+            options.ttl_s,
+        )
         self._offered: events.Head | None = None
         self._seen: set[bytes] = set()
         self._dropping_since_s: float | None = None
@@ -195,6 +254,8 @@ class Follower:
         """Begin a stream; the revision to resume after, None for a snapshot."""
         self._offered = None
         head = self._state.head
+        if self._outbounds is not None and not self._outbounds.whole:
+            return None  # a delta would not bring those that are there already
         return head.revision if head is not None and self._resumable else None
 
     async def take(self, part: events.Part) -> None:
@@ -213,6 +274,8 @@ class Follower:
                 self._begin(part.head)
             case events.Records():
                 await self._put(part.records)
+            case events.OutboundPiece():
+                await self._replace_outbounds((), part.outbounds)
             case events.SnapshotEnds():
                 await self._end()
 
@@ -237,9 +300,11 @@ class Follower:
         async for names in _slices(delta.remove, SLICE):
             for name in names:
                 self._remove(name)
+        await self._replace_outbounds(delta.remove_outbounds, delta.put_outbounds)
         self._state.whole = True
         self._advance(delta.revision)
         self._state.changed.set()
+        self._state.settled()
         log.debug("delta_applied", to=delta.revision, put=len(delta.put), removed=len(delta.remove))
 
     def _begin(self, offered: events.Head) -> None:
@@ -250,6 +315,8 @@ class Follower:
         self._seen = set()
         self._resumable = False
         self._state.whole = False
+        if self._outbounds is not None:
+            self._outbounds.begin()
 
     async def _end(self) -> None:
         if (offered := self._offered) is None:
@@ -259,6 +326,10 @@ class Follower:
         async for keys in _slices(absent, SLICE):
             for key in keys:
                 self._table.remove(key)
+        if self._outbounds is not None:
+            async for ids in _slices(self._outbounds.absent(), SLICE):
+                self._outbounds.remove(ids)
+            self._outbounds.end()
         self._adopt(offered)
         log.info("snapshot_applied", revision=offered.revision, names=len(self._table),
                  removed=len(absent), zone=offered.zone)  # fmt: skip
@@ -297,9 +368,10 @@ class Follower:
         self._table.set_domains((*self._options.domains, *offered.domains))
         self._table.loaded = True
         self._state.whole = True
-        self._state.head = offered
+        self._state.head = msgspec.structs.replace(offered, ttl_s=self._options.ttl_s)
         self._state.lag_s = offered.lag_s
         self._state.changed.set()
+        self._state.settled()
         if before is not None and own_incarnation(before.revision) != own_incarnation(
             offered.revision
         ):
@@ -322,13 +394,28 @@ class Follower:
             for record in piece:
                 self._put_one(record)
 
+    async def _replace_outbounds(
+        self, beginnings: Sequence[str], outbounds: Sequence[Outbound]
+    ) -> None:
+        if self._outbounds is None:
+            return
+        # Put first, and not removed if put again: no outbound is ever away in between.
+        async for pieces in _slices(outbounds, SLICE):
+            self._outbounds.put(pieces)
+        put = {outbound.id for outbound in outbounds}
+        async for beginning in _slices(beginnings, SLICE):
+            found = self._outbounds.beginning_with(beginning)
+            self._outbounds.remove([each for each in found if each not in put])
+
     def _put_one(self, record: events.Record) -> None:
         try:
             key = wire_name(record.name)
             if self._offered is not None:
                 # Also where its addresses cannot be read: what was served for the name stays.
                 self._seen.add(key)
-            entry = wire_entry([_packed(ip) for ip in record.ips], record.ttl)
+            origin = Origin(record.zone, record.service)
+            ttl_s = record.ttl if self._options.ttl_s is None else self._options.ttl_s
+            entry = wire_entry([_packed(ip) for ip in record.ips], ttl_s, origin)
         except InputError as error:
             self._reject(record.name, error)
         else:

@@ -2,78 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from zonecp.dataplane.cache import Cache
-from zonecp.dataplane.dns import Server
+from zonecp.dataplane.counts import BOUNDS_S, Counts, Durations
 from zonecp.dataplane.feed import FeedState
 from zonecp.dataplane.forward import Forwarder
+from zonecp.dataplane.register import Registration
 from zonecp.dataplane.resolver import Table
-
-
-def upstream_seconds(registry: CollectorRegistry) -> Histogram:
-    """Made before the forwarder, which is told its `observe`."""
-    return Histogram(
-        "zonedp_dns_upstream_duration_seconds",
-        "How long an upstream resolver took to answer.",
-        buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
-        registry=registry,
-    )
+from zonecp.dataplane.workers import Workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AgentCollector(Collector):
+    counts: Callable[[], Counts]
+    """Of all processes that answer."""
+
     table: Table
-    server: Server
     forwarder: Forwarder
+    workers: Workers
     state: FeedState
     cache: Cache
     clock: Callable[[], float]
     """The event loop's."""
 
     def collect(self) -> Iterable[Metric]:
-        yield self._queries()
-        yield from self._serving()
+        counts = self.counts()
+        yield from self._dns(counts)
+        yield from _serving(counts.numbers)
         yield from self._feed()
         yield from self._disk()
 
-    def _queries(self) -> Metric:
+    def _dns(self, counts: Counts) -> Iterable[Metric]:
         queries = CounterMetricFamily(
             "zonedp_dns_queries", "DNS queries by type and result.", labels=("type", "result")
         )
-        counts = self.table.others.copy()
-        counts["A", "answered"] += self.table.answered_a
-        counts["AAAA", "answered"] += self.table.answered_aaaa
-        for labels, count in sorted(counts.items()):
+        for labels, count in sorted(counts.queries.items()):
             queries.add_metric(labels, count)
-        return queries
-
-    def _serving(self) -> Iterable[Metric]:
+        yield queries
         yield GaugeMetricFamily("zonedp_dns_names", "Names in the map.", value=len(self.table))
-        yield CounterMetricFamily(
-            "zonedp_dns_replies_unsent", "Replies the kernel did not take.", self.server.unsent
-        )
-        yield GaugeMetricFamily(
-            "zonedp_dns_tcp_connections", "Open TCP connections.", self.server.connections
-        )
-        yield CounterMetricFamily(
-            "zonedp_dns_tcp_connections_refused",
-            "TCP connections over the limit.",
-            self.server.connections_refused,
-        )
-        yield GaugeMetricFamily(
-            "zonedp_dns_upstream_in_flight", "Queries at upstreams.", self.forwarder.in_flight
-        )
         yield _by(
             "zonedp_dns_upstream_failures",
             "Queries an upstream did not answer.",
-            self.forwarder.failures,
+            counts.failures,
+        )
+        yield HistogramMetricFamily(
+            "zonedp_dns_upstream_duration_seconds",
+            "How long an upstream resolver took to answer.",
+            buckets=_cumulative(counts.upstream),
+            sum_value=counts.upstream.sum_s,
+        )
+        yield GaugeMetricFamily(
+            "zonedp_dns_upstreams_looping",
+            "Upstreams whose questions come back here.",
+            value=len(self.forwarder.looping),
+        )
+        yield GaugeMetricFamily(
+            "zonedp_dns_workers", "Processes that answer.", value=1 + self.workers.running
+        )
+        yield CounterMetricFamily(
+            "zonedp_dns_worker_restarts", "Workers that ended.", value=self.workers.restarts
         )
 
     def _feed(self) -> Iterable[Metric]:
@@ -111,8 +109,70 @@ class AgentCollector(Collector):
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RegistrationCollector(Collector):
+    registration: Registration
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "zonedp_registered",
+            "1 while the zone holds the Dataplane.",
+            int(self.registration.registered),
+        )
+        yield CounterMetricFamily(
+            "zonedp_registrations",
+            "Times that the zone was told of the Dataplane.",
+            self.registration.registrations,
+        )
+
+
+def _serving(numbers: Mapping[str, float]) -> Iterable[Metric]:
+    yield CounterMetricFamily(
+        "zonedp_dns_replies_unsent", "Replies the kernel did not take.", numbers["replies_unsent"]
+    )
+    yield GaugeMetricFamily(
+        "zonedp_dns_tcp_connections", "Open TCP connections.", numbers["tcp_connections"]
+    )
+    yield CounterMetricFamily(
+        "zonedp_dns_tcp_connections_refused",
+        "TCP connections over the limit.",
+        numbers["tcp_connections_refused"],
+    )
+    yield GaugeMetricFamily(
+        "zonedp_dns_upstream_in_flight", "Queries at upstreams.", numbers["upstream_in_flight"]
+    )
+    yield CounterMetricFamily(
+        "zonedp_dns_upstream_cached",
+        "Outside queries answered from the cache.",
+        numbers["upstream_cached"],
+    )
+    yield CounterMetricFamily(
+        "zonedp_dns_upstream_shared",
+        "Outside queries that waited for the answer to an equal one.",
+        numbers["upstream_shared"],
+    )
+    yield GaugeMetricFamily(
+        "zonedp_dns_upstream_cache_entries",
+        "Answers of upstreams that are kept.",
+        numbers["upstream_cache_entries"],
+    )
+    yield GaugeMetricFamily(
+        "zonedp_dns_upstream_cache_bytes", "Their size.", numbers["upstream_cache_bytes"]
+    )
+    yield CounterMetricFamily(
+        "zonedp_dns_query_log_suppressed",
+        "Queries over the query log's limit.",
+        numbers["query_log_suppressed"],
+    )
+
+
 def _by(name: str, about: str, counts: dict[str, int]) -> Metric:
     family = CounterMetricFamily(name, about, labels=("reason",))
     for reason, count in sorted(counts.items()):
         family.add_metric((reason,), count)
     return family
+
+
+def _cumulative(durations: Durations) -> list[tuple[str, float]]:
+    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    return list(zip(bounds, accumulate(durations.buckets), strict=True))

@@ -26,6 +26,7 @@ _HEADER_BYTES: Final = 64
 
 Sender = tuple[str, int]
 Forwarding = Callable[[bytes, Sender], None]
+Kept = Callable[[bytes], bytes | None]
 
 
 class _IoVec(ctypes.Structure):
@@ -91,6 +92,7 @@ class Batches:
         self._family = sock.family
         self._in = _Ring(query_bytes_max)
         self._out = _Ring(reply_bytes_max)
+        self._reply_bytes_max = reply_bytes_max
         self._senders = (ctypes.c_char * (BATCH * _NAME_BYTES))()
         self._sender_at = [
             ctypes.addressof(self._senders) + index * _NAME_BYTES for index in range(BATCH)
@@ -104,9 +106,13 @@ class Batches:
         self,
         answer: Callable[[bytes, int], Answer],
         size_max: int,
+        kept: Kept,
         forward: Forwarding,
     ) -> None:
-        """Take what has arrived, at most a batch, and send what `answer` makes of it."""
+        """Take what has arrived, at most a batch, and send what `answer` makes of it.
+
+        What is to be forwarded is answered by `kept` if it can, and else left to `forward`.
+        """
         received, slots, sizes = self._in.received, self._in.slots, self._out.lengths
         count = 0
         for index in range(
@@ -121,7 +127,15 @@ class Batches:
                 self._out.names[count] = self._sender_at[index]
                 count += 1
             elif reply is not None:
-                forward(packet, self._sender(index))
+                found = kept(packet)
+                if found is None or len(found) > self._reply_bytes_max:
+                    forward(packet, self._sender(index))
+                    continue
+                size = len(found)
+                self._out.slots[count][:size] = found
+                sizes[count] = size
+                self._out.names[count] = self._sender_at[index]
+                count += 1
         if count:
             self._send(count)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
+from zonecp.dataplane import probe as probe_rules
 from zonecp.dataplane.config import Config
 from zonecp.dataplane.feed import FeedState
 from zonemesh.errors import ConfigError, UnavailableError
@@ -24,6 +25,12 @@ log = structlog.get_logger(__name__)
 
 REQUEST_S: Final = 10.0
 DEREGISTER_S: Final = 3.0
+SETTLE_S: Final = 3.0
+"""At most, until the inbounds' first verdicts."""
+
+LOOK_S: Final = 1.0
+"""Between two looks whether the feed was opened anew."""
+
 BODY_BYTES_MAX: Final = 64 << 10
 
 _AGAIN: Final = frozenset(
@@ -33,11 +40,20 @@ _AGAIN: Final = frozenset(
 
 
 def configured_dataplane(config: Config) -> dict[str, Any] | None:
-    """The document to register, None without one; raises ConfigError as `read_dataplane`."""
+    """The document to register, None without one.
+
+    Raises:
+        ConfigError: As `read_dataplane`, or its probes are none.
+    """
     path = config.dataplane_runtime.resource_path
     if path is None:
         return None
-    return read_dataplane(path, mesh=config.dataplane.mesh, name=config.dataplane.name)
+    document = read_dataplane(path, mesh=config.dataplane.mesh, name=config.dataplane.name)
+    try:
+        probe_rules.probes(document)
+    except ConfigError as error:
+        raise ConfigError([f"{path}: {fault}" for fault in error.faults]) from error
+    return document
 
 
 def read_dataplane(path: Path, *, mesh: str, name: str | None) -> dict[str, Any]:
@@ -65,18 +81,75 @@ class Registration:
     """Keeps one Dataplane known to the zone; a component for `supervise`."""
 
     def __init__(
-        self, zones: tuple[str, ...], document: Mapping[str, Any], state: FeedState
+        self,
+        zones: tuple[str, ...],
+        document: Mapping[str, Any],
+        state: FeedState,
+        *,
+        headers: Callable[[], dict[str, str]] = dict,
+        settled: asyncio.Event | None = None,
     ) -> None:
+        """Args:
+        zones: Base URLs of the zone's REST, used in turn.
+        document: The Dataplane, as configured.
+        state: Tells when the zone may have forgotten.
+        headers: More of them, for each request.
+        settled: Waited for, but not long, before the first registration: the inbounds' verdicts.
+        """
         self.registered = False
+        self.registrations = 0
         self._zones = zones
         self._zone = 0
         self._document = document
         self._path = f"/meshes/{document['mesh']}/dataplanes/{document['name']}"
         self._state = state
+        self._headers = headers
+        self._settled = settled
         self._accepted_once = False
+        self._ready: Mapping[int, bool] = {
+            probe.inbound: False for probe in probe_rules.probes(document)
+        }
+        self._draining = False
+        self._changed = asyncio.Event()
+        self._told_drained = asyncio.Event()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "name": self._document["name"],
+            "registered": self.registered,
+            "zone": self._zones[self._zone],
+            "draining": self._draining,
+            "registrations": self.registrations,
+        }
+
+    def set_ready(self, ready: Mapping[int, bool]) -> None:
+        """Inbounds that are probed, by index; the zone is told at once."""
+        self._ready = {**self._ready, **ready}
+        self._changed.set()
+
+    async def drain(self, wait_s: float) -> None:
+        """Have new connections go elsewhere, and wait for those that are there.
+
+        Returns after `wait_s`; at once where there is nothing to drain, and soon where the zone
+        cannot be told.
+        """
+        if wait_s <= 0 or not self.registered or probe_rules.drained(self._document) is None:
+            return
+        self._draining = True
+        self._changed.set()
+        try:
+            async with asyncio.timeout(DEREGISTER_S):
+                await self._told_drained.wait()
+        except TimeoutError:
+            log.warning("dataplane_not_drained", zone_url=self._zones[self._zone])
+            return
+        log.info("dataplane_draining", wait_s=wait_s)
+        await asyncio.sleep(wait_s)
 
     async def run(self) -> None:
-        """Register, then whenever the zone has begun a new log; deregister when cancelled.
+        """Register, then whenever something may have changed; deregister when cancelled.
+
+        That is: an inbound's state, the zone's log, or its process (the feed was opened anew).
 
         Raises:
             UnavailableError: No zone took it; to be called again.
@@ -86,19 +159,53 @@ class Registration:
         timeout = aiohttp.ClientTimeout(total=REQUEST_S)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             try:
+                await self._settle()
                 while True:
+                    self._changed.clear()
                     self._state.reincarnated.clear()
+                    streams = self._state.ended.total()
                     await self._register(session)
-                    await self._state.reincarnated.wait()
-                    self.registered = False
+                    await self._wait(streams)
             except asyncio.CancelledError:
                 await self._deregister(session)
                 raise
 
-    async def _register(self, session: aiohttp.ClientSession) -> None:
-        zone = self._zones[self._zone]
+    async def _settle(self) -> None:
+        if self._settled is None or self._accepted_once:
+            return
+        # Else each restart of an agent would show a healthy workload as one that is not ready.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self._settled.wait()
+
+    async def _wait(self, streams: int) -> None:
+        """Until the zone must be told again."""
+        news = [
+            asyncio.create_task(event.wait()) for event in (self._changed, self._state.reincarnated)
+        ]
         try:
-            async with session.put(zone + self._path, json=self._document) as response:
+            while True:
+                done, _ = await asyncio.wait(
+                    news, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if self._state.reincarnated.is_set():
+                    self.registered = False
+                if done or (self._state.connected and self._state.ended.total() != streams):
+                    return
+        finally:
+            for task in news:
+                task.cancel()
+
+    def _wanted(self) -> Mapping[str, Any]:
+        if self._draining:
+            return probe_rules.drained(self._document) or self._document
+        return probe_rules.with_states(self._document, self._ready)
+
+    async def _register(self, session: aiohttp.ClientSession) -> None:
+        zone, draining = self._zones[self._zone], self._draining
+        request = session.put(zone + self._path, json=self._wanted(), headers=self._headers())
+        try:
+            async with request as response:
                 body = await response.content.read(BODY_BYTES_MAX)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._next_zone()
@@ -106,12 +213,19 @@ class Registration:
         if response.status >= 400:
             self._refused(zone, response.status, body)
         self.registered = self._accepted_once = True
+        self.registrations += 1
+        if draining:
+            self._told_drained.set()
         log.info("dataplane_registered", zone_url=zone, name=self._document["name"])
 
     def _refused(self, zone: str, status: int, body: bytes) -> None:
         faults = explain(status, body)
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            faults.append("the token is dataplaneRuntime.tokenPath's (--dataplane-token-file)")
         if 400 <= status < 500 and status not in _AGAIN and not self._accepted_once:
             raise ConfigError([f"{zone} refused the Dataplane: {line}" for line in faults])
+        if status == HTTPStatus.CONFLICT:
+            self.registered = False
         self._next_zone()
         raise UnavailableError(f"{zone}: {'; '.join(faults)}")
 
@@ -119,14 +233,19 @@ class Registration:
         self._zone = (self._zone + 1) % len(self._zones)
 
     async def _deregister(self, session: aiohttp.ClientSession) -> None:
-        """Tell the zone; if it does not answer, it finds out by the feed that has ended."""
+        """Tell one zone that answers; if none does, they find out by the feed that has ended."""
         if not self.registered:
             return
-        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+        with suppress(TimeoutError):
             async with asyncio.timeout(DEREGISTER_S):
-                async with session.delete(self._zones[self._zone] + self._path) as response:
-                    log.info("dataplane_deregistered", status=response.status)
-                    return
+                for _ in self._zones:
+                    url = self._zones[self._zone] + self._path
+                    with suppress(aiohttp.ClientError, OSError):
+                        async with session.delete(url, headers=self._headers()) as response:
+                            if response.status < 500:
+                                log.info("dataplane_deregistered", status=response.status)
+                                return
+                    self._next_zone()
         log.warning("dataplane_not_deregistered", zone_url=self._zones[self._zone])
 
 

@@ -65,6 +65,10 @@ class Client:
         """
         return self._document(self._ask("GET", f"{path}?{urlencode(query)}" if query else path))
 
+    def ask(self, method: str, path: str) -> Document:
+        """The same for any method, without a body."""
+        return self._document(self._ask(method, path))
+
     def find(self, path: str) -> Document | None:
         """`get`; None if there is no such resource."""
         try:

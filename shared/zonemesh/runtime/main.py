@@ -32,8 +32,12 @@ Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """Runs the process until the event is set, then stops gracefully and returns."""
 
 
-def run_main(main: Main) -> int:
+def run_main(main: Main, *, stop_s: float = STOP_S) -> int:
     """Run `main` on uvloop; SIGTERM and SIGINT set its event, a second one ends it at once.
+
+    Args:
+        main: The process.
+        stop_s: Its longest graceful stop.
 
     Returns:
         The exit code; errors have been printed on stderr.
@@ -42,7 +46,7 @@ def run_main(main: Main) -> int:
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_run(main))
+            runner.run(_run(main, stop_s))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BaseException as error:  # noqa: BLE001 -- the last frame: everything becomes an exit code
@@ -87,11 +91,11 @@ def give_back_memory() -> None:
         trim(0)
 
 
-async def _run(main: Main) -> None:
+async def _run(main: Main, stop_s: float) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stop, number)
+        loop.add_signal_handler(number, _stop, stop, number, stop_s)
     try:
         await main(stop)
     finally:
@@ -99,12 +103,12 @@ async def _run(main: Main) -> None:
             loop.remove_signal_handler(number)
 
 
-def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
+def _stop(stop: asyncio.Event, number: signal.Signals, stop_s: float) -> None:
     if stop.is_set():
         _leave("stop_interrupted", 128 + number)
     log.info("stopping", signal=number.name)
     stop.set()
-    asyncio.get_running_loop().call_later(STOP_S, _leave, "stop_timed_out", 1)
+    asyncio.get_running_loop().call_later(stop_s, _leave, "stop_timed_out", 1)
 
 
 def _leave(event: str, code: int) -> None:

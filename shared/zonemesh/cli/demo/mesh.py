@@ -99,6 +99,7 @@ class Mesh:
         else:
             path = self._write(f"{registers['name']}.yaml", registers)
             config["dataplaneRuntime"] = {"resourcePath": str(path)}
+            config["dataplane"]["drainTime"] = "0s"
         path = self._write(f"{name}.yaml", config)
         self.processes.start(name, "zonedp", "run", "--config-file", str(path))
 
