@@ -42,6 +42,9 @@ class Update(msgspec.Struct, omit_defaults=True):
 
     removed_outbounds: list[str] = []
     outbounds_whole: bool = False
+    more: bool = False
+    """The agent knows more than it has told."""
+
     query_log_s: float = 0.0
     """For how much longer queries are to be logged."""
 

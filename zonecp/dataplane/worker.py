@@ -32,6 +32,14 @@ class Worker:
         self.service = DnsService(config.dns, self._outbounds, secret)
         self._query_log_s = 0.0
 
+    async def catch_up(self) -> bool:
+        """Learn what the agent knows, before anybody is answered; False if it has gone."""
+        while (update := await self._channel.receive(Update)) is not None:
+            self._take(update)
+            if not update.more:
+                return True
+        return False
+
     async def follow(self) -> None:
         """Take what the agent says, until it is gone."""
         while (update := await self._channel.receive(Update)) is not None:
@@ -91,6 +99,8 @@ async def run(descriptor: int, stop: asyncio.Event) -> None:
         logging.configure(config.log.level, config.log.format)
         structlog.contextvars.bind_contextvars(worker=hello.worker)
         worker = Worker(channel, config, hello.secret)
+        if not await worker.catch_up():
+            return
         worker.service.bind(first=False)
         main.freeze_heap()
         try:

@@ -126,7 +126,6 @@ class _Worker:
         channel = Channel(*await asyncio.open_connection(sock=ours))
         self._touched.begin(self._table.keys(), self._outbounds or ())
         self._table.watches.append(self._touched)
-        self.running = True
         try:
             await channel.send(hello)
             async with asyncio.TaskGroup() as group:
@@ -147,24 +146,28 @@ class _Worker:
     async def _hear(self, channel: Channel) -> None:
         while (counts := await channel.receive(Counts)) is not None:
             self.counts = counts
+            self.running = True  # it counts once it has its sockets
 
     async def _tell(self, channel: Channel) -> None:
         while True:
             await self._touched.wait(BEAT_S)
             wanted = self._query_log()
             left_s = wanted.until_s - time.monotonic()
+            entries = self._table.pick(self._touched.take(PIECE))
+            outbounds, removed = self._touched.take_outbounds(PIECE, self._outbounds)
+            more = self._touched.more
+            whole = self._outbounds is not None and self._outbounds.whole
             await channel.send(
                 Update(
-                    self._table.domains,
-                    self._table.loaded,
-                    self._table.pick(self._touched.take(PIECE)),
-                    *self._touched.take_outbounds(PIECE, self._outbounds),
-                    # Not before the last of them has been told.
-                    self._outbounds is not None
-                    and self._outbounds.whole
-                    and not self._touched.outbound_ids,
-                    max(left_s, 0.0),
-                    wanted.sample,
+                    domains=self._table.domains,
+                    loaded=self._table.loaded,
+                    entries=entries,
+                    outbounds=outbounds,
+                    removed_outbounds=removed,
+                    outbounds_whole=whole and not more,
+                    more=more,
+                    query_log_s=max(left_s, 0.0),
+                    query_log_sample=wanted.sample,
                 )
             )
 
@@ -179,21 +182,21 @@ class _Touched:
     """What a worker has not been told yet."""
 
     def __init__(self) -> None:
-        self.outbound_ids: dict[str, None] = {}
+        self._outbound_ids: dict[str, None] = {}
         self._keys: dict[bytes, None] = {}
         self._news = asyncio.Event()
         self._listening = False
 
     def begin(self, keys: Iterable[bytes], outbounds: Iterable[Outbound]) -> None:
         self._keys = dict.fromkeys(keys)
-        self.outbound_ids = dict.fromkeys(outbound.id for outbound in outbounds)
+        self._outbound_ids = dict.fromkeys(outbound.id for outbound in outbounds)
         self._listening = True
         self._news.set()
 
     def end(self) -> None:
         self._listening = False
         self._keys.clear()
-        self.outbound_ids.clear()
+        self._outbound_ids.clear()
 
     def add(self, key: bytes, /) -> None:
         self._keys[key] = None
@@ -201,12 +204,16 @@ class _Touched:
 
     def outbounds_changed(self, change: Change) -> None:
         if self._listening:
-            self.outbound_ids.update(dict.fromkeys(each.id for each in change.put))
-            self.outbound_ids.update(dict.fromkeys(each.id for each in change.removed))
+            self._outbound_ids.update(dict.fromkeys(each.id for each in change.put))
+            self._outbound_ids.update(dict.fromkeys(each.id for each in change.removed))
             self._news.set()
 
+    @property
+    def more(self) -> bool:
+        return bool(self._keys or self._outbound_ids)
+
     async def wait(self, timeout_s: float) -> None:
-        if not (self._keys or self.outbound_ids):
+        if not self.more:
             self._news.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
@@ -221,7 +228,7 @@ class _Touched:
         """Those that are there, without endpoints; and those that are gone."""
         if outbounds is None:
             return [], []
-        ids = [self.outbound_ids.popitem()[0] for _ in range(min(count, len(self.outbound_ids)))]
+        ids = [self._outbound_ids.popitem()[0] for _ in range(min(count, len(self._outbound_ids)))]
         found = [outbounds.get(each) for each in ids]
         put = [Outbound(id=each.id, kind=each.kind, vips=each.vips, port=each.port, name=each.name)
                for each in found if each is not None]  # fmt: skip
