@@ -98,7 +98,7 @@ def parse_version(binary: Path, output: str) -> str:
     """Read what `envoy --version` prints; raises EnvoyMissingError as `version_of`."""
     found = re.search(r"\bversion: [^/\s]*/(\d+)\.(\d+)\.([^/\s]+)", output)
     if found is None:
-        said = output.strip()[:200] or "nothing"
+        said = output.strip().partition("\n")[0][:100] or "nothing"
         raise EnvoyMissingError(f"{binary} is no Envoy (--version says {said!r}): {_INSTALL}")
     major, minor, patch = found.groups()
     if (int(major), int(minor)) < VERSION_MIN:
