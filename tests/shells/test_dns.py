@@ -188,7 +188,7 @@ def test_a_port_that_is_taken_is_a_fault_of_the_configuration() -> None:
 
     assert not server.bound
     assert caught.value.faults == (
-        f"DNS on 127.0.0.1 port {port}: in use by another process (dns.proxyPort, --dns-port)",
+        f"DNS on 127.0.0.1 port {port}: in use by another process (dns.proxyPort, dns.agentPort)",
         f"DNS on 192.0.2.1 port {port}: not an address of this host (dns.addresses, --dns-address)",
     )
 

@@ -136,6 +136,20 @@ def test_dns_and_vips_reach_the_agent_and_envoy(net: Namespace, tool: str) -> No
     assert reached(net, VIP4, 80, user=AGENT) != "envoy"
 
 
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_redirect_comes_before_dockers_own(net: Namespace, tool: str) -> None:
+    dockers = "iptables-nft" if tool == "nft" else tool
+    needs(tool)
+    needs(dockers)
+    rule = "-t nat -A OUTPUT -d 127.0.0.11 -p udp --dport 53 -j REDIRECT --to-ports 15999"
+    net.run(dockers, *rule.split())
+
+    install(net, f"--tool={tool}")
+
+    assert reached(net, "127.0.0.11", 53, "udp") == "dns"
+    assert reached(net, "127.0.0.11", 53, "udp", user=AGENT) == "ConnectionRefusedError"
+
+
 def test_vips_are_reached_without_a_default_route(net: Namespace) -> None:
     net.run("ip", "route", "del", "default")
     net.run("ip", "addr", "del", "10.77.0.1/24", "dev", "lo")

@@ -281,7 +281,7 @@ def _fault(address: str, port: int, error: OSError) -> str:
     where = f"DNS on {address} port {port}"
     match error.errno:
         case errno.EADDRINUSE:
-            return f"{where}: in use by another process (dns.proxyPort, --dns-port)"
+            return f"{where}: in use by another process (dns.proxyPort, dns.agentPort)"
         case errno.EACCES | errno.EPERM:
             return f"{where}: not permitted; ports below 1024 need CAP_NET_BIND_SERVICE"
         case errno.EADDRNOTAVAIL:

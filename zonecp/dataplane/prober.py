@@ -91,7 +91,7 @@ async def _fault(probe: Probe, session: aiohttp.ClientSession) -> str | None:
             return await _get(probe, probe.path, session)
     except TimeoutError:
         return f"no answer within {probe.timeout_s:g} s"
-    except (OSError, aiohttp.ClientError) as error:
+    except (OSError, UnicodeError, aiohttp.ClientError) as error:  # UnicodeError: of a bad name
         return str(error) or type(error).__name__
 
 
