@@ -12,7 +12,12 @@ from zonecp.dataplane.coredns.parts import read_template
 from zonemesh.errors import NotFoundError
 from zonemesh.ipam import IPV6_CIDR
 from zonemesh.rest import answer
+from zonemesh.rest.pages import Page, add_page
+from zonemesh.rest.schemas import STRING, array_of, object_of
 from zonemesh.settings import Settings
+
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_ANSWER = object_of({"corefileTemplate": _TEXT_OR_NULL, "vipCidrs": array_of(STRING)})
 
 
 def read_corefile_template(path: Path | None) -> str | None:
@@ -43,7 +48,14 @@ def add_bootstrap(
             {"corefileTemplate": corefile_template, "vipCidrs": _vip_cidrs(settings())}
         )
 
-    app.router.add_get("/meshes/{mesh}/_bootstrap", bootstrap)
+    page = Page(
+        path="/meshes/{mesh}/_bootstrap",
+        handler=bootstrap,
+        summary="What an agent takes over from its zone as it starts",
+        schema=_ANSWER,
+        query={"dataplane": STRING},
+    )
+    add_page(app, page)
 
 
 def _vip_cidrs(settings: Settings) -> list[str]:

@@ -287,7 +287,7 @@ def test_a_service_of_another_zone_has_that_zones_endpoints_at_lower_priority() 
 def test_a_dataplane_that_comes_or_goes_moves_the_services_it_stands_behind() -> None:
     view = started()
     view.own.commit(service("web"), binding("web", 7), service("db"), binding("db", 8))
-    user = record(put_service("user", team="a"))
+    user = record(put_service("user", **{"kuma.io/service": "web"}))
     view.own.commit(user, binding("user", 9))
     view.flush()
 

@@ -34,6 +34,7 @@ from zonecp.dataplane.coredns.parts import values
 from zonecp.dataplane.coredns.process import BUILT_IN_SOURCE, CoreDns, Options, Source
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.rest.errors import problems
+from zonemesh.rest.pages import PAGES
 from zonemesh.runtime.config import load
 from zonemesh.settings import Settings
 
@@ -339,6 +340,7 @@ async def test_a_zone_gives_its_template_to_agents(tmp_path: Path) -> None:
     path = tmp_path / "Corefile.template"
     path.write_text(OTHER_TEMPLATE)
     app = web.Application(middlewares=[problems])
+    app[PAGES] = []
     add_bootstrap(
         app,
         corefile_template=read_corefile_template(path),
