@@ -9,11 +9,11 @@ from zonemesh.errors import ConfigError
 from zonemesh.ipam import Pool, check_pools
 from zonemesh.runtime import sections
 from zonemesh.runtime.config import setting
+from zonemesh.runtime.logsection import LogConfig
 from zonemesh.runtime.sections import (
     ApiServerConfig,
     DiagnosticsConfig,
     DnsServerConfig,
-    LogConfig,
     SnapshotConfig,
 )
 from zonemesh.settings import Settings

@@ -10,11 +10,11 @@ from zonemesh.errors import ConfigError
 from zonemesh.names import dns_label_fault
 from zonemesh.runtime import sections
 from zonemesh.runtime.config import changed_keys, setting
+from zonemesh.runtime.logsection import LogConfig
 from zonemesh.runtime.sections import (
     ApiServerConfig,
     DiagnosticsConfig,
     DnsServerConfig,
-    LogConfig,
     RedisConfig,
     SnapshotConfig,
 )

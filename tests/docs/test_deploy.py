@@ -23,7 +23,7 @@ from zonecp.config import IGNORED as ZONE_IGNORED
 from zonecp.config import ZoneConfig
 from zonecp.dataplane.config import IGNORED as AGENT_IGNORED
 from zonecp.dataplane.config import Config as AgentConfig
-from zonecp.dataplane.register import read_dataplane
+from zonecp.dataplane.document import read_dataplane
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.runtime import config as configuration
 from zonemesh.runtime.redisserver import find_redis_server, wait_ready

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -203,3 +205,13 @@ def test_every_fault_of_a_section_is_named() -> None:
 
 def test_the_version_is_printed() -> None:
     assert run_cli("version")[1].startswith("zonedp ")
+
+
+def test_names_from_disk_wait_for_no_http_library() -> None:
+    """They take longer to import than an agent may need until it answers."""
+    code = (
+        "import sys; import zonecp.dataplane.cli, zonecp.dataplane.early;"
+        "print({'aiohttp', 'prometheus_client', 'grpclib'} & sys.modules.keys() or 'none')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "none\n"

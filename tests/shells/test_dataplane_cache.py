@@ -14,7 +14,7 @@ from zonecp.dataplane import cache as cache_module
 from zonecp.dataplane.cache import FILE_NAME, Cache, read_outbounds
 from zonecp.dataplane.entry import wire_entry
 from zonecp.dataplane.events import Head
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.message import wire_name
 from zonecp.dataplane.names import Names
 from zonecp.dataplane.outbounds import Endpoint, Outbound, Outbounds

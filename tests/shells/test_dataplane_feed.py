@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tests.fake_zone import FakeZone, delta, fake_zone, heartbeat, record, revision, snapshot, until
 from zonecp.dataplane.events import Reader
-from zonecp.dataplane.feed import SLICE, Feed, FeedOptions, FeedState, StreamEndError
+from zonecp.dataplane.feed import SLICE, Feed, FeedOptions, StreamEndError
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.resolver import Table
 from zonemesh.errors import WireError
 from zonemesh.runtime.supervise import Backoff, supervise

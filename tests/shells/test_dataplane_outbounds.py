@@ -21,7 +21,8 @@ from tests.fake_zone import (
     snapshot,
     until,
 )
-from zonecp.dataplane.feed import SLICE, Feed, FeedOptions, FeedState
+from zonecp.dataplane.feed import SLICE, Feed, FeedOptions
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.outbounds import Change, Endpoint, Outbound, Outbounds
 from zonecp.dataplane.resolver import Table
 from zonemesh.runtime.supervise import Backoff, supervise

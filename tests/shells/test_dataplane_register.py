@@ -12,8 +12,9 @@ import pytest
 
 from tests.fake_zone import FakeZone, fake_zone, until
 from zonecp.dataplane.config import DataplaneRuntime
-from zonecp.dataplane.feed import FeedState
-from zonecp.dataplane.register import Registration, explain, read_dataplane
+from zonecp.dataplane.document import read_dataplane
+from zonecp.dataplane.feedstate import FeedState
+from zonecp.dataplane.register import Registration, explain
 from zonecp.dataplane.token import Token
 from zonemesh.errors import ConfigError, UnavailableError
 

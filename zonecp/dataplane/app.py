@@ -16,25 +16,21 @@ import structlog
 from aiohttp import web
 
 from zonecp.dataplane import diagnostics
-from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.config import Config
 from zonecp.dataplane.coredns.front import Front
 from zonecp.dataplane.coredns.hosts import HostsFile
 from zonecp.dataplane.coredns.metrics import HostsFileCollector
 from zonecp.dataplane.counts import Counts
+from zonecp.dataplane.document import configured_dataplane
+from zonecp.dataplane.early import Early
 from zonecp.dataplane.envoy.bootstrap import Node
 from zonecp.dataplane.envoy.heldback import HeldBack
 from zonecp.dataplane.envoy.status import status
-from zonecp.dataplane.feed import INSTANCE, Feed, FeedOptions, FeedState
+from zonecp.dataplane.feed import INSTANCE, Feed, FeedOptions
 from zonecp.dataplane.lookup import Lookup
-from zonecp.dataplane.loopprobe import TOKEN_BYTES
 from zonecp.dataplane.metrics import AgentCollector
-from zonecp.dataplane.names import Names
-from zonecp.dataplane.outbounds import Outbounds
 from zonecp.dataplane.querylog import Wanted
-from zonecp.dataplane.register import configured_dataplane
 from zonecp.dataplane.routes import QUERY_LOG_S
-from zonecp.dataplane.service import DnsService
 from zonecp.dataplane.token import Token
 from zonecp.dataplane.workers import Workers
 from zonecp.dataplane.workload import Workload
@@ -42,7 +38,6 @@ from zonemesh import __version__
 from zonemesh.errors import ConfigError
 from zonemesh.runtime import config as configuration
 from zonemesh.runtime import http, main, metrics
-from zonemesh.runtime.datadir import data_dir
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 
 if TYPE_CHECKING:
@@ -57,25 +52,17 @@ RECONNECT = Backoff(base_s=0.1, max_s=5.0)
 class Agent:
     """Everything that one `zonedp run` is made of."""
 
-    def __init__(self, config: Config, document: dict[str, Any] | None) -> None:
+    def __init__(self, config: Config, early: Early, document: dict[str, Any] | None) -> None:
         name = config.dataplane.name if document is None else document["name"]
-        secret = secrets.token_bytes(2 * TOKEN_BYTES)
         self.registry = metrics.new_registry()
         instance, token = secrets.token_hex(4), Token(config.dataplane_runtime)
-        self.state = FeedState()
-        self.outbounds = _outbounds(config)
-        self.dns = DnsService(config.dns, self.outbounds, secret)
-        self.table = self.dns.table
-        self.names: Names = HeldBack(self.table) if config.envoy.enabled else self.table
-        """What the feed says, of which the table answers what it may."""
-
-        # Without endpoints they are of no use to a later agent that has an Envoy.
-        kept = self.outbounds if config.envoy.enabled else None
-        self.cache = Cache(config.data_dir, self.names, self.state, kept)
+        self.state, self.outbounds = early.state, early.outbounds
+        self.dns, self.table = early.dns, early.table
+        self.names, self.cache = early.names, early.cache
         self.workers = Workers(
             config.dns.workers - 1 if config.dns.enabled else 0,
             hello=self._configuration,
-            secret=secret,
+            secret=early.secret,
             table=self.table,
             outbounds=self.outbounds,
             query_log=lambda: self.dns.query_log.wanted,
@@ -280,46 +267,30 @@ class Agent:
         }
 
 
-def _outbounds(config: Config) -> Outbounds | None:
-    """What is followed of them, for who needs it."""
-    if config.envoy.enabled:
-        return Outbounds()
-    return Outbounds(endpoints=False) if config.dns.srv else None
-
-
-async def run(config: Config, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set.
+async def run(config: Config, early: Early, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; `early` may be answering already.
 
     Raises:
         ConfigError: What keeps the agent from starting.
         ExceptionGroup: What ended it later.
     """
-    with data_dir(config.data_dir):
-        await _run(config, stop)
-
-
-async def _run(config: Config, stop: asyncio.Event) -> None:
-    agent = Agent(config, configured_dataplane(config))
-    agent.cache.load()
-    if config.dns.enabled:
-        agent.dns.bind()
+    agent = Agent(config, early, configured_dataplane(config))
+    if config.envoy.enabled:
+        agent.cache.load()
     main.freeze_heap()
-    try:
-        async with http.serving(
-            agent.diagnostics(),
-            config.dataplane.readiness_address,
-            config.dataplane.readiness_port,
-            name="diagnostics",
-        ):
-            with _on_signal(agent):
-                drained = asyncio.Event()
-                draining = asyncio.create_task(agent.drain(stop, drained), name="drain")
-                try:
-                    await supervise(agent.components(), RECONNECT, random.Random(), stop=drained)
-                finally:
-                    draining.cancel()
-    finally:
-        agent.dns.close()
+    async with http.serving(
+        agent.diagnostics(),
+        config.dataplane.readiness_address,
+        config.dataplane.readiness_port,
+        name="diagnostics",
+    ):
+        with _on_signal(agent):
+            drained = asyncio.Event()
+            draining = asyncio.create_task(agent.drain(stop, drained), name="drain")
+            try:
+                await supervise(agent.components(), RECONNECT, random.Random(), stop=drained)
+            finally:
+                draining.cancel()
 
 
 @contextmanager

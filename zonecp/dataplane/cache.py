@@ -31,7 +31,7 @@ import structlog
 
 from zonecp.dataplane.entry import is_entry
 from zonecp.dataplane.events import Head
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.names import Names
 from zonecp.dataplane.outbounds import Change, Outbound, Outbounds
 from zonemesh.errors import WireError

@@ -4,24 +4,47 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import structlog
 import yaml
 
-from zonecp.dataplane import asking, hostcommand, options
+from zonecp.dataplane import options
 from zonecp.dataplane.config import Config
-from zonecp.dataplane.coredns.cli import coredns
-from zonecp.dataplane.redirect.cli import redirect
 from zonemesh import __version__
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime import config as configuration
 from zonemesh.runtime.main import STOP_S, report, run_main
 
+_ELSEWHERE: Final = {
+    "coredns": "zonecp.dataplane.coredns.cli:coredns",
+    "lookup": "zonecp.dataplane.asking:lookup",
+    "querylog": "zonecp.dataplane.asking:querylog",
+    "redirect": "zonecp.dataplane.redirect.cli:redirect",
+    "resolver": "zonecp.dataplane.hostcommand:resolver",
+    "status": "zonecp.dataplane.asking:status",
+}
+"""Commands by where they are: `run` is in a hurry, and needs none of them."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = _ELSEWHERE[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """The agent beside a workload: registers it, and answers DNS for the names of the mesh."""
 
@@ -30,7 +53,7 @@ def cli() -> None:
 @options.file_and_flags
 def run(file: Path | None, **flags: Any) -> None:
     """Run until SIGTERM or Ctrl-C."""
-    from zonecp.dataplane import app  # noqa: PLC0415 -- `config` and `version` need none of it
+    from zonecp.dataplane import early  # noqa: PLC0415 -- `config` and `version` need none of it
     from zonemesh.runtime import logging  # noqa: PLC0415
 
     config, warnings = _load(file, flags)
@@ -38,7 +61,7 @@ def run(file: Path | None, **flags: Any) -> None:
     for warning in warnings:
         structlog.get_logger().warning("config_ignored", detail=warning)
     stop_s = STOP_S + config.dataplane.drain_time_s
-    sys.exit(run_main(lambda stop: app.run(config, stop), stop_s=stop_s))
+    sys.exit(run_main(lambda stop: early.run(config, stop), stop_s=stop_s))
 
 
 @cli.command("config")
@@ -74,8 +97,8 @@ def envoy_config(file: Path | None, form: str, **flags: Any) -> None:
 
     `static` is all that an Envoy needs (YAML); `lds` and `cds` are files for it to watch (JSON).
     """
+    from zonecp.dataplane.document import configured_dataplane  # noqa: PLC0415
     from zonecp.dataplane.envoy import cli as envoy_cli  # noqa: PLC0415
-    from zonecp.dataplane.register import configured_dataplane  # noqa: PLC0415
 
     config, _ = _load(file, flags)
     document = configured_dataplane(config)
@@ -87,7 +110,7 @@ def envoy_config(file: Path | None, form: str, **flags: Any) -> None:
 
 
 def _name(config: Config) -> str:
-    from zonecp.dataplane.register import configured_dataplane  # noqa: PLC0415
+    from zonecp.dataplane.document import configured_dataplane  # noqa: PLC0415
 
     document = configured_dataplane(config)
     return str(config.dataplane.name if document is None else document["name"])
@@ -97,17 +120,6 @@ def _name(config: Config) -> str:
 def version() -> None:
     """Print the version."""
     click.echo(f"zonedp {__version__}")
-
-
-for _command in (
-    asking.status,
-    asking.lookup,
-    asking.querylog,
-    hostcommand.resolver,
-    coredns,
-    redirect,
-):
-    cli.add_command(_command)
 
 
 @cli.command(hidden=True)
@@ -121,7 +133,7 @@ def worker(descriptor: int) -> None:
 
 def _load(file: Path | None, flags: dict[str, Any]) -> tuple[Config, tuple[str, ...]]:
     from zonecp.dataplane.coredns.parts import own_source  # noqa: PLC0415 -- see `run`
-    from zonecp.dataplane.register import configured_dataplane  # noqa: PLC0415
+    from zonecp.dataplane.document import configured_dataplane  # noqa: PLC0415
 
     try:
         config, warnings = options.load(file, flags, os.environ)

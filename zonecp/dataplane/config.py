@@ -15,7 +15,7 @@ from zonecp.dataplane.upstreams import RESOLV_CONF, parse_address
 from zonemesh.errors import ConfigError, InputError
 from zonemesh.names import resource_name_fault
 from zonemesh.runtime.config import setting
-from zonemesh.runtime.sections import LogConfig
+from zonemesh.runtime.logsection import LogConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,7 +118,16 @@ class Server:
             for index, sock in enumerate(self._udp):
                 self._read_udp(asyncio.get_running_loop(), index, sock)
 
+    def answer_early(self) -> None:
+        """Answer over UDP what the table knows, until `run`; what it does not know is dropped."""
+        for index, sock in enumerate(self._udp):
+            self._read_udp(asyncio.get_running_loop(), index, sock)
+
     def close(self) -> None:
+        with suppress(RuntimeError):  # no loop: nobody reads
+            loop = asyncio.get_running_loop()
+            for sock in self._udp:
+                loop.remove_reader(sock)
         for sock in (*self._udp, *self._tcp):
             sock.close()
         self._udp.clear()
@@ -138,8 +147,6 @@ class Server:
                 await asyncio.Event().wait()
         finally:
             self._tasks = None
-            for sock in self._udp:
-                loop.remove_reader(sock)
             for server in servers:
                 server.close()
             self.close()

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from zonecp.dataplane.entry import origin_of
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.forward import Forwarder
 from zonecp.dataplane.message import TCP_BYTES_MAX, wire_name
 from zonecp.dataplane.resolver import Table

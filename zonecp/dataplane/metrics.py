@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.counts import BOUNDS_S, Counts, Durations
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.forward import Forwarder
 from zonecp.dataplane.register import Registration
 from zonecp.dataplane.resolver import Table

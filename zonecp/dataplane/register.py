@@ -9,17 +9,14 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import structlog
 
 from zonecp.dataplane import probe as probe_rules
-from zonecp.dataplane.config import Config
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonemesh.errors import ConfigError, UnavailableError
-from zonemesh.runtime.config import read_file
 
 log = structlog.get_logger(__name__)
 
@@ -37,44 +34,6 @@ _AGAIN: Final = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 )
 """Not the document's fault, among what is the client's."""
-
-
-def configured_dataplane(config: Config) -> dict[str, Any] | None:
-    """The document to register, None without one.
-
-    Raises:
-        ConfigError: As `read_dataplane`, or its probes are none.
-    """
-    path = config.dataplane_runtime.resource_path
-    if path is None:
-        return None
-    document = read_dataplane(path, mesh=config.dataplane.mesh, name=config.dataplane.name)
-    try:
-        probe_rules.probes(document)
-    except ConfigError as error:
-        raise ConfigError([f"{path}: {fault}" for fault in error.faults]) from error
-    return document
-
-
-def read_dataplane(path: Path, *, mesh: str, name: str | None) -> dict[str, Any]:
-    """Read a Dataplane document; `mesh` and `name` fill what it leaves out.
-
-    Raises:
-        ConfigError: Not readable, not a Dataplane, or of another mesh or name than configured.
-    """
-    document = dict(read_file(path))
-    wanted = {"type": "Dataplane", "mesh": mesh} | ({} if name is None else {"name": name})
-    faults = [
-        f"{path}: {key}: {document[key]!r} is not {value!r}"
-        for key, value in wanted.items()
-        if document.get(key, value) != value
-    ]
-    document = wanted | document
-    if not isinstance(document.get("name"), str):
-        faults.append(f"{path}: name: must be given here or as dataplane.name (--name)")
-    if faults:
-        raise ConfigError(faults)
-    return document
 
 
 class Registration:

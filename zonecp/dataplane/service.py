@@ -75,6 +75,10 @@ class DnsService:
         if on:
             self.query_log.want(Wanted(inf, sample))
 
+    def answer_early(self) -> None:
+        """As `Server.answer_early`."""
+        self.server.answer_early()
+
     def close(self) -> None:
         self.server.close()
         self.forwarder.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.metrics import RegistrationCollector
 from zonecp.dataplane.probe import probes
 from zonecp.dataplane.prober import ProbeCollector, Prober

@@ -17,8 +17,8 @@ from zonemesh import __version__
 from zonemesh.errors import ConfigError
 from zonemesh.runtime import config as configuration
 from zonemesh.runtime import logging
+from zonemesh.runtime.logsection import LogConfig
 from zonemesh.runtime.main import report, run_main
-from zonemesh.runtime.sections import LogConfig
 
 
 class PlaneConfig(Protocol):

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from zonemesh.legacy import Naming
 from zonemesh.legacypool import LEGACY_CIDR, check_legacy_pool
 from zonemesh.names import hostname_fault
 from zonemesh.runtime.config import setting
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogConfig:
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
-    """auto: console on a terminal, JSON lines otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import structlog
 
 from zonecp.dataplane.coredns.corefile import Corefile, CorefileError
 from zonecp.dataplane.coredns.process import BUILT_IN_SOURCE, CoreDns, Source
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonemesh.errors import UnavailableError
 
 log = structlog.get_logger(__name__)

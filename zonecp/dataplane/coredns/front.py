@@ -13,7 +13,7 @@ from zonecp.dataplane.coredns.metrics import CoreDnsCollector
 from zonecp.dataplane.coredns.parts import options, own_source
 from zonecp.dataplane.coredns.process import CoreDns
 from zonecp.dataplane.dns import Server
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.service import DnsService
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime.supervise import Component

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.resolver import Table
 
 log = structlog.get_logger(__name__)

@@ -26,7 +26,7 @@ from zonecp.dataplane.envoy.process import Command, EnvoyProcess
 from zonecp.dataplane.envoy.server import AdsServer
 from zonecp.dataplane.envoy.status import EnvoyCollector, Times
 from zonecp.dataplane.envoy.store import Ref, Resources
-from zonecp.dataplane.feed import FeedState
+from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.outbounds import Outbounds
 from zonemesh.runtime.supervise import Component
 
