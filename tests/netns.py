@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import shutil
@@ -19,7 +20,11 @@ RESOLVER = "9.9.9.9"
 """Of its resolv.conf; nobody is there."""
 
 STOP_S = 5.0
+_IP = shutil.which("ip", path=PATH) or "ip"
 _numbers = itertools.count()
+_links = itertools.count()
+_CLONE_NEWNET = 0x4000_0000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
@@ -29,10 +34,14 @@ class Namespace:
         self.name = name
         self._running: list[subprocess.Popen[str]] = []
 
+    def command(self, *command: str) -> list[str]:
+        """A command so that it runs in it, with its own /etc/resolv.conf."""
+        return [_IP, "netns", "exec", self.name, *command]
+
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in it."""
         return subprocess.run(
-            ["ip", "netns", "exec", self.name, *command],
+            self.command(*command),
             capture_output=True, text=True, timeout=30, check=check, env=ENVIRONMENT,
         )  # fmt: skip
 
@@ -40,7 +49,7 @@ class Namespace:
         """Run a command in it until the end of the test."""
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, *command],
+                self.command(*command),
                 stdout=output, stderr=output, text=True, env=ENVIRONMENT,
             )  # fmt: skip
         self._running.append(process)
@@ -50,6 +59,20 @@ class Namespace:
         done = self.run(sys.executable, "-c", script, *arguments, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Sockets that this thread makes are of it, and so is what it starts: setns(2).
+
+        Files, and with them resolv.conf, stay as they are.
+        """
+        own_path, path = Path("/proc/thread-self/ns/net"), Path("/run/netns") / self.name
+        with own_path.open("rb") as own, path.open("rb") as other:
+            _set_namespace(other.fileno())
+            try:
+                yield
+            finally:
+                _set_namespace(own.fileno())
 
     def close(self) -> None:
         for process in self._running:
@@ -62,13 +85,36 @@ class Namespace:
                 process.wait()
 
 
-@contextmanager
-def namespace() -> Iterator[Namespace]:
-    """Skips the test where that is not allowed, or not possible."""
+def _set_namespace(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def join(one: Namespace, other: Namespace, prefix: str) -> None:
+    """A cable between two: `one` has address `prefix`.1, `other` `prefix`.2, both /24."""
+    link = f"zm{next(_links)}"
+    peer = ("type", "veth", "peer", "name", link, "netns", other.name)
+    one.run("ip", "link", "add", link, *peer)
+    for number, end in enumerate((one, other), start=1):
+        end.run("ip", "addr", "add", f"{prefix}.{number}/24", "dev", link)
+        end.run("ip", "link", "set", link, "up")
+
+
+def why_not() -> str | None:
+    """What this machine lacks for network namespaces; None if it has it all."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("network namespaces need Linux and root")
+        return "network namespaces need Linux and root"
     if shutil.which("ip", path=PATH) is None:
-        pytest.skip("network namespaces need iproute2 (.ci/apt-install ip:iproute2)")
+        return "network namespaces need iproute2 (.ci/apt-install ip:iproute2)"
+    return None
+
+
+@contextmanager
+def namespace(resolver: str = RESOLVER) -> Iterator[Namespace]:
+    """Skips the test where that is not allowed, or not possible."""
+    if (why := why_not()) is not None:
+        pytest.skip(why)
     name = f"zm-test-{os.getpid()}-{next(_numbers)}"
     made = subprocess.run(
         ["ip", "netns", "add", name], capture_output=True, text=True, check=False,
@@ -80,7 +126,7 @@ def namespace() -> Iterator[Namespace]:
     own_etc = Path("/etc/netns") / name  # seen as /etc by what is run there: ip-netns(8)
     try:
         own_etc.mkdir(parents=True)
-        (own_etc / "resolv.conf").write_text(f"nameserver {RESOLVER}\n")
+        (own_etc / "resolv.conf").write_text(f"nameserver {resolver}\n")
         for words in (
             "link set lo up",
             "addr add 10.77.0.1/24 dev lo",

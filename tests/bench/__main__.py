@@ -21,7 +21,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import api, connect, dnsforward, dnsload, failover, load, propagation
+from tests.bench import api, connect, dnsforward, dnsload, failover, firstuse, load, propagation
 from tests.bench.world import running
 
 Result = dict[str, Any]
@@ -41,6 +41,7 @@ _TARGETS = {
     "connect 100 connected p50_ms": 50.0,
     "connect 1000 connected p50_ms": 300.0,
     "connect 1000 agent_ms": 30.0,
+    "first_use 100 answered p50_ms": 10.0,
     "api get p50_ms": 1.0,
     "api page_of_1000 p50_ms": 15.0,
     "api generator names_in_place_s": 3.0,
@@ -107,6 +108,11 @@ async def _connect(quick: bool) -> Result:
     }
 
 
+async def _first_use(quick: bool) -> Result:
+    count, samples = (10, 5) if quick else (100, 100)
+    return {str(count): await asyncio.to_thread(firstuse.measure, count, samples=samples)}
+
+
 _STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "propagation": _propagation,
     "one_by_one": _one_by_one,
@@ -116,6 +122,7 @@ _STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "forward": _forward,
     "api": _api,
     "connect": _connect,
+    "first_use": _first_use,
 }
 
 

@@ -32,7 +32,7 @@ def measure(services: int, *, samples: int, arrangement: str = "bound") -> dict[
         try:
             mesh.start()
             mesh.start(AGENT)
-            loaded_s = _load(mesh, services)
+            loaded_s = load(mesh, services)
             return {
                 "services": services,
                 "loaded_s": round(loaded_s, 2),
@@ -44,7 +44,7 @@ def measure(services: int, *, samples: int, arrangement: str = "bound") -> dict[
             backend.close()
 
 
-def _load(mesh: EnvoyMesh, services: int) -> float:
+def load(mesh: EnvoyMesh, services: int) -> float:
     """Seconds until all of them are answered in east."""
     started_s = time.perf_counter()
     documents = (workload(f"loaded{number}", 8080) for number in range(services))
@@ -86,8 +86,8 @@ def _add(mesh: EnvoyMesh, backend: Backend, samples: int) -> dict[str, Any]:
         time.sleep(0.05)
     push, answer = _times(mesh)
     return {
-        "named": _summary(named),
-        "connected": _summary(connected),
+        "named": summary(named),
+        "connected": summary(connected),
         "agent_ms": _mean_ms(push_before, push),
         "envoy_answer_ms": _mean_ms(answer_before, answer),
     }
@@ -110,7 +110,7 @@ def _mean_ms(before: tuple[float, float], after: tuple[float, float]) -> float:
     return round((after[0] - before[0]) / max(after[1] - before[1], 1) * 1000, 2)
 
 
-def _summary(taken_s: list[float]) -> dict[str, float]:
+def summary(taken_s: list[float]) -> dict[str, float]:
     ordered = sorted(taken_s)
     return {
         "p50_ms": round(ordered[len(ordered) // 2] * 1000, 1),

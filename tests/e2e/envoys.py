@@ -21,6 +21,7 @@ from typing import Any
 from tests.e2e.mesh import HOST, Mesh, Process, environment, eventually, program, request
 from zonecp.dataplane.envoy.binary import find_envoy
 from zonemesh.cli.demo.ports import free
+from zonemesh.errors import UnavailableError
 
 POOLS = {
     "meshService": {"cidr": "127.241.0.0/16"},
@@ -42,12 +43,14 @@ class EnvoyMesh(Mesh):
         dataplane: Mapping[str, Any] | None = None,
         runtime: Mapping[str, Any] | None = None,
         dns: Mapping[str, Any] | None = None,
+        loopback: bool = True,
     ) -> None:
+        """Without `loopback`, VIPs are where they are by default."""
         [self.admin] = free(1)
         super().__init__(
             directory,
-            global_config={"ipam": POOLS, "dnsServer": LEGACY},
-            zone_config={"dnsServer": LEGACY},
+            global_config={"ipam": POOLS, "dnsServer": LEGACY} if loopback else {},
+            zone_config={"dnsServer": LEGACY} if loopback else {},
             agent_config={
                 "east": {
                     "envoy": {"enabled": True, "concurrency": 1, **(envoy or {})},
@@ -78,7 +81,7 @@ class EnvoyMesh(Mesh):
 
     def status(self) -> dict[str, Any]:
         """What the agent says of Envoy."""
-        _, document = request(self._diagnostics[AGENT], "GET", "/status")
+        _, document = self.ask_diagnostics(AGENT, "/status")
         found: dict[str, Any] = document["envoy"]
         return found
 
@@ -113,8 +116,10 @@ class EnvoyMesh(Mesh):
 
     # Connecting
 
-    def put_workload(self, zone: str, service: str, port: int, *, protocol: str = "http") -> int:
-        document = workload(service, port, protocol=protocol)
+    def put_workload(
+        self, zone: str, service: str, port: int, *, protocol: str = "http", address: str = HOST
+    ) -> int:
+        document = workload(service, port, protocol=protocol, address=address)
         path = f"/meshes/default/dataplanes/{document['name']}"
         return self.call(zone, "PUT", path, document)[0]
 
@@ -176,14 +181,19 @@ class Backend:
 
 
 def workload(
-    service: str, port: int, *, protocol: str = "http", name: str | None = None
+    service: str,
+    port: int,
+    *,
+    protocol: str = "http",
+    name: str | None = None,
+    address: str = HOST,
 ) -> dict[str, Any]:
     return {
         "type": "Dataplane",
         "mesh": "default",
         "name": name or f"{service}-1",
         "networking": {
-            "address": HOST,
+            "address": address,
             "inbound": [
                 {
                     "port": port,
@@ -193,3 +203,23 @@ def workload(
             ],
         },
     }
+
+
+def multi_zone(name: str, protocol: str) -> dict[str, Any]:
+    return {
+        "type": "MeshMultiZoneService",
+        "mesh": "default",
+        "name": name,
+        "spec": {
+            "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": name}}},
+            "ports": [{"port": 18081, "name": "main", "appProtocol": protocol}],
+        },
+    }
+
+
+def has_envoy() -> bool:
+    try:
+        find_envoy(None, os.environ)
+    except UnavailableError:
+        return False
+    return True

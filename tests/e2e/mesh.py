@@ -154,7 +154,7 @@ class Mesh:
         name = f"{zone}-agent"
         config: dict[str, Any] = {
             "controlPlane": {
-                "url": f"http://{HOST}:{self.ports[zone]}",
+                "url": self.agent_url(zone),
                 "silence": f"{SILENCE_S:g}s",
             },
             "dataplane": {"name": f"{zone}-client", "readinessPort": self._diagnostics[name]},
@@ -166,9 +166,16 @@ class Mesh:
             config[section] = {**config.get(section, {}), **settings}
         path = self.directory / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config))
-        self.processes[name] = Process(
-            name, [program("zonedp"), "run", "-c", str(path)], self.directory / f"{name}.log"
-        )
+        command = self.agent_command(zone, program("zonedp"), "run", "-c", str(path))
+        self.processes[name] = Process(name, command, self.directory / f"{name}.log")
+
+    def agent_url(self, zone: str) -> str:
+        """Where a zone's agent reaches its zone."""
+        return f"http://{HOST}:{self.ports[zone]}"
+
+    def agent_command(self, zone: str, *command: str) -> list[str]:
+        """A command so that it runs where a zone's agent does."""
+        return [*command]
 
     def __getitem__(self, name: str) -> Process:
         return self.processes[name]
@@ -227,9 +234,12 @@ class Mesh:
         _, body = self.call(name, "GET", "/_state")
         return body or {}
 
+    def ask_diagnostics(self, name: str, path: str) -> tuple[int, Any]:
+        return request(self._diagnostics[name], "GET", path)
+
     def not_ready(self, name: str) -> str | None:
         """Why a process is not ready, in its own words; None if it is."""
-        status, body = request(self._diagnostics[name], "GET", "/ready")
+        status, body = self.ask_diagnostics(name, "/ready")
         if status == 0:
             return "it does not answer"
         return "; ".join(why for why in body["checks"].values() if why != "ok") or None
@@ -239,7 +249,7 @@ class Mesh:
 
     def metric(self, name: str, metric: str) -> dict[str, float]:
         """A metric's values by what is between its braces."""
-        _, text = request(self._diagnostics[name], "GET", "/metrics")
+        _, text = self.ask_diagnostics(name, "/metrics")
         found = re.finditer(rf"^{metric}(?:{{(.*)}})? (\S+)$", text or "", re.MULTILINE)
         return {match[1] or "": float(match[2]) for match in found}
 

@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dns.rcode import SERVFAIL
 
 from tests.coredns_server import BUILD_S
-from tests.e2e.envoys import AGENT, Backend, EnvoyMesh, get, workload
+from tests.e2e.envoys import AGENT, Backend, EnvoyMesh, get, has_envoy, multi_zone, workload
 from tests.e2e.mesh import PLANES, at_home, elsewhere, eventually, ipv6_of
-from zonecp.dataplane.envoy.binary import find_envoy
 from zonemesh.cli.demo.ports import free
-from zonemesh.errors import UnavailableError
-
-
-def _has_envoy() -> bool:
-    try:
-        find_envoy(None, os.environ)
-    except UnavailableError:
-        return False
-    return True
-
 
 pytestmark = [
     pytest.mark.timeout(90),
-    pytest.mark.skipif(not _has_envoy(), reason="no Envoy for this platform"),
+    pytest.mark.skipif(not has_envoy(), reason="no Envoy for this platform"),
 ]
-
-
-def multi_zone(name: str, protocol: str) -> dict[str, Any]:
-    return {
-        "type": "MeshMultiZoneService",
-        "mesh": "default",
-        "name": name,
-        "spec": {
-            "selector": {"meshService": {"matchLabels": {"kuma.io/display-name": name}}},
-            "ports": [{"port": 18081, "name": "main", "appProtocol": protocol}],
-        },
-    }
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,8 @@ def answers(directory: Path, arrangement: str, script: str) -> dict[str, str]:
         protocol="http",
         endpoints=(Endpoint(address="127.0.0.1", port=8080),),
     )
-    shape = shape_of(Envoy(arrangement=arrangement, ip_family_mode="dualstack"), static=True)
+    envoy_config = Envoy(arrangement=arrangement, ip_family_mode="dualstack")
+    shape = shape_of(envoy_config, ("241.0.0.0/8", "fd00:fd00::/64"), static=True)
     found = files.documents([service], shape, [])
     node = bootstrap.Node(mesh="default", dataplane="web-1")
     path = directory / "envoy.yaml"
@@ -86,7 +87,8 @@ def test_redirected_connections_find_their_destination(tmp_path: Path, arrangeme
     found = answers(tmp_path, arrangement, REDIRECT)
 
     assert (found[VIP], found[VIP6]) == (ANSWER, ANSWER)
-    assert found[UNKNOWN] != ANSWER
+    # not a time-out: nobody has that address, and Envoy knows
+    assert "closed" in found[UNKNOWN] or "reset" in found[UNKNOWN]
 
 
 def test_addresses_that_are_this_hosts_are_listened_on(tmp_path: Path) -> None:

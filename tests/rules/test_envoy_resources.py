@@ -162,10 +162,15 @@ def test_redirected_connections_are_handed_to_listeners_that_do_not_bind() -> No
     assert entry["use_original_dst"] is True
     assert entry["address"]["socket_address"] == {"address": "0.0.0.0", "port_value": 15001}
     assert "original_dst" in entry["listener_filters"][0]["name"]
+    # An address from outside the mesh is tried once: there is no other instance.
+    proxy = entry["default_filter_chain"]["filters"][0]["typed_config"]
+    assert proxy["max_connect_attempts"] == 1
 
 
 def test_one_listener_may_hold_all_destinations() -> None:
-    chains = [serialized(listeners.matching_chain(outbound(), VIP))]
+    chains = {
+        listeners.listener_name(VIP, 6379): serialized(listeners.matching_chain(outbound(), VIP))
+    }
 
     found = as_dict(
         listeners.redirect_listener(listeners.PASSTHROUGH_V4, 15001, chains=chains, single=True)
@@ -178,6 +183,48 @@ def test_one_listener_may_hold_all_destinations() -> None:
     }
     assert "use_original_dst" not in found
     assert found["default_filter_chain"]
+
+
+@pytest.mark.parametrize(
+    "name,prefix",
+    [
+        (listeners.PASSTHROUGH_V4, {"address_prefix": "240.0.0.0", "prefix_len": 4}),
+        (listeners.PASSTHROUGH_V6, {"address_prefix": "fd00:fd00::", "prefix_len": 64}),
+    ],
+)
+def test_addresses_of_the_mesh_that_no_service_has_lead_nowhere(
+    name: str, prefix: dict[str, Any]
+) -> None:
+    """Not to where they were going: nobody is there, and Envoy tries for long."""
+    ranges = ("240.0.0.0/4", "fd00:fd00::/64")
+
+    [chain] = as_dict(listeners.redirect_listener(name, 15001, vip_ranges=ranges))["filter_chains"]
+
+    assert chain["filter_chain_match"] == {"prefix_ranges": [prefix]}
+    assert chain["filters"][0]["typed_config"]["cluster"] == listeners.NOBODY
+
+
+def test_in_the_single_listener_also_at_ports_that_services_have() -> None:
+    chains = {
+        listeners.listener_name(VIP, 6379): serialized(listeners.matching_chain(outbound(), VIP))
+    }
+
+    found = as_dict(
+        listeners.redirect_listener(
+            listeners.PASSTHROUGH_V4, 15001, chains=chains, single=True, vip_ranges=["240.0.0.0/4"]
+        )
+    )
+
+    matches = [each["filter_chain_match"] for each in found["filter_chains"]]
+    assert [each.get("destination_port") for each in matches] == [6379, None, 6379]
+
+
+def test_clients_that_speak_http_1_0_are_served() -> None:
+    """As nginx does to its upstreams by default."""
+    chain = as_dict(listeners.filter_chain(outbound(protocol="http")))
+
+    manager = chain["filters"][0]["typed_config"]
+    assert manager["http_protocol_options"] == {"accept_http_10": True}
 
 
 def test_an_inbound_stands_between_the_network_and_the_workload() -> None:

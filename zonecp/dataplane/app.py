@@ -195,6 +195,7 @@ class Agent:
             binary=config.dataplane_runtime.binary_path,
             drain_s=round(config.dataplane.drain_time_s),
             document=document,
+            vip_ranges=config.dns.vip_ranges,
             dns=(config.dns.own_addresses[0], config.dns.envoy_dns_port)
             if config.dns.filtered
             else None,

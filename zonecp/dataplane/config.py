@@ -107,7 +107,8 @@ class Dns:
     """The mesh's own: what the map lacks of them does not exist, and before it fails."""
 
     vip_ranges: tuple[str, ...] = ("240.0.0.0/4", "fd00:fd00::/64")
-    """Addresses whose names (PTR) are the mesh's own."""
+    """Addresses that are the mesh's own: so are their names (PTR), and a connection to one that no
+    service has is ended by Envoy (`redirect`)."""
 
     forward_unknown: bool = False
     """Names of those domains that the map lacks are asked outside: where somebody else has

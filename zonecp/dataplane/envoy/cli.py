@@ -61,7 +61,7 @@ def config_text(config: Config, name: str, dataplane: dict[str, Any] | None, for
     from zonecp.dataplane.envoy.sidecar import shape_of  # noqa: PLC0415
     from zonecp.dataplane.envoy.store import CLUSTER, LISTENER  # noqa: PLC0415
 
-    shape = shape_of(config.envoy, static=True)
+    shape = shape_of(config.envoy, config.dns.vip_ranges, static=True)
     found = files.documents(_outbounds(config, name), shape, listeners.inbounds_of(dataplane or {}))
     if form == "lds":
         return json.dumps(files.discovery(LISTENER, found[LISTENER]), indent=2) + "\n"

@@ -132,6 +132,13 @@ def static_cluster(name: str, address: str, port: int, *, http2: bool = False) -
     return found
 
 
+def empty_cluster(name: str) -> Any:
+    """Nowhere: a connection to it ends at once."""
+    return cluster_pb2.Cluster(
+        name=name, type=cluster_pb2.Cluster.STATIC, connect_timeout=seconds(CONNECT_S)
+    )
+
+
 def passthrough_cluster(name: str) -> Any:
     """To where the connection was going to."""
     return cluster_pb2.Cluster(

@@ -49,6 +49,9 @@ class Shape:
 
     outbound_port: int = 15001
     ipv6: bool = True
+    vip_ranges: tuple[str, ...] = ()
+    """The mesh's own addresses, CIDR; not if `bound`."""
+
     static: bool = False
     """Endpoints in their clusters, for an Envoy that is configured by files."""
 
@@ -149,6 +152,7 @@ class Compiler:
         for name in self._redirects():
             self._put(CLUSTER, clusters.passthrough_cluster(name))
             self._rebuild.add(name)
+        self._put(CLUSTER, clusters.empty_cluster(listeners.NOBODY))
         self._rebuild_redirects()
 
     async def step(self, now_s: float) -> None:
@@ -310,7 +314,11 @@ class Compiler:
                 each: self._chains[each] for each in self._chains if _redirect_of(each) == name
             }
             message = listeners.redirect_listener(
-                name, self._shape.outbound_port, chains=chains.values(), single=self._shape.single
+                name,
+                self._shape.outbound_port,
+                chains=chains,
+                single=self._shape.single,
+                vip_ranges=self._shape.vip_ranges,
             )
             self._put(LISTENER, message)
             number = self._resources.number

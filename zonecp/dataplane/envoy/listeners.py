@@ -10,6 +10,8 @@ but one that Envoy rejects rejects all changes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
@@ -36,6 +38,10 @@ from zonecp.dataplane.outbounds import Outbound
 
 PASSTHROUGH_V4: Final = "outbound:passthrough:ipv4"
 PASSTHROUGH_V6: Final = "outbound:passthrough:ipv6"
+NOBODY: Final = "outbound:nobody"
+"""The cluster of the mesh's addresses that no service has: without instances, so that Envoy ends
+a connection at once. Handed on, it would wait for somebody who is not there."""
+
 HTTP_ATTEMPTS: Final = 3
 TCP_ATTEMPTS: Final = LOCAL_FAILURES + 3
 TCP_BACKOFF_S: Final = 0.05
@@ -113,22 +119,29 @@ def matching_chain(outbound: Outbound, vip: str) -> Any:
 
 
 def redirect_listener(
-    name: str, port: int, *, chains: Iterable[bytes] = (), single: bool = False
+    name: str,
+    port: int,
+    *,
+    chains: Mapping[str, bytes] = MappingProxyType({}),
+    single: bool = False,
+    vip_ranges: Iterable[str] = (),
 ) -> Any:
     """Where redirected connections arrive; those to nowhere else go to where they were going.
 
     Args:
         name: PASSTHROUGH_V4 or PASSTHROUGH_V6; also of the cluster.
         port: Connections are redirected to it.
-        chains: With `single`, serialized chains of all destinations.
+        chains: With `single`, serialized chains of all destinations, by their names.
         single: Not to look for listeners of destinations.
+        vip_ranges: The mesh's own (CIDR, both families): those that no service has lead nowhere.
     """
     v6 = name == PASSTHROUGH_V6
     found = listener_pb2.Listener(
         name=name,
         address=socket_address("::" if v6 else "0.0.0.0", port),  # noqa: S104 -- any destination
         traffic_direction="OUTBOUND",
-        default_filter_chain=_chain(name, "tcp", prefix=name.replace(":", "_")),
+        # There is only one place: no other instance to try.
+        default_filter_chain=_chain(name, "tcp", prefix=name, attempts=1),
         listener_filters=[
             listener_components_pb2.ListenerFilter(
                 name="envoy.filters.listener.original_dst",
@@ -138,8 +151,25 @@ def redirect_listener(
     )
     if not single:
         found.use_original_dst.value = True
-    for chain in chains:
+    for chain in chains.values():
         found.filter_chains.add().ParseFromString(chain)
+    networks = [ip_network(each) for each in vip_ranges]
+    if own := [each for each in networks if each.version == (6 if v6 else 4)]:
+        # Envoy looks at the port first: with chains for one, it takes none of those for all.
+        ports = sorted({int(each.rpartition(":")[2]) for each in chains})
+        found.filter_chains.extend(_nobodys_chain(own, each) for each in (None, *ports))
+    return found
+
+
+def _nobodys_chain(networks: Iterable[IPv4Network | IPv6Network], port: int | None) -> Any:
+    found = _chain(NOBODY, "tcp", prefix=NOBODY)
+    found.name = NOBODY if port is None else f"{NOBODY}:{port}"
+    for each in networks:
+        found.filter_chain_match.prefix_ranges.add(
+            address_prefix=str(each.network_address)
+        ).prefix_len.value = each.prefixlen
+    if port is not None:
+        found.filter_chain_match.destination_port.value = port
     return found
 
 
@@ -177,7 +207,7 @@ def inbounds_of(document: Mapping[str, Any]) -> list[Inbound]:
     return found
 
 
-def _chain(cluster: str, protocol: str, *, prefix: str) -> Any:
+def _chain(cluster: str, protocol: str, *, prefix: str, attempts: int = TCP_ATTEMPTS) -> Any:
     stat_prefix = prefix.replace(".", "_").replace(":", "_")
     if protocol in HTTP_PROTOCOLS:
         network = listener_components_pb2.Filter(
@@ -186,7 +216,7 @@ def _chain(cluster: str, protocol: str, *, prefix: str) -> Any:
         )
     else:
         proxy = tcp_proxy_pb2.TcpProxy(cluster=cluster, stat_prefix=stat_prefix)
-        proxy.max_connect_attempts.value = TCP_ATTEMPTS
+        proxy.max_connect_attempts.value = attempts
         proxy.backoff_options.base_interval.CopyFrom(seconds(TCP_BACKOFF_S))
         proxy.backoff_options.max_interval.CopyFrom(seconds(4 * TCP_BACKOFF_S))
         network = listener_components_pb2.Filter(
@@ -210,13 +240,16 @@ def _http(cluster: str, stat_prefix: str) -> Any:
     )
     # The cluster may come a moment later; a listener is not to be refused for that.
     routes.validate_clusters.value = False
-    return _HCM(
+    found = _HCM(
         stat_prefix=stat_prefix,
         route_config=routes,
         http_filters=[_ROUTER],
         server_header_transformation=_HCM.PASS_THROUGH,
         upgrade_configs=[_HCM.UpgradeConfig(upgrade_type="websocket")],
     )
+    # What nginx asks its upstreams in, unless told otherwise; else Envoy answers 426.
+    found.http_protocol_options.accept_http_10 = True
+    return found
 
 
 def _retry() -> Any:

@@ -51,6 +51,9 @@ class SidecarOptions:
     document: Mapping[str, Any] | None
     """The workload's Dataplane."""
 
+    vip_ranges: tuple[str, ...]
+    """The mesh's own addresses, CIDR."""
+
     dns: tuple[str, int] | None
     """Where Envoy's own DNS filter answers; None: it does not."""
 
@@ -74,7 +77,7 @@ class Sidecar:
         """Since when there is a change that has not been sent."""
 
         self.resources = Resources()
-        self.shape = shape_of(options.envoy)
+        self.shape = shape_of(options.envoy, options.vip_ranges)
         self.compiler = Compiler(
             outbounds, self.resources, self.shape, in_use=lambda: bool(names.held)
         )
@@ -144,7 +147,8 @@ class Sidecar:
         directory = self._options.envoy.config_dir
         if directory is None:
             return None
-        return Files(directory.absolute(), outbounds, shape_of(self._options.envoy, static=True))
+        shape = shape_of(self._options.envoy, self._options.vip_ranges, static=True)
+        return Files(directory.absolute(), outbounds, shape)
 
     def check(self) -> str | None:
         """What is wrong with Envoy, if anything."""
@@ -213,8 +217,9 @@ class Sidecar:
         return f"none is connected for {patience_s:g} s" if away_s >= patience_s else None
 
 
-def shape_of(envoy: Envoy, *, static: bool = False) -> Shape:
+def shape_of(envoy: Envoy, vip_ranges: tuple[str, ...] = (), *, static: bool = False) -> Shape:
     return Shape(
+        vip_ranges=vip_ranges,
         static=static,
         bound=envoy.arrangement == "bound",
         single=envoy.arrangement == "redirect-single",
