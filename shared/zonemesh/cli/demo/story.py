@@ -23,11 +23,23 @@ class StepFailedError(MeshError):
     code = "step_failed"
 
 
+class StepLeftOutError(MeshError):
+    """This machine lacks what a step needs; the message says what. The demo goes on."""
+
+    code = "step_left_out"
+
+
 class Mark(Enum):
     TO_COME = "to come"
     RUNNING = "running"
     OK = "ok"
+    LEFT_OUT = "left out"
     FAILED = "FAILED"
+
+    @property
+    def over(self) -> bool:
+        """There was nothing wrong with it."""
+        return self in (Mark.OK, Mark.LEFT_OUT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +103,10 @@ class Story:
     killed_at_s: float = 0.0
     vips: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     """By control plane, as they were before the leader was killed."""
+    why_no_web: str | None = None
+    """What this machine lacks for web: its agent, instances and step are left out."""
+    web_url: str = ""
+    """Its VIP's, once it has been asked."""
     figures: dict[str, Any] = field(default_factory=dict)
     """For the JSON line."""
 
