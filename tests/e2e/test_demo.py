@@ -123,7 +123,7 @@ def test_an_envoy_goes_with_a_demo_that_is_killed_though_it_outlives_its_agent(
     tmp_path: Path,
 ) -> None:
     with _demo(tmp_path, "--ports", "auto") as process:
-        _read_until(process, "ok      HTTP to one address")
+        _read_until(process, "ok      HTTP through an Envoy")
         [pid_file] = tmp_path.glob("*/web-agent/envoy.pid")
         pid, _ = json.loads(pid_file.read_text())
         assert pid in _pids(tmp_path)
@@ -147,7 +147,7 @@ def test_without_a_usable_envoy_one_line_says_so_and_the_rest_is_shown(tmp_path:
         output, _ = process.communicate(timeout=50)
 
     assert process.returncode == 0, output
-    [line] = [line for line in output.splitlines() if " HTTP to one address" in line]
+    [line] = [line for line in output.splitlines() if " HTTP through an Envoy" in line]
     assert f"left out: {envoy} is no Envoy" in line
     verdict = json.loads(output.splitlines()[-1])
     assert verdict["ok"] is True

@@ -66,9 +66,9 @@ class Observer:
             return self._silent(name, where)
         own = state["own"]["records"].get("MeshService", 0)
         other = state["global"]["records"].get("MeshService", 0)
-        detail = (
-            _count(own, "service") if own or not other else f"{_count(other, 'service')} of west"
-        )
+        elsewhere = "east" if name == "west" else "west"
+        counts = ((own, ""), (other, f" of {elsewhere}"))
+        detail = ", ".join(f"{_count(n, 'service')}{of}" for n, of in counts if n)
         if leading is None:
             return Sight(name, "on its own", "yellow", where, detail)
         online = leading["zones"].get(name, {}).get("online", False)

@@ -98,8 +98,8 @@ class Screen:
             table.add_row(
                 Text.assemble((row.service, "bold"), "\n", note),
                 Text("\n".join(row.ips), "bold cyan"),
-                name_in("west", row.service),
-                name_in("east", row.service),
+                row.name_in("west"),
+                row.name_in("east"),
             )
         return table
 

@@ -384,7 +384,7 @@ STEPS = (
     ),
     Step(
         key="http_through_vip",
-        title="HTTP to one address for both zones, through Envoy; then east's instance is killed",
+        title="HTTP through an Envoy to web, in both zones; then kill the instance that answered",
         run=web.reach,
         about=(WEB_AGENT, *INSTANCES.values()),
     ),

@@ -10,7 +10,7 @@ from enum import Enum
 from statistics import median
 from typing import Any
 
-from zonemesh.cli.demo.mesh import Mesh
+from zonemesh.cli.demo.mesh import Mesh, name_in
 from zonemesh.cli.demo.watch import Watch
 from zonemesh.errors import MeshError
 
@@ -82,6 +82,11 @@ class Row:
     service: str
     ips: tuple[str, ...] = ()
     note: str = ""
+    name: str = ""
+    """Everywhere; without it west has one, and all others another."""
+
+    def name_in(self, zone: str) -> str:
+        return self.name or name_in(zone, self.service)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import time
 from importlib.util import find_spec
 
 from zonecp.dataplane.envoy.binary import MISSING_EXTRA, find_envoy, version_of
-from zonemesh.cli.demo.mesh import INSTANCES, MESH, WEB, WEB_AGENT, WEB_POOL, Document
+from zonemesh.cli.demo.mesh import INSTANCES, MESH, WEB, WEB_AGENT, Document
 from zonemesh.cli.demo.ports import HOST
 from zonemesh.cli.demo.story import (
     Condition,
@@ -66,7 +66,7 @@ async def reach(story: Story) -> str:
     answer = await mesh.resolve(WEB, NAME)
     assert answer.address is not None
     vip = answer.address
-    story.rows[WEB] = Row(WEB, answer.addresses)
+    story.rows[WEB] = Row(WEB, answer.addresses, name=NAME)
     here = await mesh.fetch(vip, port, NAME)
     require(that=here == f"{WEB} in east", failure=f"{vip}:{port} answers {here or 'nothing'!r}")
     mesh.processes.kill(INSTANCES["east"])
@@ -81,8 +81,8 @@ async def reach(story: Story) -> str:
     story.web_url = f"http://{vip}:{port}/"
     story.figures["http"] = {"url": story.web_url, "failover_ms": round(took_ms, 1)}
     return (
-        f'{NAME}:{port} is {vip} (of {WEB_POOL}: needs no root) and answers "{here}";'
-        f' with that one killed, the next request gets "{there}" after {took_ms:.0f} ms'
+        f'{vip}:{port} (needs no root) says "{here}";'
+        f' with that one killed "{there}", after {took_ms:.0f} ms'
     )
 
 
