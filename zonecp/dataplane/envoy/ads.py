@@ -335,8 +335,12 @@ def _forget(subscription: _Subscription, names: Iterable[str]) -> None:
 
 
 def _about(sent: Sent, text: str) -> str:
-    """What an error message says of one resource: Envoy has a line for each that it names."""
-    lines = [line for line in text.splitlines() if _named(line, [sent])]
+    """What an error message says of one resource: Envoy has a line for each, `<name>: <words>`."""
+    lines = [
+        line.partition(f"{sent.name}: ")[2] or line
+        for line in text.splitlines()
+        if _named(line, [sent])
+    ]
     return ("\n".join(lines) or text.strip())[:TEXT_MAX]
 
 
