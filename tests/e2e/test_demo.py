@@ -19,7 +19,7 @@ from tests.e2e.mesh import environment, eventually, program
 
 
 @contextmanager
-def _demo(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def _demo(directory: Path, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A demo whose temporary files are in `directory`; interrupted, if it still runs at the end."""
     process = subprocess.Popen(
         [program("zonemesh"), "demo", *arguments],
@@ -27,7 +27,7 @@ def _demo(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**environment(), "TMPDIR": str(directory)},
+        env={**environment(), "TMPDIR": str(directory), **variables},
     )
     try:
         yield process
@@ -81,6 +81,7 @@ def test_the_check_passes_and_leaves_nothing(tmp_path: Path) -> None:
     assert verdict["dns"]["failed"] == 0
     assert verdict["propagation_ms"]["n"] >= 20
     assert verdict["failover_s"] <= 3.5
+    assert verdict["http"]["url"].startswith("http://127.243.")
     assert time.monotonic() - started_s < 60
     assert list(tmp_path.iterdir()) == []
     assert _pids(tmp_path) == []
@@ -115,6 +116,43 @@ def test_a_demo_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
 
         eventually(lambda: not _pids(tmp_path), 10)
         eventually(lambda: not list(tmp_path.iterdir()), 10)
+
+
+@pytest.mark.timeout(60)
+def test_an_envoy_goes_with_a_demo_that_is_killed_though_it_outlives_its_agent(
+    tmp_path: Path,
+) -> None:
+    with _demo(tmp_path, "--ports", "auto") as process:
+        _read_until(process, "ok      HTTP through an Envoy")
+        [pid_file] = tmp_path.glob("*/web-agent/envoy.pid")
+        pid, _ = json.loads(pid_file.read_text())
+        assert pid in _pids(tmp_path)
+
+        process.kill()
+        process.wait(timeout=5)
+
+        eventually(lambda: not _pids(tmp_path), 10)
+        eventually(lambda: not list(tmp_path.iterdir()), 10)
+
+
+@pytest.mark.timeout(60)
+def test_without_a_usable_envoy_one_line_says_so_and_the_rest_is_shown(tmp_path: Path) -> None:
+    programs, files = tmp_path / "bin", tmp_path / "files"
+    programs.mkdir()
+    files.mkdir()
+    envoy = programs / "envoy"
+    envoy.symlink_to("/bin/true")
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    with _demo(files, "--check", "--ports", "auto", PATH=path) as process:
+        output, _ = process.communicate(timeout=50)
+
+    assert process.returncode == 0, output
+    [line] = [line for line in output.splitlines() if " HTTP through an Envoy" in line]
+    assert f"left out: {envoy} is no Envoy" in line
+    verdict = json.loads(output.splitlines()[-1])
+    assert verdict["ok"] is True
+    assert verdict["checks"]["http_through_vip"] is None
+    assert set(verdict["left_out"]) == {"http_through_vip"}
 
 
 @pytest.mark.timeout(30)

@@ -219,12 +219,36 @@ def test_one_bad_resource_does_not_hold_back_the_others() -> None:
 
     talk.nack(talk.only(), text)
 
-    assert talk.stream.rejections() == {Ref(LISTENER, "outbound:127.0.0.1:80"): text}
+    assert talk.stream.rejections() == {
+        Ref(LISTENER, "outbound:127.0.0.1:80"): "cannot bind '127.0.0.1:80': Address already in use"
+    }
     assert talk.stream.held(LISTENER).keys() == {
         "outbound:127.0.0.1:8080",
         "outbound:127.0.0.2:80",
     }
     assert talk.sent() == [], "it would be refused again"
+
+
+def test_each_rejected_resource_has_only_its_own_line_of_what_envoy_says() -> None:
+    talk = connected()
+    for name in ("outbound:127.0.0.1:80", "outbound:127.0.0.2:80"):
+        talk.put(LISTENER, name)
+
+    talk.nack(
+        talk.only(),
+        "Error adding/updating listener(s) outbound:127.0.0.1:80: cannot bind '127.0.0.1:80':"
+        " Address already in use\n"
+        "outbound:127.0.0.2:80: cannot bind '127.0.0.2:80': Permission denied\n",
+    )
+
+    rejections = talk.stream.rejections()
+    assert rejections == {
+        Ref(LISTENER, f"outbound:{where}"): f"cannot bind '{where}': {why}"
+        for where, why in (
+            ("127.0.0.1:80", "Address already in use"),
+            ("127.0.0.2:80", "Permission denied"),
+        )
+    }
 
 
 def test_a_rejected_resource_is_sent_again_once_it_is_another() -> None:

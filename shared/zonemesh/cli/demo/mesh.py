@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import yaml
 
+from zonemesh.cli.demo import workload
 from zonemesh.cli.demo.dns import Answer, Resolver
 from zonemesh.cli.demo.ports import HOST, NOBODY, Ports
 from zonemesh.cli.demo.processes import Processes
@@ -22,11 +23,22 @@ AGENTS = ("west-agent", "east-agent")
 SERVICE = "redis"
 """The real one, in west."""
 
+WEB = "web"
+"""The one that has an instance in each zone, and one name for both."""
+
+WEB_AGENT = "web-agent"
+"""Beside east's instance of it, with an Envoy."""
+
+INSTANCES = {"west": "web-west", "east": "web-east"}
+WEB_POOL = "127.243.0.0/16"
+"""VIPs of services of several zones: an Envoy may listen there without root, as every address of
+127.0.0.0/8 is a Linux host's own. By default they are in 243.0.0.0/8."""
+
 GRACE = "2s"
 """How long a service outlives its last Dataplane here; an hour by default."""
 
 REQUEST_S = 5.0
-STOP_ORDER = ((*AGENTS, *ZONES, *GLOBALS), ("redis", "service"))
+STOP_ORDER = ((*AGENTS, WEB_AGENT, *ZONES, *GLOBALS), ("redis", "service", *INSTANCES.values()))
 
 Document = dict[str, Any]
 
@@ -50,6 +62,7 @@ class Mesh:
             "east": ports.east_diagnostics,
             "west-agent": ports.west_agent_diagnostics,
             "east-agent": ports.east_agent_diagnostics,
+            WEB_AGENT: ports.web_agent_diagnostics,
         }
         self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_S))
         self._resolvers: dict[str, Resolver] = {}
@@ -62,7 +75,7 @@ class Mesh:
     # Starting
 
     def start_global(self, name: str) -> None:
-        self._start_plane(name, "globalcp", {})
+        self._start_plane(name, "globalcp", {"ipam": {"meshMultiZoneService": {"cidr": WEB_POOL}}})
 
     def start_zone(self, name: str) -> None:
         zone = {
@@ -85,10 +98,32 @@ class Mesh:
 
     def start_agent(self, zone: str, dns_port: int, registers: Mapping[str, Any] | None) -> None:
         """An agent that registers a Dataplane, or only serves names where there is none."""
-        name = f"{zone}-agent"
+        self._start_agent(f"{zone}-agent", zone, dns_port, registers, {})
+
+    def start_web_agent(self, registers: Mapping[str, Any]) -> None:
+        """East's agent with an Envoy."""
+        more = {
+            "envoy": {"enabled": True, "concurrency": 1, "ipFamilyMode": "ipv4"},
+            "dataplane": {"adminPort": self.ports.web_envoy_admin},
+        }
+        self._start_agent(WEB_AGENT, "east", self.ports.web_dns, registers, more)
+
+    def _start_agent(
+        self,
+        name: str,
+        zone: str,
+        dns_port: int,
+        registers: Mapping[str, Any] | None,
+        more: Mapping[str, Any],
+    ) -> None:
         config: Document = {
+            **more,
             "controlPlane": {"url": self.urls[zone]},
-            "dataplane": {"mesh": MESH, "readinessPort": self._diagnostics[name]},
+            "dataplane": {
+                "mesh": MESH,
+                "readinessPort": self._diagnostics[name],
+                **more.get("dataplane", {}),
+            },
             # Nobody listens there: what is not in the mesh is refused, and nothing leaves this
             # machine. Without it the demo would trouble the system's resolvers.
             "dns": {"proxyPort": dns_port, "upstreams": [f"{HOST}:{NOBODY}"]},
@@ -103,6 +138,15 @@ class Mesh:
         path = self._write(f"{name}.yaml", config)
         self.processes.start(name, "zonedp", "run", "--config-file", str(path))
 
+    def start_instance(self, zone: str) -> None:
+        """The workload behind web in a zone."""
+        script, port = workload.__file__, self.web_port(zone)
+        text = f"{WEB} in {zone}"
+        self.processes.start_script(INSTANCES[zone], script, HOST, str(port), text)
+
+    def web_port(self, zone: str) -> int:
+        return self.ports.web_west if zone == "west" else self.ports.web_east
+
     @property
     def directory(self) -> Path:
         return self.processes.directory
@@ -114,11 +158,13 @@ class Mesh:
 
     # Asking
 
+    def diagnostics_url(self, name: str) -> str:
+        return f"http://{HOST}:{self._diagnostics[name]}"
+
     async def not_ready(self, name: str) -> str | None:
         """What a process says that it is waiting for; None once it is ready."""
-        url = f"http://{HOST}:{self._diagnostics[name]}/ready"
         try:
-            async with self.session.get(url) as response:
+            async with self.session.get(f"{self.diagnostics_url(name)}/ready") as response:
                 checks = (await response.json())["checks"]
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError):
             return "it does not answer yet"
@@ -157,6 +203,26 @@ class Mesh:
             if (labels := item["labels"])
         }
 
+    async def fetch(self, address: str, port: int, host: str) -> str | None:
+        """What a GET of / is answered; None if it is not answered."""
+        try:
+            async with self.session.get(
+                f"http://{address}:{port}/", headers={"Host": host}
+            ) as response:
+                text = (await response.text()).strip()
+                return text if response.status == 200 else f"status {response.status}: {text}"
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+
+    async def envoy_clusters(self) -> str:
+        """What web's Envoy says of its clusters; nothing if it does not answer."""
+        url = f"http://{HOST}:{self.ports.web_envoy_admin}/clusters"
+        try:
+            async with self.session.get(url) as response:
+                return await response.text()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return ""
+
     async def endpoint(self, zone: str, address: str) -> tuple[str, int] | None:
         """Where a zone's data planes are sent for a virtual address."""
         seen = await self.get(zone, f"/meshes/{MESH}/_vips") or {"outbounds": []}
@@ -166,25 +232,30 @@ class Mesh:
                 return first["address"], first["port"]
         return None
 
+    def dns_port(self, agent: str) -> int:
+        ports = self.ports
+        return {"west": ports.west_dns, "east": ports.east_dns, WEB: ports.web_dns}[agent]
+
     async def resolve(self, zone: str, name: str, kind: str = "A") -> Answer:
-        """Ask a zone's agent."""
+        """Ask a zone's agent, or web's."""
         resolver = self._resolvers.get(zone)
         if resolver is None:
-            port = self.ports.west_dns if zone == "west" else self.ports.east_dns
-            resolver = self._resolvers[zone] = await Resolver.connect(HOST, port)
+            resolver = self._resolvers[zone] = await Resolver.connect(HOST, self.dns_port(zone))
         return await resolver.ask(name, kind)
 
     # Writing
 
     async def register(self, service: str, port: int = 8080) -> int:
         """PUT a Dataplane of a service to west; the status."""
-        return await self._dataplane("PUT", service, dataplane(service, "10.0.0.1", port))
+        document = dataplane(service, "10.0.0.1", port)
+        return await self.write("west", "PUT", f"dataplanes/{service}-1", document)
 
     async def remove(self, service: str) -> int:
-        return await self._dataplane("DELETE", service, None)
+        return await self.write("west", "DELETE", f"dataplanes/{service}-1", None)
 
-    async def _dataplane(self, method: str, service: str, body: Document | None) -> int:
-        url = f"{self.urls['west']}/meshes/{MESH}/dataplanes/{service}-1"
+    async def write(self, plane: str, method: str, path: str, body: Document | None) -> int:
+        """The status with which a control plane answers a write; 0 if it does not answer."""
+        url = f"{self.urls[plane]}/meshes/{MESH}/{path}"
         try:
             async with self.session.request(method, url, json=body) as response:
                 await response.read()

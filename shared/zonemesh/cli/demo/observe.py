@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from zonemesh.cli.demo.mesh import AGENTS, GLOBALS, ZONES, Document
+from zonemesh.cli.demo.mesh import AGENTS, GLOBALS, WEB, WEB_AGENT, ZONES, Document
 from zonemesh.cli.demo.ports import HOST
 from zonemesh.cli.demo.story import Story
 
@@ -47,7 +47,9 @@ class Observer:
         for name in ZONES:
             self.sights[name] = self._zone(name, states[name], leading)
         for name in AGENTS:
-            self.sights[name] = await self._agent(name)
+            self.sights[name] = await self._agent(name, name.removesuffix("-agent"))
+        if self._story.web_url:
+            self.sights[WEB_AGENT] = await self._agent(WEB_AGENT, WEB)
 
     def _global(self, name: str, state: Document | None) -> Sight:
         where = self._story.mesh.urls[name]
@@ -64,9 +66,9 @@ class Observer:
             return self._silent(name, where)
         own = state["own"]["records"].get("MeshService", 0)
         other = state["global"]["records"].get("MeshService", 0)
-        detail = (
-            _count(own, "service") if own or not other else f"{_count(other, 'service')} of west"
-        )
+        elsewhere = "east" if name == "west" else "west"
+        counts = ((own, ""), (other, f" of {elsewhere}"))
+        detail = ", ".join(f"{_count(n, 'service')}{of}" for n, of in counts if n)
         if leading is None:
             return Sight(name, "on its own", "yellow", where, detail)
         online = leading["zones"].get(name, {}).get("online", False)
@@ -74,17 +76,11 @@ class Observer:
             name, *(("online", "green") if online else ("joining", "yellow")), where, detail
         )
 
-    async def _agent(self, name: str) -> Sight:
-        ports = self._story.mesh.ports
-        dns = ports.west_dns if name.startswith("west") else ports.east_dns
-        where = f"dns {HOST}:{dns}"
-        port = (
-            ports.west_agent_diagnostics
-            if name.startswith("west")
-            else ports.east_agent_diagnostics
-        )
+    async def _agent(self, name: str, asked: str) -> Sight:
+        mesh = self._story.mesh
+        where = f"dns {HOST}:{mesh.dns_port(asked)}"
         try:
-            async with self._story.mesh.session.get(f"http://{HOST}:{port}/metrics") as response:
+            async with mesh.session.get(f"{mesh.diagnostics_url(name)}/metrics") as response:
                 found = _NAMES.search(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError):
             return self._silent(name, where)

@@ -20,14 +20,14 @@ class Lines:
         """Nothing: what hangs fails in its own time, and then says so."""
 
     def ended(self, shown: Shown) -> None:
-        mark = {Mark.OK: "ok    ", Mark.FAILED: "FAILED"}[shown.mark]
+        mark = {Mark.OK: "ok    ", Mark.LEFT_OUT: "--    ", Mark.FAILED: "FAILED"}[shown.mark]
         say(f"{self._story.elapsed_s:6.2f} s  {mark}  {shown.step.title}: {shown.found}")
 
     async def run(self) -> None:
         """Report now and then once the steps are over."""
         while True:
             await asyncio.sleep(SAY_S)
-            if all(shown.mark is Mark.OK for shown in self._story.steps):
+            if all(shown.mark.over for shown in self._story.steps):
                 found, watch = self._story.propagation(), self._story.watch
                 say(
                     f"{self._story.elapsed_s:6.2f} s          PUT in west to answer in east:"

@@ -19,7 +19,13 @@ from zonemesh.cli.demo.ports import Ports
 from zonemesh.cli.demo.processes import Processes, last_words
 from zonemesh.cli.demo.screen import Screen
 from zonemesh.cli.demo.steps import STEPS, measure
-from zonemesh.cli.demo.story import Mark, Shown, StepFailedError, Story
+from zonemesh.cli.demo.story import (
+    Mark,
+    Shown,
+    StepFailedError,
+    StepLeftOutError,
+    Story,
+)
 from zonemesh.cli.demo.watch import Watch
 from zonemesh.errors import MeshError
 
@@ -74,8 +80,11 @@ async def play(ports: Ports, *, check: bool, services: int) -> int:
 def summary(story: Story) -> dict[str, Any]:
     """The JSON line of `--check`."""
     return {
-        "ok": all(shown.mark is Mark.OK for shown in story.steps),
-        "checks": {shown.step.key: shown.mark is Mark.OK for shown in story.steps},
+        "ok": all(shown.mark.over for shown in story.steps),
+        "checks": {shown.step.key: _check(shown) for shown in story.steps},
+        "left_out": {
+            shown.step.key: shown.found for shown in story.steps if shown.mark is Mark.LEFT_OUT
+        },
         "propagation_ms": story.propagation(),
         "failover_s": None,
         "services": story.services,
@@ -114,7 +123,9 @@ async def _show(story: Story, output: Output, *, watched: bool, go_on: bool) -> 
             shown.found = await shown.step.run(story)
             shown.mark = Mark.OK
         except* MeshError as errors:
-            shown.mark, shown.found = Mark.FAILED, _first(errors)
+            error = _first(errors)
+            left_out = isinstance(error, StepLeftOutError)
+            shown.mark, shown.found = Mark.LEFT_OUT if left_out else Mark.FAILED, str(error)
         shown.seconds = time.monotonic() - started_s
         output.ended(shown)
         if shown.mark is Mark.FAILED:
@@ -137,11 +148,15 @@ async def _go_on(story: Story) -> None:
         await asyncio.sleep(TICK_S)
 
 
-def _first(errors: BaseExceptionGroup[MeshError]) -> str:
+def _first(errors: BaseExceptionGroup[MeshError]) -> BaseException:
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error)
+    return error
+
+
+def _check(shown: Shown) -> bool | None:
+    return None if shown.mark is Mark.LEFT_OUT else shown.mark is Mark.OK
 
 
 def _failed(story: Story) -> Shown | None:

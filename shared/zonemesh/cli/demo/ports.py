@@ -35,6 +35,13 @@ class Ports:
     east_agent_diagnostics: int = 17902
     service: int = 16379
     """The service that runs in west."""
+    web: int = 18080
+    """Of the service that runs in both zones, at its VIP; its instances' ports are the next two."""
+    web_west: int = 18081
+    web_east: int = 18082
+    web_dns: int = 18053
+    web_agent_diagnostics: int = 18902
+    web_envoy_admin: int = 18901
 
     @classmethod
     def auto(cls) -> Self:

@@ -66,6 +66,7 @@ class Processes:
         for child in self:
             child.process.kill()
             child.process.wait()
+        guardian.end_within(str(self.directory))
         shutil.rmtree(self.directory, ignore_errors=True)
         assert self._guardian.stdin is not None
         self._guardian.stdin.write(guardian.DONE)
@@ -87,10 +88,17 @@ class Processes:
         program = Path(sysconfig.get_path("scripts")) / script
         if not program.exists():
             raise ConfigError([f"{program} is missing: install zonemesh into this environment"])
+        return self._run(name, [str(program), *arguments])
+
+    def start_script(self, name: str, path: str, *arguments: str) -> Child:
+        """Start a file of Python that needs no packages."""
+        return self._run(name, [sys.executable, "-I", "-S", path, *arguments])
+
+    def _run(self, name: str, command: Sequence[str]) -> Child:
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 -- our own script, our own arguments
-                [program, *arguments],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -98,8 +98,8 @@ class Screen:
             table.add_row(
                 Text.assemble((row.service, "bold"), "\n", note),
                 Text("\n".join(row.ips), "bold cyan"),
-                name_in("west", row.service),
-                name_in("east", row.service),
+                row.name_in("west"),
+                row.name_in("east"),
             )
         return table
 
@@ -144,7 +144,7 @@ class Screen:
         yield from itertools.repeat(Text(), height - len(room))
 
     def _below(self) -> list[RenderableType]:
-        if any(shown.mark is not Mark.OK for shown in self._story.steps):
+        if any(not shown.mark.over for shown in self._story.steps):
             return []
         ports = self._story.mesh.ports
         return [
@@ -153,6 +153,7 @@ class Screen:
                 ("The mesh is yours until Ctrl-C. Try, in another terminal:\n", "bold"),
                 f"  dig @127.0.0.1 -p {ports.east_dns} +noall +answer {name_in('east', SERVICE)}\n",
                 f"  curl -s {self._story.mesh.urls['east']}/meshes/default/_vips\n",
+                *([f"  curl {self._story.web_url}\n"] if self._story.web_url else []),
                 f"  tail -f {self._story.mesh.directory}/*.log",
             ),
         ]
@@ -172,6 +173,8 @@ def _step_lines(shown: Shown) -> list[Text]:
                 Text.assemble(("✓ ", "bold green"), title),
                 Text(f"  {shown.found}", "dim"),
             ]
+        case Mark.LEFT_OUT:
+            lines = [Text.assemble(("- ", "yellow"), title), Text(f"  {shown.found}", "yellow")]
         case Mark.FAILED:
             lines = [
                 Text.assemble(("✗ ", "bold red"), (title, "bold")),

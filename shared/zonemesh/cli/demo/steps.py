@@ -9,12 +9,14 @@ import asyncio
 import time
 from ipaddress import IPv4Address, IPv6Address
 
-from zonemesh.cli.demo import load
+from zonemesh.cli.demo import load, web
 from zonemesh.cli.demo.dns import NO_ANSWER, Answer
 from zonemesh.cli.demo.mesh import (
     AGENTS,
     GLOBALS,
+    INSTANCES,
     SERVICE,
+    WEB_AGENT,
     ZONES,
     dataplane,
     name_in,
@@ -219,6 +221,8 @@ async def bring_back(story: Story) -> str:
 
 
 async def remove(story: Story) -> str:
+    # Envoy and its agent need a while to start; the grace period is one.
+    await web.start(story)
     name = name_in("east", LATER)
     started_s = time.monotonic()
     status = await story.mesh.remove(LATER)
@@ -377,6 +381,12 @@ STEPS = (
         title="Register it again: it gets the same address",
         run=return_same,
         about=("west", "east"),
+    ),
+    Step(
+        key="http_through_vip",
+        title="HTTP through an Envoy to web, in both zones; then kill the instance that answered",
+        run=web.reach,
+        about=(WEB_AGENT, *INSTANCES.values()),
     ),
     Step(
         key="always_answered",

@@ -10,7 +10,7 @@ from enum import Enum
 from statistics import median
 from typing import Any
 
-from zonemesh.cli.demo.mesh import Mesh
+from zonemesh.cli.demo.mesh import Mesh, name_in
 from zonemesh.cli.demo.watch import Watch
 from zonemesh.errors import MeshError
 
@@ -23,11 +23,23 @@ class StepFailedError(MeshError):
     code = "step_failed"
 
 
+class StepLeftOutError(MeshError):
+    """This machine lacks what a step needs; the message says what. The demo goes on."""
+
+    code = "step_left_out"
+
+
 class Mark(Enum):
     TO_COME = "to come"
     RUNNING = "running"
     OK = "ok"
+    LEFT_OUT = "left out"
     FAILED = "FAILED"
+
+    @property
+    def over(self) -> bool:
+        """There was nothing wrong with it."""
+        return self in (Mark.OK, Mark.LEFT_OUT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +82,11 @@ class Row:
     service: str
     ips: tuple[str, ...] = ()
     note: str = ""
+    name: str = ""
+    """Everywhere; without it west has one, and all others another."""
+
+    def name_in(self, zone: str) -> str:
+        return self.name or name_in(zone, self.service)
 
 
 @dataclass(slots=True)
@@ -91,6 +108,10 @@ class Story:
     killed_at_s: float = 0.0
     vips: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
     """By control plane, as they were before the leader was killed."""
+    why_no_web: str | None = None
+    """What this machine lacks for web: its agent, instances and step are left out."""
+    web_url: str = ""
+    """Its VIP's, once it has been asked."""
     figures: dict[str, Any] = field(default_factory=dict)
     """For the JSON line."""
 
