@@ -103,7 +103,12 @@ class Mesh:
     def start_web_agent(self, registers: Mapping[str, Any]) -> None:
         """East's agent with an Envoy."""
         more = {
-            "envoy": {"enabled": True, "concurrency": 1, "ipFamilyMode": "ipv4"},
+            "envoy": {
+                "enabled": True,
+                "concurrency": 1,
+                "ipFamilyMode": "ipv4",
+                "socket": str(self.xds_socket),
+            },
             "dataplane": {"adminPort": self.ports.web_envoy_admin},
         }
         self._start_agent(WEB_AGENT, "east", self.ports.web_dns, registers, more)
@@ -150,6 +155,11 @@ class Mesh:
     @property
     def directory(self) -> Path:
         return self.processes.directory
+
+    @property
+    def xds_socket(self) -> Path:
+        """Not deeper: a Unix socket's path is short, and a temporary directory's may be long."""
+        return self.directory / "xds"
 
     def _write(self, name: str, document: Mapping[str, Any]) -> Path:
         path = self.directory / name

@@ -13,6 +13,7 @@ import time
 from importlib.util import find_spec
 
 from zonecp.dataplane.envoy.binary import MISSING_EXTRA, find_envoy, version_of
+from zonecp.dataplane.envoy.config import SOCKET_BYTES_MAX
 from zonemesh.cli.demo.mesh import INSTANCES, MESH, WEB, WEB_AGENT, Document
 from zonemesh.cli.demo.ports import HOST
 from zonemesh.cli.demo.story import (
@@ -38,7 +39,7 @@ PACKAGES = ("grpclib", "google.protobuf", "envoy.config")
 
 async def start(story: Story) -> None:
     """Start web's instances, its agent and Envoy; does not wait for them."""
-    story.why_no_web = await _why_not()
+    story.why_no_web = await _why_not(story)
     if story.why_no_web is not None:
         return
     mesh = story.mesh
@@ -86,12 +87,15 @@ async def reach(story: Story) -> str:
     )
 
 
-async def _why_not() -> str | None:
+async def _why_not(story: Story) -> str | None:
     """What this machine lacks, and where it comes from."""
     if sys.platform != "linux":
         return "needs Linux, where every address of 127.0.0.0/8 is the host's own"
     if not all(map(_installed, PACKAGES)):
         return MISSING_EXTRA
+    socket = story.mesh.xds_socket
+    if len(bytes(socket)) > SOCKET_BYTES_MAX:
+        return f"{socket} is too long for a Unix socket: name a shorter directory in TMPDIR"
     try:
         await version_of(find_envoy(None, os.environ))
     except UnavailableError as error:
