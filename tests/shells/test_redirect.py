@@ -333,7 +333,7 @@ def test_without_rights_the_remedy_is_named() -> None:
     with namespace() as net:
         drop = (
             "import os, sys; from zonecp.dataplane.cli import main;"
-            "import zonecp.dataplane.redirect.kernel, pwd, json;"
+            "import zonecp.dataplane.redirect.cli, zonecp.dataplane.document;"
             "os.setgid(65534); os.setuid(65534);"
             "sys.argv = ['zonedp', 'redirect', *sys.argv[1:]]; main()"
         )
