@@ -82,7 +82,7 @@ class GlobalBackend(PlaneBackend):
             binding=None if packed is None else Binding.unpack(packed),
             outcomes=self._rivals.outcomes(kind, found.key, zone) if zone else (),
             shortage=self._state.shortages.get((kind.name, found.key.zone)),
-            members=lambda: self._selected(found),
+            members=lambda: self.members(found),
             matched=lambda: self._matched(found),
             agent=self.connected,
         )
@@ -104,7 +104,7 @@ class GlobalBackend(PlaneBackend):
                     matched.append(key)
         return sorted(matched)
 
-    def _selected(self, found: Found) -> list[tuple[str, Record]]:
+    def members(self, found: Found) -> list[tuple[str, Record]]:
         selector = found.record.spec.get("selector") or {}
         dataplanes = self._state.registry.table(DATAPLANE)
         return list(selected(found.key.packed, selector, self._members, dataplanes))

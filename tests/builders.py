@@ -22,6 +22,7 @@ from zonemesh.agents import AgentNote
 from zonemesh.deciding import Decision, Delete, Now, Put, Written
 from zonemesh.errors import MeshError
 from zonemesh.hostnames import Outcome
+from zonemesh.members import Members, selected
 from zonemesh.model import Change, Cursor, Key, Position, Record
 from zonemesh.registry import Registry
 from zonemesh.replica import Place, follows
@@ -98,6 +99,18 @@ class FakeBackend:
 
     def address(self, kind: Kind, key: Key, zone: str) -> int | None:
         return None if key in self.unbound else 241 << 24
+
+    def members(self, found: Found) -> Iterable[tuple[str, Record]]:
+        table = {
+            key.packed: record.pack()
+            for (kind, key), record in self.records.items()
+            if kind == "Dataplane"
+        }
+        index = Members()
+        for packed, payload in table.items():
+            index.changed("Dataplane", packed, None, payload)
+        selector = found.record.spec.get("selector") or {}
+        return selected(found.key.packed, selector, index, table)
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         return self.insights.get(zone)

@@ -125,10 +125,13 @@ class ZoneBackend(PlaneBackend):
             binding=None if packed is None else Binding.unpack(packed),
             outcomes=self._vipmap.outcomes(ref),
             shortage=self._shortage(found.key.zone, kind.name),
-            members=lambda: self._vipmap.outbounds.members(ref),
+            members=lambda: self.members(found),
             matched=lambda: [Key.parse(key) for key in self._vipmap.outbounds.matched(ref)],
             agent=self.connected,
         )
+
+    def members(self, found: Found) -> list[tuple[str, Record]]:
+        return self._vipmap.outbounds.members(ServiceRef("MeshService", found.key.packed))
 
     def _shortage(self, zone: str, pool: str) -> str | None:
         """Why a service here waits for an address; global says it of other zones'."""

@@ -260,6 +260,8 @@ class UserServices:
 
     def selecting(self, dataplane: str, *versions: Record | None) -> set[str]:
         """Those that may select a Dataplane in any of some versions; none that does is missing."""
+        if not self._by_need:  # most zones, and each write would pay for it
+            return set()
         found: set[str] = set()
         for need in {need for each in versions if each for need in _met(dataplane, each)}:
             found.update(self._by_need.get(need, ()))

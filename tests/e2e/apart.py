@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import shutil
 import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 import dns.message
 
 from tests import netns
-from tests.e2e.envoys import AGENT, Backend, EnvoyMesh, has_envoy
+from tests.e2e.envoys import AGENT, Backend, EnvoyMesh, Threaded, has_envoy
 from tests.e2e.mesh import program
 from tests.netns import Namespace, join, namespace
 
@@ -162,7 +161,7 @@ print(json.dumps({"answer": answer, "addresses": addresses}))
 """
 
 
-class Echo:
+class Echo(Threaded):
     """Sends each line back after its name, over TCP."""
 
     def __init__(self, name: str, port: int) -> None:
@@ -171,17 +170,7 @@ class Echo:
                 for line in self.rfile:
                     self.wfile.write(f"{name}: ".encode() + line)
 
-        self._server = socketserver.ThreadingTCPServer(("", port), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout=5)
+        super().__init__(socketserver.ThreadingTCPServer(("", port), Handler))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.mesh import HOST, Mesh, Process, environment, eventually, program, request
+from tests.e2e.mesh import HOST, Mesh, Process, dataplane, environment, eventually, program, request
 from zonecp.dataplane.envoy.binary import find_envoy
 from zonemesh.cli.demo.ports import free
 from zonemesh.errors import UnavailableError
@@ -150,7 +151,23 @@ def get(address: str, port: int) -> str | None:
     return body if response.status == 200 else f"status {response.status}"
 
 
-class Backend:
+class Threaded:
+    """A server on threads of its own, until it is closed."""
+
+    def __init__(self, server: socketserver.ThreadingTCPServer | ThreadingHTTPServer) -> None:
+        self._server = server
+        server.daemon_threads = True
+        self.port = int(server.server_address[1])
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5)
+
+
+class Backend(Threaded):
     """A workload: answers every GET with its name."""
 
     def __init__(self, name: str, port: int = 0, *, address: str = HOST) -> None:
@@ -166,18 +183,7 @@ class Backend:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer((address, port), Handler)
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout=5)
+        super().__init__(ThreadingHTTPServer((address, port), Handler))
 
 
 def workload(
@@ -188,21 +194,10 @@ def workload(
     name: str | None = None,
     address: str = HOST,
 ) -> dict[str, Any]:
-    return {
-        "type": "Dataplane",
-        "mesh": "default",
-        "name": name or f"{service}-1",
-        "networking": {
-            "address": address,
-            "inbound": [
-                {
-                    "port": port,
-                    "name": "main",
-                    "tags": {"kuma.io/service": service, "kuma.io/protocol": protocol},
-                }
-            ],
-        },
-    }
+    found = dataplane(service, address, name=name)
+    tags = {"kuma.io/service": service, "kuma.io/protocol": protocol}
+    found["networking"]["inbound"] = [{"port": port, "name": "main", "tags": tags}]
+    return found
 
 
 def multi_zone(name: str, protocol: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dns.rcode import SERVFAIL
 from tests.coredns_server import BUILD_S
 from tests.e2e.envoys import AGENT, Backend, EnvoyMesh, get, has_envoy, multi_zone, workload
 from tests.e2e.mesh import PLANES, at_home, elsewhere, eventually, ipv6_of
+from zonecp.dataplane.cache import FILE_NAME
 from zonemesh.cli.demo.ports import free
 
 pytestmark = [
@@ -238,6 +239,8 @@ def test_an_envoy_outlives_an_agent_that_is_killed_and_is_taken_over(
 
     fragile[AGENT].kill()
     assert get(address, backend.port) == "from west"
+    # As one that was killed before it had written its map.
+    (fragile.data_dir(AGENT) / FILE_NAME).unlink(missing_ok=True)
     fragile[AGENT].start()
     fragile.wait_ready(AGENT)
 

@@ -17,6 +17,7 @@ class Conversation:
 
     def __init__(self, clusters: Iterable[str] = (), listeners: Iterable[str] = ()) -> None:
         self.resources = Resources()
+        self.resources.complete = True
         self.counts = Counts()
         for name in clusters:
             self.put(CLUSTER, name)
@@ -155,6 +156,26 @@ def test_an_envoy_that_comes_back_is_sent_only_what_it_lacks() -> None:
     assert decided == [Ref(CLUSTER, "a")]
     response = talk.only()
     assert (names(response), response.removed) == (["b"], ["c"])
+
+
+def test_an_envoy_keeps_what_an_agent_does_not_know_yet() -> None:
+    talk = connected("a", "b")
+    had = dict(talk.stream.held(CLUSTER))
+    talk.resources.complete = False
+    talk.remove(CLUSTER, "a")
+    talk.remove(CLUSTER, "b")
+    talk.connect()
+
+    talk.subscribe(CLUSTER, **had)
+
+    first = talk.only()
+    assert (names(first), first.removed) == ([], [])
+    talk.ack(first)
+    talk.put(CLUSTER, "a")
+    assert talk.sent() == []
+    talk.resources.complete = True
+    response = talk.only()
+    assert (names(response), response.removed) == ([], ["b"])
 
 
 def test_clusters_come_before_the_listeners_that_refer_to_them() -> None:

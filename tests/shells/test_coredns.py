@@ -23,7 +23,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.agent import Agent
 from tests.coredns_server import BUILD_S
 from tests.docs.documents import ROOT, Block, blocks
-from tests.fake_zone import FakeZone, fake_zone, free_port, record, revision, snapshot, until
+from tests.fake_zone import FakeZone, free_port, record, revision, snapshot, until
 from tests.shells.test_dataplane_app import run_cli
 from zonecp.app import check
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
@@ -91,12 +91,6 @@ async def ask(
 
 def template(text: str, origin: str = "test") -> Source:
     return Source(Corefile.parse(text), origin)
-
-
-@pytest.fixture
-async def zone() -> AsyncIterator[FakeZone]:
-    async with fake_zone() as one:
-        yield one
 
 
 class Behind(Agent):

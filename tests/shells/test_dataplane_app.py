@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import dns.asyncquery
@@ -33,12 +32,6 @@ from zonecp.dataplane.cache import FILE_NAME
 from zonecp.dataplane.cli import cli
 
 pytestmark = pytest.mark.timeout(60)  # processes start slowly on a busy machine
-
-
-@pytest.fixture
-async def zone() -> AsyncIterator[FakeZone]:
-    async with fake_zone() as one:
-        yield one
 
 
 async def test_an_agent_registers_follows_answers_and_leaves(

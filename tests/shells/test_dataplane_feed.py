@@ -24,12 +24,6 @@ from zonemesh.runtime.supervise import Backoff, supervise
 QUICK = Backoff(base_s=0.01, max_s=0.02)
 
 
-@pytest.fixture
-async def zone() -> AsyncIterator[FakeZone]:
-    async with fake_zone() as one:
-        yield one
-
-
 class Agent:
     """A table that follows a zone."""
 

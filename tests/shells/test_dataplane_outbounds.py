@@ -8,12 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
-import pytest
 
 from tests.fake_zone import (
     FakeZone,
     delta,
-    fake_zone,
     heartbeat,
     outbound,
     record,
@@ -28,12 +26,6 @@ from zonecp.dataplane.resolver import Table
 from zonemesh.runtime.supervise import Backoff, supervise
 
 WEB, HTTP = "kri_msvc_default_west__web_", "kri_msvc_default_west__web_http"
-
-
-@pytest.fixture
-async def zone() -> AsyncIterator[FakeZone]:
-    async with fake_zone() as one:
-        yield one
 
 
 class Agent:

@@ -28,12 +28,6 @@ INVALID = {
 }
 
 
-@pytest.fixture
-async def zone() -> AsyncIterator[FakeZone]:
-    async with fake_zone() as one:
-        yield one
-
-
 @asynccontextmanager
 async def registered(registration: Registration) -> AsyncIterator[None]:
     task = asyncio.create_task(registration.run())

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from tests.agent import LOOPBACK, NAME, Agent
 from tests.fake_zone import (
     FakeZone,
     delta,
-    fake_zone,
     heartbeat,
     outbound,
     record,
@@ -31,12 +29,6 @@ from zonecp.dataplane.cli import cli
 pytestmark = pytest.mark.timeout(60)  # processes start slowly on a busy machine
 
 NO_UPSTREAM = "--upstream=127.0.0.1:1"
-
-
-@pytest.fixture
-async def zone() -> AsyncIterator[FakeZone]:
-    async with fake_zone() as one:
-        yield one
 
 
 async def status(agent: Agent) -> dict[str, Any]:

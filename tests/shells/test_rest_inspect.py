@@ -16,7 +16,7 @@ from zonecp.state import ZoneState
 from zonemesh.deciding import Put
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.members import Members
-from zonemesh.model import Change, Key, Record
+from zonemesh.model import Change, Key, Record, ServiceRef
 from zonemesh.registry import Registry
 from zonemesh.travel import SEEN, kept_by
 from zonemesh.vipmap import VipMap
@@ -304,6 +304,26 @@ async def test_a_service_that_selects_nothing_has_no_dataplanes() -> None:
     backend.add("MeshService", Key("default", "west", "", "redis"), {})
 
     assert (await read(backend, DATAPLANES))["items"] == []
+
+
+async def test_the_dataplanes_of_a_copied_service_are_shown_in_its_own_zone_only() -> None:
+    """As they are in every other list of a zone: they stand behind its outbounds all the same."""
+    west = West()
+    west.copy.commit(
+        Change(SEEN, Key("", "east", "", "").packed, b"\x80"),
+        service("redis", "east"),
+        binding("redis", 1, "east"),
+        record(put_dataplane("a", "redis", zone="east")),
+    )
+    west.map.flush()
+    name = (await read(west.backend, "/meshservices"))["items"][0]["name"]
+    shown = await read(west.backend, DATAPLANES.replace("redis", str(name)))
+
+    assert (
+        len(west.map.outbounds.members(ServiceRef("MeshService", service("redis", "east").key)))
+        == 1
+    )
+    assert (shown["total"], shown["items"]) == (0, [])
 
 
 async def test_how_many_dataplanes_have_an_agent_is_in_the_status() -> None:

@@ -1,4 +1,6 @@
-"""A program run beside the agent: it ends with the agent, however that ends."""
+"""Programs run beside the agent: asked a question, or for as long as the agent runs, however that
+ends.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +58,27 @@ async def running(
         # What it said last is there by now; a child of its own may hold the pipe open.
         await asyncio.wait({listening}, timeout=1.0)
         listening.cancel()
+
+
+async def output_of(program: Path, *arguments: str, timeout_s: float, stderr: int = DEVNULL) -> str:
+    """All that a program prints, which ends by itself; STDOUT as `stderr`: its errors too.
+
+    Raises:
+        OSError: It could not be started.
+        TimeoutError: It does not end.
+    """
+    process = await asyncio.create_subprocess_exec(
+        str(program), *arguments, stdin=DEVNULL, stdout=PIPE, stderr=stderr
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return output.decode(errors="replace")
 
 
 async def _end(process: Process) -> None:

@@ -26,6 +26,7 @@ from zonecp.dataplane.outbounds import Outbound, Outbounds
 from zonecp.dataplane.revision import is_older, own_incarnation
 from zonemesh import __version__
 from zonemesh.errors import InputError, UnavailableError, WireError
+from zonemesh.runtime.slicing import slices
 
 T = TypeVar("T")
 
@@ -231,6 +232,9 @@ class Follower:
         self._refuse_older(heartbeat.revision)
         self._state.lag_s = heartbeat.lag_s
         self._advance(heartbeat.revision)
+        if not self._state.confirmed:  # all deltas since the revision on disk came before
+            self._state.confirmed = True
+            self._state.settled()
 
     async def _change(self, delta: events.Delta) -> None:
         head = self._state.head
@@ -243,7 +247,7 @@ class Follower:
         # A stream that is cut in here is resumed at the revision before: a delta can be repeated.
         self._state.whole = False
         await self._put(delta.put)
-        async for names in _slices(delta.remove, SLICE):
+        async for names in slices(delta.remove, SLICE):
             for name in names:
                 self._remove(name)
         await self._replace_outbounds(delta.remove_outbounds, delta.put_outbounds)
@@ -269,11 +273,11 @@ class Follower:
             return
         absent = await self._absent()
         self._suspect(offered, len(absent))
-        async for keys in _slices(absent, SLICE):
+        async for keys in slices(absent, SLICE):
             for key in keys:
                 self._table.remove(key)
         if self._outbounds is not None:
-            async for ids in _slices(self._outbounds.absent(), SLICE):
+            async for ids in slices(self._outbounds.absent(), SLICE):
                 self._outbounds.remove(ids)
             self._outbounds.end()
         self._adopt(offered)
@@ -282,7 +286,7 @@ class Follower:
 
     async def _absent(self) -> list[bytes]:
         absent: list[bytes] = []
-        async for keys in _slices(self._table.keys(), SWEEP_SLICE):
+        async for keys in slices(self._table.keys(), SWEEP_SLICE):
             absent += [key for key in keys if key not in self._seen]
         return absent
 
@@ -313,7 +317,7 @@ class Follower:
         self._resumable = True
         self._table.set_domains((*self._options.domains, *offered.domains))
         self._table.loaded = True
-        self._state.whole = True
+        self._state.whole = self._state.confirmed = True
         self._state.head = msgspec.structs.replace(offered, ttl_s=self._options.ttl_s)
         self._state.lag_s = offered.lag_s
         self._state.changed.set()
@@ -336,7 +340,7 @@ class Follower:
             raise StreamEndError("older", message)
 
     async def _put(self, records: Sequence[events.Record]) -> None:
-        async for piece in _slices(records, SLICE):
+        async for piece in slices(records, SLICE):
             for record in piece:
                 self._put_one(record)
 
@@ -346,10 +350,10 @@ class Follower:
         if self._outbounds is None:
             return
         # Put first, and not removed if put again: no outbound is ever away in between.
-        async for pieces in _slices(outbounds, SLICE):
+        async for pieces in slices(outbounds, SLICE):
             self._outbounds.put(pieces)
         put = {outbound.id for outbound in outbounds}
-        async for beginning in _slices(beginnings, SLICE):
+        async for beginning in slices(beginnings, SLICE):
             found = self._outbounds.beginning_with(beginning)
             self._outbounds.remove([each for each in found if each not in put])
 
@@ -383,15 +387,6 @@ def _packed(ip: str) -> bytes:
         return inet_pton(AF_INET6 if ":" in ip else AF_INET, ip)
     except OSError:
         raise InputError(f"{ip!r} is not an IP address") from None
-
-
-async def _slices(items: Sequence[T], size: int) -> AsyncGenerator[Sequence[T]]:
-    """Items in pieces, with a turn of the loop after each that is full: queries come between."""
-    for at in range(0, len(items), size):
-        piece = items[at : at + size]
-        yield piece
-        if len(piece) == size:
-            await asyncio.sleep(0)
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

@@ -25,6 +25,9 @@ class FeedState:
     whole: bool = True
     """False while a snapshot is half applied: the table is no map that any zone has had."""
 
+    confirmed: bool = False
+    """The zone has told since the start how the map is now: what is from disk may be behind."""
+
     connected: bool = False
     lag_s: float = 0.0
     """How old the map was by the zone's own account, at the last event."""

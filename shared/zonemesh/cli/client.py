@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -54,6 +54,10 @@ class Client:
 
     url: str
     timeout_s: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Beside those of every request: a token."""
+    body_bytes_max: int | None = None
+    """Read of an answer; what is longer is none. None: all of it."""
     _connection: http.client.HTTPConnection | None = None
 
     def get(self, path: str, query: Query = ()) -> Document:
@@ -136,14 +140,14 @@ class Client:
     def _send(self, method: str, path: str, body: bytes | None) -> Answer:
         if self._connection is None:
             self._connection = _connection(self.url, self.timeout_s)
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", **self.headers}
         if body is not None:
             headers["Content-Type"] = "application/json"
         base = urlsplit(self.url).path.rstrip("/")
         try:
             self._connection.request(method, base + path, body, headers)
             response = self._connection.getresponse()
-            return Answer(response.status, response.read())
+            return Answer(response.status, response.read(self.body_bytes_max))
         except (OSError, http.client.HTTPException):
             self.close()
             raise

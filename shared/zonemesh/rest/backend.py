@@ -64,6 +64,9 @@ class Backend(Protocol):
     def address(self, kind: Kind, key: Key, zone: str) -> int | None:
         """The address that data planes of a zone are given for a service; None if none."""
 
+    def members(self, found: Found) -> Iterable[tuple[str, Record]]:
+        """The Dataplanes that a MeshService selects, by packed key; some may not be shown here."""
+
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         """A Zone's insight in Kuma's ZoneInsight shape; None on a zone or if unknown."""
 

@@ -16,7 +16,7 @@ from zonemesh.model import Key
 from zonemesh.resources.kind import Kind, Scope
 from zonemesh.rest import insights
 from zonemesh.rest.backend import Backend
-from zonemesh.rest.slicing import RECORDS_SLICE, slices
+from zonemesh.runtime.slicing import RECORDS_SLICE, slices
 
 T = TypeVar("T")
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from aiohttp import web
 
 from zonemesh.errors import InputError, NotFoundError
 from zonemesh.hostnames import KINDS, MESH_SERVICE, Outcome, ServiceId
-from zonemesh.members import place, selects
 from zonemesh.model import Key
 from zonemesh.resources.kind import Kind
 from zonemesh.rest import answer, reading
 from zonemesh.rest.api import API, Api
 from zonemesh.rest.backend import Found
 from zonemesh.rest.errors import MeshMissingError
-from zonemesh.rest.slicing import RECORDS_SLICE, slices
 
 _PATHS = ",".join(f"{name.lower()}s" for name in reversed(KINDS))
 
@@ -59,13 +57,13 @@ async def get_dataplanes(request: web.Request) -> web.Response:
     api = request.app[API]
     kind = api.kinds["Dataplane"]
     service = await _service(request, api, api.kinds[MESH_SERVICE])
-    selected = {each.key async for each in _selected(api, kind, service)}
+    selected = [Key.parse(packed) for packed, _ in api.backend.members(service)]
     return await reading.listed(
         request,
         kind,
         service.key.mesh,
         lambda found: reading.render(api.backend, kind, found),
-        among=selected,
+        among=[key for key in selected if api.backend.get(kind, key) is not None],
     )
 
 
@@ -125,15 +123,3 @@ def _in_zones(
 
 def _kri(api: Api, service: ServiceId) -> str:
     return api.kinds[service.kind].kri(Key.parse(service.key))
-
-
-async def _selected(api: Api, kind: Kind, service: Found) -> AsyncIterator[Found]:
-    """The Dataplanes of a service's mesh and zone that it selects."""
-    selector = service.record.spec.get("selector") or {}
-    where = place(service.key.packed)
-    async for part in slices(list(api.backend.keys(kind, service.key.mesh)), RECORDS_SLICE):
-        for packed in part:
-            key = Key.parse(packed)
-            record = api.backend.get(kind, key) if packed.startswith(where) else None
-            if record is not None and selects(selector, key.name, record):
-                yield Found(key, record)

@@ -23,7 +23,7 @@ from zonemesh.rest import answer, reading
 from zonemesh.rest.api import API, Api
 from zonemesh.rest.backend import Found
 from zonemesh.rest.errors import MeshMissingError
-from zonemesh.rest.slicing import RECORDS_SLICE, slices
+from zonemesh.runtime.slicing import RECORDS_SLICE, slices
 
 _TCP = "tcp"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from zonemesh.rest.slicing import SLICE, slices
+from zonemesh.runtime.slicing import SLICE, slices
 
 PATCHES_MAX = 500
 """Changes that are put into a kept order one by one, at some 30 µs; with more it is made anew."""

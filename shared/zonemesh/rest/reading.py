@@ -15,8 +15,8 @@ from zonemesh.rest import answer, document, naming, ordering, paging
 from zonemesh.rest.api import API, Api
 from zonemesh.rest.backend import Backend, Found
 from zonemesh.rest.errors import MeshMissingError, ParameterError
-from zonemesh.rest.slicing import slices
 from zonemesh.rest.sources import Source, source
+from zonemesh.runtime.slicing import slices
 
 SHOWN_SLICE = 100
 """Items of a page made before other requests get a turn: some 5 ms, of records decoded once."""

@@ -14,7 +14,7 @@ from zonemesh.resources.kind import Kind
 from zonemesh.rest import insights, naming, ordering
 from zonemesh.rest.api import Api
 from zonemesh.rest.backend import Backend, Found
-from zonemesh.rest.slicing import RECORDS_SLICE, slices
+from zonemesh.runtime.slicing import RECORDS_SLICE, slices
 
 
 class Source(Protocol):

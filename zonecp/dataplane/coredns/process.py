@@ -15,12 +15,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any, Final
 
 import structlog
 
-from zonecp.dataplane.child import running
+from zonecp.dataplane.child import output_of, running
 from zonecp.dataplane.coredns.corefile import (
     BUILT_IN,
     Corefile,
@@ -355,24 +354,13 @@ async def _plugins(program: Path) -> frozenset[str]:
 async def _ask(program: Path, flag: str) -> str:
     """Raises UnavailableError: It cannot be run, or does not answer."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            str(program), flag, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
-        )
+        return (await output_of(program, flag, timeout_s=QUESTION_S)).strip()
+    except TimeoutError:
+        raise UnavailableError(f"CoreDNS: {program} {flag} does not end") from None
     except OSError as error:
         raise UnavailableError(
             f"CoreDNS: {program}: {error.strerror}: set dns.coreDnsBinaryPath"
         ) from error
-    try:
-        async with asyncio.timeout(QUESTION_S):
-            output, _ = await process.communicate()
-    except TimeoutError:
-        raise UnavailableError(f"CoreDNS: {program} {flag} does not end") from None
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    return output.decode(errors="replace").strip()
 
 
 def _read(path: Path) -> str:

@@ -236,16 +236,18 @@ class Stream:
         else:
             names = subscription.dirty
         present = self._resources.of(type_url)
+        # What may only not be known yet is looked at again once that is told.
+        uncertain = frozenset() if self._resources.complete else subscription.held.keys() - present
         resources: list[Sent] = []
         removed: list[str] = []
         size = 0
-        for name in [*names]:
+        for name in [each for each in names if each not in uncertain]:
             if len(resources) == RESOURCES_MAX or size > BYTES_MAX:
                 break
+            resource = present.get(name)
             subscription.dirty.pop(name, None)
             forced = name in subscription.forced
             subscription.forced.discard(name)
-            resource = present.get(name)
             if resource is None:
                 if forced or name in subscription.held or name in subscription.rejected:
                     removed.append(name)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import STDOUT
 from typing import Final
 
+from zonecp.dataplane.child import output_of
 from zonemesh.errors import UnavailableError
 
 VERSION_MIN: Final = (1, 30)
@@ -77,24 +78,12 @@ async def version_of(binary: Path) -> str:
         EnvoyMissingError: It is no Envoy, or too old.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            str(binary),
-            "--version",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-    except OSError as error:
-        raise EnvoyMissingError(f"{binary}: {error.strerror}: {_INSTALL}") from error
-    try:
-        async with asyncio.timeout(VERSION_S):
-            output, _ = await process.communicate()
+        said = await output_of(binary, "--version", timeout_s=VERSION_S, stderr=STDOUT)
     except TimeoutError:
         raise EnvoyMissingError(f"{binary} --version: no answer in {VERSION_S:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return parse_version(binary, output.decode(errors="replace"))
+    except OSError as error:
+        raise EnvoyMissingError(f"{binary}: {error.strerror}: {_INSTALL}") from error
+    return parse_version(binary, said)
 
 
 def parse_version(binary: Path, output: str) -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +13,9 @@ import yaml
 from zonecp.dataplane.cache import read_outbounds
 from zonecp.dataplane.envoy import bootstrap
 from zonecp.dataplane.outbounds import Outbound
-from zonemesh.errors import UnavailableError
+from zonecp.dataplane.token import Token
+from zonemesh.cli.client import Client
+from zonemesh.errors import MeshError, UnavailableError
 
 if TYPE_CHECKING:
     from zonecp.dataplane.config import Config
@@ -73,24 +72,19 @@ def config_text(config: Config, name: str, dataplane: dict[str, Any] | None, for
 
 def _outbounds(config: Config, name: str) -> Iterable[Outbound]:
     errors = []
-    query = urllib.parse.urlencode({"dataplane": name})
+    path = f"/meshes/{config.dataplane.mesh}/_vips"
+    headers = Token(config.dataplane_runtime).headers()
     for url in config.control_plane.urls:
+        client = Client(url, REQUEST_S, headers, BODY_BYTES_MAX)
         try:
-            return _ask(f"{url}/meshes/{config.dataplane.mesh}/_vips?{query}")
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            found = client.get(path, [("dataplane", name)])
+            return msgspec.convert(found.get("outbounds"), list[Outbound])
+        except (MeshError, msgspec.MsgspecError) as error:
             errors.append(f"{url}: {error}")
+        finally:
+            client.close()
     cached = read_outbounds(config.data_dir, config.dataplane.mesh)
     if cached is None:
         at = Path(config.data_dir)
         raise UnavailableError(f"no zone answers and {at} has no map: {'; '.join(errors)}")
     return cached
-
-
-def _ask(url: str) -> list[Outbound]:
-    with urllib.request.urlopen(url, timeout=REQUEST_S) as response:  # noqa: S310 -- http(s) is checked
-        body = response.read(BODY_BYTES_MAX)
-    return msgspec.json.decode(body, type=_Map).outbounds
-
-
-class _Map(msgspec.Struct):
-    outbounds: list[Outbound]

@@ -70,6 +70,7 @@ class Sidecar:
         registry: CollectorRegistry,
     ) -> None:
         self._options = options
+        self._state = state
         self.names = names
         self.times = Times(registry)
         self._clock = asyncio.get_running_loop().time
@@ -173,6 +174,7 @@ class Sidecar:
             self.files.compiler.wake()
 
     def _compiled(self, outbound_ids: Collection[str]) -> None:
+        self.resources.complete = self.resources.complete or self._state.confirmed
         self.server.wake()
         self.gate.settle(outbound_ids)
 

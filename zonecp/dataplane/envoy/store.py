@@ -50,6 +50,12 @@ class Resources:
         self.number = 0
         """Of the last change."""
 
+        self.complete = False
+        """False: what is absent may only not be known yet, and no Envoy is told that it is gone.
+
+        An agent that was killed may have on disk less than the Envoy that it takes over has.
+        """
+
         self._by_type: dict[str, dict[str, Resource]] = {each: {} for each in TYPES}
         self._listeners: list[Listener] = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
 import json
 import pwd
@@ -10,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
 
@@ -20,6 +18,7 @@ from zonecp.dataplane.redirect.kernel import TOOLS, Kernel
 from zonecp.dataplane.redirect.rules import Mode, Plan
 from zonecp.dataplane.token import Token
 from zonecp.dataplane.upstreams import parse_resolv_conf
+from zonemesh.cli.client import Client
 from zonemesh.errors import ConfigError, MeshError
 from zonemesh.runtime.main import report
 
@@ -186,25 +185,16 @@ def _mesh_cidrs(config: Config) -> tuple[str, ...]:
     path = f"/meshes/{config.dataplane.mesh}/_bootstrap"
     headers = Token(config.dataplane_runtime).headers()
     for url in config.control_plane.urls:
+        client = Client(url, ZONE_S, headers, BODY_BYTES_MAX)
         try:
-            return _networks(_ask(url, path, headers)["vipCidrs"])
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, ConfigError):
+            return _networks(client.get(path)["vipCidrs"])
+        except (ValueError, KeyError, TypeError, MeshError):
             continue
+        finally:
+            client.close()
     ranges = config.dns.vip_ranges
     _note(f"no zone says the mesh's ranges: {', '.join(ranges)} (--vip-cidr for others)")
     return ranges
-
-
-def _ask(url: str, path: str, headers: dict[str, str]) -> Any:
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=ZONE_S)
-    try:
-        connection.request("GET", parts.path + path, headers=headers)
-        response = connection.getresponse()
-        return json.loads(response.read(BODY_BYTES_MAX)) if response.status == 200 else {}
-    finally:
-        connection.close()
 
 
 def _note(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Long work in slices, so that other requests get a turn in between."""
+"""Long work in slices, so that others get a turn of the event loop in between."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ T = TypeVar("T")
 
 
 async def slices(items: Sequence[T], size: int = SLICE) -> AsyncGenerator[Sequence[T]]:
-    """Parts of a long sequence, with a turn for other requests between them."""
+    """Parts of a sequence, with a turn for others after each that is full."""
     for start in range(0, len(items), size):
-        if start:
+        part = items[start : start + size]
+        yield part
+        if len(part) == size:
             await asyncio.sleep(0)
-        yield items[start : start + size]
