@@ -76,6 +76,8 @@ class Restorer:
         self._known_term = known_term
         self._first_changes = first_changes
         self._founded = founded
+        self._missing_s: float | None = None
+        """Since when the log has been missing: who is broken off goes on with the same window."""
         self.replayed = 0
         """Entries that were appended again."""
         self.restored: Counter[str] = Counter()
@@ -103,6 +105,7 @@ class Restorer:
             head = None if await self._log.repair() else head  # a head and nothing below it
         if head is None:
             return await self._found_again(fault)
+        self._missing_s = None
         place = self._place
         if head.incarnation != place.incarnation:
             return False
@@ -130,26 +133,27 @@ class Restorer:
 
     async def _found_again(self, fault: LogFaultError) -> bool:
         await self._presence.say()
-        log.warning(
-            "log_missing",
-            log=self._log.name,
-            error=str(fault),
-            held=str(self._place.position),
-            restored_in_s=WINDOW_S,
-        )
-        if await self._exists_within_window():
+        if self._missing_s is None:
+            self._missing_s = self._clock.mono_s()
+            log.warning(
+                "log_missing",
+                log=self._log.name,
+                error=str(fault),
+                held=str(self._place.position),
+                restored_in_s=WINDOW_S,
+            )
+        if await self._exists_by(self._missing_s + WINDOW_S):
             return False
         others = await self._presence.others()
         best = longest(others)
         if best is not None and best.place.position > self._place.position:
             log.info("restore_left_to", log=self._log.name, writer=best.writer, url=best.url)
-            if await self._exists_within_window():
+            if await self._exists_by(self._missing_s + 2 * WINDOW_S):
                 return False
         await self._found(max(each.place.position.term for each in others) if others else 0)
         return True
 
-    async def _exists_within_window(self) -> bool:
-        until_s = self._clock.mono_s() + WINDOW_S
+    async def _exists_by(self, until_s: float) -> bool:
         while self._clock.mono_s() < until_s:
             await asyncio.sleep(_LOOK_S)
             if await self._log.head() is not None:
@@ -178,6 +182,7 @@ class Restorer:
             term=term,
             records=len(registry),
         )
+        self._missing_s = None
         self._founded()
 
     @property
