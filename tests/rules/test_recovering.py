@@ -1,4 +1,4 @@
-"""Global while its log may lack something: what begins that, what is not done in it, what ends it."""
+"""Global while its log may lack something: what begins that, what is not done, what ends it."""
 
 from __future__ import annotations
 
