@@ -85,6 +85,7 @@ class Replica:
             self._writer_id,
             url=url,
             place=lambda: Place(registry.incarnation, registry.position, registry.h),
+            unbridged=lambda: self.follower.unbridged,
         )
         self.restorer = Restorer(
             self.target,
@@ -142,6 +143,8 @@ class Replica:
             return "global's log has not been read yet"
         if faults := self.plane.settings_faults():
             return f"it could not take over: {faults[0]}"
+        if self.follower.missing is not None:
+            return f"its log is not there: {self.follower.missing}"
         if self.follower.halted is not None:
             return f"stopped following the log: {self.follower.halted}"
         writer = self.leadership.writer

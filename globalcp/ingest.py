@@ -101,6 +101,8 @@ class Ingest:
         self._zones_read_s = float("-inf")
         self._heads_read_s = float("-inf")
         self.counts = Counts()
+        self.unbridged: set[str] = set()
+        """Zones that can read on in global's log only from a snapshot that is still to be made."""
 
     def moved(self) -> dict[str, Report]:
         """Zones heard from since the last call whose news was only that they live."""
@@ -271,6 +273,8 @@ class Ingest:
                 self.counts.entries[zone] += 1
                 self.counts.bytes[zone] += len(raw.data)
                 self._advance(stream, sealed)
+                if sealed.entry.note.get("unbridged") is True:
+                    self.unbridged.add(zone)
         except (LogFaultError, WireError) as fault:
             self._sync(zone, stream, fault, group)
         news += self._news(zone, stream, entries)

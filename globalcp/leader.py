@@ -39,6 +39,7 @@ log = structlog.get_logger()
 _INCARNATION_MAX = 100
 _LOOK_S = 0.1
 _RECOVER_LOOK_S = 0.5
+_BRIDGE_LOOK_S = 2.0
 
 
 class GlobalPlane:
@@ -155,6 +156,7 @@ class GlobalPlane:
             group.create_task(self._beat(writer, ingest), name="heartbeat")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             group.create_task(keep("recovery", lambda: self._recover(writer)), name="recovery")
+            group.create_task(keep("bridging", lambda: self._bridge(ingest)), name="bridging")
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:
         """Let go of what zones' streams hold before the older snapshot of global."""
@@ -229,6 +231,17 @@ class GlobalPlane:
         except (WireError, WrongKeyError) as error:
             log.warning("zone_stream_unreadable", zone=zone, error=str(error))
         return None
+
+    async def _bridge(self, ingest: Ingest) -> None:
+        """Take a snapshot for readers whom nothing else leads on: the log has a hole."""
+        while True:
+            await asyncio.sleep(_BRIDGE_LOOK_S)
+            stuck = sorted(ingest.unbridged)
+            stuck += [each.url for each in await self._presence.others() if each.unbridged]
+            ingest.unbridged.clear()
+            if stuck:
+                log.warning("snapshot_asked_for", log=GLOBAL_LOG, readers=stuck)
+                self._snapshotter.ask()
 
     async def _recover(self, writer: Writer) -> None:
         """Take what is lost of global's own part from the newest copy, once all have offered."""

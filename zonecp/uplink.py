@@ -210,6 +210,7 @@ class Uplink:
             "hash": self._state.registry.digest,
             "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
             "formats": [FORMAT],
+            **({"unbridged": True} if self._global.unbridged else {}),
         }
 
     def _count(self, sealed: Sealed) -> None:

@@ -4,6 +4,7 @@ XREAD reports neither trimmed nor lost nor rewritten entries, so every check is 
 
   entry.position <= mine, same incarnation     replayed: dropped
   entry of another incarnation                 STORE LOST
+  the first I read says that a snapshot precedes it   GAP
   entry.previous before my position            FORK (I stand where that history never was)
   entry.previous beyond my position            GAP
   entry.h != H(my h, body)                     FORK
@@ -26,6 +27,9 @@ from zonemesh.errors import (
 )
 from zonemesh.model import START, Position
 from zonemesh.wire import NO_HASH, Sealed
+
+RESTORED = "restored"
+"""Key of the note in the first entry of a log that was founded again from a state."""
 
 SAME_FAULT_MAX = 3
 """Resynchronisations in a row that meet the same fault before a reader stops and says so."""
@@ -61,6 +65,8 @@ def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:
         )
     if place.incarnation and entry.position <= place.position:
         return False
+    if not place.incarnation and RESTORED in entry.note:
+        raise GapError(f"the log begins at {entry.position} with the state of a snapshot")
     if place.incarnation and entry.previous < place.position:
         raise ForkError(f"{entry.position} follows {entry.previous}, before {place.position}")
     if entry.previous != place.position:

@@ -52,7 +52,7 @@ def table(
     made.put(wire_name("api.example.org"), wire_entry([V4], 5))
     made.put(wire_name("many.mesh"), wire_entry([bytes((241, 0, 0, i)) for i in range(100)], 60))
     made.put(wire_name("two.mesh"), wire_entry([V4, bytes((241, 9, 9, 9))], 60))
-    made.loaded = loaded
+    made.loaded = made.complete = loaded
     return made
 
 

@@ -31,6 +31,8 @@ _HEAD_EVERY_S = 1.0
 _SLICE_CHANGES = 250
 """Changes applied between two turns of the event loop, about 10 ms with what follows from them."""
 _SLICE_ROWS = 2_000
+_MISSING_LOOK_S = 0.2
+"""Between two looks for a log that is missing: somebody restores it."""
 _HALTED_RETRY_S = 10.0
 
 log = structlog.get_logger()
@@ -83,8 +85,11 @@ class Follower:
         self._on_entries = on_entries
         self._on_replaced = on_replaced
         self._patience = Patience()
-        self._missing = False
-        """The log did not exist when it was last looked for: told, and counted, once."""
+        self.missing: str | None = None
+        """Why the log is known to be missing; None while it is there."""
+        self.unbridged = False
+        """Neither the log's beginning nor a snapshot leads to its head: its leader is to make one.
+        """
         self._head: Head | None = None
         self._head_s: float | None = None
         self.resyncs: Counter[str] = Counter()
@@ -220,11 +225,12 @@ class Follower:
             self.bad_entries += 1
         asked_s = self._clock.mono_s()
         head = await self._log.head()
-        if self.place != NOWHERE and not self._missing:
+        if self.place != NOWHERE and self.missing is None:
             self._met(fault)
-        self._missing = head is None
+        self.missing = str(fault) if head is None else None
         if head is None:
-            raise UnavailableError(f"log {self._log.name} is missing: {fault}")
+            await asyncio.sleep(_MISSING_LOOK_S)
+            return
         known = fault if isinstance(fault, LogFaultError) else GapError(str(fault))
         if not self._patience.met(known):
             if self.halted is None:
@@ -250,6 +256,7 @@ class Follower:
 
     async def _resync(self, fault: LogFaultError | WireError, head: Head, asked_s: float) -> None:
         fresh = await load(self._log, self._registry, head)
+        self.unbridged = fresh is None
         if fresh is None:
             raise UnavailableError(
                 f"log {self._log.name} has neither its beginning nor a snapshot: {fault}"

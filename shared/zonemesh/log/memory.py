@@ -322,6 +322,12 @@ class MemoryStore:
                 assert_never(head)
         self._server.tell()
 
+    def delete_entry(self, name: str, number: int) -> None:
+        """XDEL of one of the entries that are held, in the middle of a log."""
+        stream = self._server.data.log(name).stream
+        assert stream is not None
+        stream.heads.pop(stream.raws.pop(number).position, None)
+
     def trim_to(self, name: str, entries: int) -> None:
         """Keep the newest `entries`, whoever still has to read the others."""
         stream = self._server.data.log(name).stream

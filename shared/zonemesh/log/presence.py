@@ -38,6 +38,8 @@ class Replica:
     """The newest entry that it has applied; `replica.NOWHERE` before the first."""
     formats: tuple[int, ...]
     """Of entries and snapshots that it can read."""
+    unbridged: bool = False
+    """It can read on only from a snapshot that is still to be made."""
 
     @property
     def cursor(self) -> Cursor:
@@ -50,6 +52,7 @@ class Replica:
                 "url": self.url,
                 "applied": [incarnation, list(position), h],
                 "formats": list(self.formats),
+                "unbridged": self.unbridged,
             }
         )
         return packed
@@ -73,20 +76,34 @@ class Replica:
         if not sound:
             raise WireError(f"replica {writer} says what no replica would")
         place = Place(incarnation, Position(term, seq), h)
-        return cls(writer=writer, url=url, place=place, formats=formats)
+        return cls(
+            writer=writer,
+            url=url,
+            place=place,
+            formats=formats,
+            unbridged=fields.get("unbridged") is True,
+        )
 
 
 class Presence:
     """One replica's word to the others of its log."""
 
     def __init__(
-        self, store: Store, log_name: str, writer: str, *, url: str, place: Callable[[], Place]
+        self,
+        store: Store,
+        log_name: str,
+        writer: str,
+        *,
+        url: str,
+        place: Callable[[], Place],
+        unbridged: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._log_name = log_name
         self._writer = writer
         self._url = url
         self._place = place
+        self._unbridged = unbridged
 
     async def run(self) -> None:
         """Say it for ever."""
@@ -95,7 +112,13 @@ class Presence:
             await asyncio.sleep(EVERY_S)
 
     async def say(self) -> None:
-        mine = Replica(writer=self._writer, url=self._url, place=self._place(), formats=(FORMAT,))
+        mine = Replica(
+            writer=self._writer,
+            url=self._url,
+            place=self._place(),
+            formats=(FORMAT,),
+            unbridged=self._unbridged(),
+        )
         await self._store.present(self._log_name, self._writer, mine.pack())
 
     async def others(self) -> list[Replica]:
