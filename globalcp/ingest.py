@@ -293,7 +293,8 @@ class Ingest:
         cursor = Cursor(last.incarnation, last.position)
         if report.cursor != cursor:
             report = _report(entries[-1], report)
-        if not any(sealed.entry.changes for sealed in entries) and self._known(zone):
+        quiet = not (report.left or any(sealed.entry.changes for sealed in entries))
+        if quiet and self._known(zone):
             return (report,)
         return (Merge(zone, entries, report),)
 
@@ -485,6 +486,7 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         url=_text(note.get("url")) or (last.url if last else ""),
         version=_text(note.get("version")) or (last.version if last else ""),
         h=sealed.h,
+        left=note.get("leave") is True,
     )
 
 

@@ -24,6 +24,8 @@ class Report:
     version: str = ""
     h: bytes = b""
     """Hash of the entry at the cursor."""
+    left: bool = False
+    """It is the last that the zone says: it has been shut down."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from zonemesh.hostnames import (
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, pool_of, vip_kind
 from zonemesh.legacymap import LegacyMap, Named
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
+from zonemesh.lostzones import MESH, Effect, LostZones, declared, standing_of
 from zonemesh.members import DATAPLANE, MESH_SERVICE, Backing, Members, UserServices
 from zonemesh.model import START, Key, Position, Record, ServiceRef, zone_of
 from zonemesh.outbounds import Outbounds
@@ -101,6 +102,7 @@ class VipMap:
         """By kind the keys of services that the generators of now have not been tried on yet."""
         self._disabled: set[str] = set()
         """Other zones that an operator has taken out: nothing of them is served."""
+        self._lost = LostZones()
         self._ingresses = Ingresses()
         self._claims: dict[str, Claims] = {}
         self._legacy = LegacyMap(
@@ -108,7 +110,7 @@ class VipMap:
             own,
             copy,
             federated=federated,
-            disabled=self.is_disabled,
+            served=self._serves_dataplane,
             ingresses=self._ingresses,
         )
         self.published: defaultdict[str, dict[str, Named]] = defaultdict(dict)
@@ -123,6 +125,8 @@ class VipMap:
             legacy=self._legacy,
             address=self.address,
             labels_of=self.labels,
+            effect=self.effect,
+            lost=self.is_lost,
         )
         """What stands behind the services."""
         for backing in (behind_own, behind_copy):
@@ -206,7 +210,7 @@ class VipMap:
         zone = zone_of(ref.key)
         if ref.kind == LEGACY:
             return self._legacy.address(ref.key)
-        if zone in self._disabled:
+        if zone in self._disabled or self.effect(ref) is Effect.WITHDRAWN:
             return None
         side = self._own if zone == self.zone else self._copy
         return _live_address(side.get(vip_kind(ref.kind), ref.key))
@@ -224,6 +228,21 @@ class VipMap:
     def is_disabled(self, zone: str) -> bool:
         """Whether an operator has taken another zone out: nothing of it is served here."""
         return zone in self._disabled
+
+    def is_lost(self, zone: str) -> bool:
+        """Whether global does not hear from another zone."""
+        return zone in self._lost.zones
+
+    def effect(self, ref: ServiceRef) -> Effect:
+        """What the loss of its zone means for a service here."""
+        if ref.kind != MESH_SERVICE or not self.is_lost(zone_of(ref.key)):
+            return Effect.SERVED
+        return self._lost.effect(ref.key, self._copy.get(ref.kind, ref.key))
+
+    def _serves_dataplane(self, key: str) -> bool:
+        """Whether a Dataplane may stand behind a legacy name, of which no service says more."""
+        zone = zone_of(key)
+        return zone not in self._disabled and self._lost.effect(key, None) is Effect.SERVED
 
     def record(self, ref: ServiceRef) -> Record | None:
         packed = self._side_of(ref.key).get(ref.kind, ref.key)
@@ -293,7 +312,10 @@ class VipMap:
         elif kind == _ZONE and side is self._copy:
             self._note_zone(Key.parse(key).name)
         elif kind == SEEN:
+            self._note_standing(zone_of(key))
             self._note_zone(zone_of(key))
+        elif kind == MESH and side is self._copy:
+            self._note_mesh(key)
         elif kind == _ZONE_INGRESS:
             self._note_ingress(side, key)
         elif kind == LEGACY_VIP:
@@ -320,6 +342,40 @@ class VipMap:
         else:
             self._disabled.add(zone)
         self._legacy.touch_zone(zone)
+
+    def _note_standing(self, zone: str) -> None:
+        """Global has lost another zone, has it back, or has it lost for longer."""
+        standing = standing_of(self._copy.get(SEEN, zone_key(zone)))
+        lost = self._lost.with_zone(zone, standing)
+        if zone == self.zone or lost == self._lost:
+            return
+        if standing.online == self.is_lost(zone):
+            self._moved.update(self.outbounds.standing_for_zone(zone))
+        self._follow(lost, self._services_of(zone))
+        self._legacy.touch_zone(zone)
+
+    def _note_mesh(self, key: str) -> None:
+        mesh = Key.parse(key).name
+        lost = self._lost.with_mesh(mesh, declared(self._copy.get(MESH, key)))
+        if lost == self._lost:
+            return
+        zones = list(self._lost.zones)
+        services = (ref for zone in zones for ref in self._services_of(zone))
+        self._follow(lost, (ref for ref in services if ref.key.startswith(f"{mesh}/")))
+        for zone in zones:
+            self._legacy.touch_zone(zone)
+
+    def _follow(self, lost: LostZones, services: Iterable[ServiceRef]) -> None:
+        """Go by other verdicts from now on, having noted whom of some services that concerns."""
+        for ref in services:
+            payload = self._copy.get(ref.kind, ref.key)
+            was, now = self._lost.effect(ref.key, payload), lost.effect(ref.key, payload)
+            if was is now or ref.kind != MESH_SERVICE:
+                continue
+            self._moved.add(ref)
+            if Effect.WITHDRAWN in (was, now) and ref not in self._noted:
+                self._noted[ref] = _Before(self._facts(ref), self.address(ref))
+        self._lost = lost
 
     def _is_out(self, zone: str) -> bool:
         packed = self._copy.get(_ZONE, Key("", "", "", zone).packed)
@@ -377,7 +433,7 @@ class VipMap:
         else:
             copy = old_binding[1]
         bound = own if side is self._own else copy
-        if zone_of(ref.key) in self._disabled:
+        if self._hidden(ref, packed):
             self._noted[ref] = _Before(None, None)  # whatever was there, nothing of it was served
             return
         self._noted[ref] = _Before(
@@ -509,7 +565,7 @@ class VipMap:
 
     def _facts(self, ref: ServiceRef) -> ServiceFacts | None:
         packed = self._side_of(ref.key).get(ref.kind, ref.key)
-        if packed is None or zone_of(ref.key) in self._disabled:
+        if packed is None or self._hidden(ref, packed):
             return None
         vip = vip_kind(ref.kind)
         return self._make_facts(
@@ -531,6 +587,15 @@ class VipMap:
             order if order is not None or here is None else here.order,
             START if here is None else Position(0, here.birth),
         )
+
+    def _hidden(self, ref: ServiceRef, packed: bytes | None) -> bool:
+        """Whether nothing of a service, as this record has it, is to be seen here."""
+        zone = zone_of(ref.key)
+        if zone in self._disabled:
+            return True
+        if ref.kind != MESH_SERVICE or not self.is_lost(zone):
+            return False
+        return self._lost.effect(ref.key, packed) is Effect.WITHDRAWN
 
     def _side_of(self, key: str) -> Registry:
         return self._own if zone_of(key) == self.zone else self._copy
