@@ -81,7 +81,7 @@ class ZoneBackend(PlaneBackend):
         of a zone that an operator took out nothing is left.
         """
         if origin:
-            return kind.across and not self._vipmap.is_disabled(origin)
+            return kind.across and not self._vipmap.others.is_out(origin)
         return kind.down
 
     def keys(self, kind: Kind, mesh: str | None) -> Iterator[str]:

@@ -426,7 +426,7 @@ def test_a_zone_that_is_taken_out_loses_its_names_and_gets_the_same_back() -> No
         name: at for name, at in before.items() if name != "web.svc.east.mesh.local"
     }
     assert view.map.outbounds.of(ServiceRef(SERVICE, key_of("web", "east"))) == []
-    assert view.map.is_disabled("east")
+    assert view.map.others.is_out("east")
 
     view.copy.commit(zone_record("east"))
     view.flush()
