@@ -1,4 +1,4 @@
-"""A zone is lost, for a while or for good: what the others serve of it meanwhile, and afterwards."""
+"""A zone is lost for a while, or for good: what others serve of it meanwhile and afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 from globalcp.seen import Seen
 from tests.scenarios.world import MESH, Address, World, ZoneNode
+from zonecp.leaving import leave
 from zonemesh.deciding import Delete, Put
+from zonemesh.errors import ConfigError
 from zonemesh.labels import DISPLAY_NAME
 from zonemesh.lostpolicy import LABEL
 from zonemesh.model import Key, ServiceRef
@@ -356,3 +358,109 @@ async def test_each_change_of_a_zone_s_state_is_told_once(world: World) -> None:
         "offline",  # and its service is withdrawn
         "online",
     ]
+
+
+# Leaving
+
+
+async def say_goodbye(world: World, zone: str = "west") -> None:
+    """What an operator does with `zonecp leave`."""
+    node = world[zone]
+    await leave(world.store.peer(), zone, node.clock, watch_s=3.0)
+
+
+async def test_a_zone_that_leaves_is_lost_at_once_and_back_with_its_first_entry(
+    world: World,
+) -> None:
+    west = await with_services(world, kept=None, gone="withdraw-0s")
+    east, agent = world["east"], world["east"].agent()
+    await world.until(world.converged)
+    before, bound = dict(agent.names), west.services
+    await west.stop()
+    world.removals.add("gone")
+    await say_goodbye(world)
+
+    taken_s = await world.until(lambda: state(world) == "left", VERDICT_S)
+    await world.until(lambda: name_of("gone") not in agent.names, VERDICT_S - taken_s)
+    assert name_of("kept") in agent.names
+    await world.pass_time(30.0)
+    assert state(world) == "left"  # and not merely offline
+    west.start()
+    await world.until(lambda: state(world) == "online", 5.0)
+    await world.until(lambda: agent.names == before, VERDICT_S)
+    await world.until(world.converged)
+    assert west.services == bound
+    assert endpoints(east, SERVICE, west.key("kept")) == [("west", True)]
+    full_syncs = west.zone.plane.uplink.full_syncs if west.zone.plane.uplink else None
+    assert full_syncs == 0  # its stream goes on where it left
+
+
+async def test_restarting_a_zone_is_no_goodbye(world: World) -> None:
+    west = await with_services(world, redis="withdraw-0s")
+    agent = world["east"].agent()
+    await world.until(world.converged)
+
+    for _ in range(3):
+        await west.stop()
+        await world.pass_time(1.0)
+        west.start()
+        await world.until(world.converged)
+
+    assert agent.removed == []
+    assert state(world) == "online"
+    assert "left" not in [each for _, each in told(world)]
+
+
+async def test_a_zone_that_runs_is_not_said_to_have_left(world: World) -> None:
+    await world.start()
+
+    with pytest.raises(ConfigError, match="zone west is running"):
+        await say_goodbye(world)
+    with pytest.raises(ConfigError, match="nothing of it is in this Redis"):
+        await leave(world.store.peer(), "nowhere", world["west"].clock, watch_s=0.0)
+
+    await world.pass_time(5.0)
+    assert state(world) == "online"
+
+
+async def test_a_goodbye_while_the_zone_starts_after_all_is_taken_back(world: World) -> None:
+    west = await with_services(world, redis=None)
+    await west.stop()
+    await leave(world.store.peer(), "west", west.clock, watch_s=0.0)
+    west.start()
+    await leave(world.store.peer(), "west", west.clock, watch_s=0.0)
+
+    await world.until(world.converged)
+    await world.until(lambda: state(world) == "online", 5.0)
+    await world.pass_time(30.0)
+    assert state(world) == "online"
+
+
+async def test_to_leave_twice_or_when_offline_already_is_to_leave(world: World) -> None:
+    west = await with_services(world, redis="withdraw-20s")
+    await lose(world, west)
+    lost_ms = seen(world).offline_ms
+    await say_goodbye(world)
+    await world.until(lambda: state(world) == "left", VERDICT_S)
+    written = len(world.entries("zone:west:up"))
+    await say_goodbye(world)
+
+    assert len(world.entries("zone:west:up")) == written
+    assert seen(world).offline_ms == lost_ms  # its services do not wait longer for that
+
+
+async def test_a_deleted_zone_that_says_goodbye_is_not_met_anew(world: World) -> None:
+    west = await with_services(world, redis=None)
+    await west.stop()
+    await world.until(lambda: state(world) == "offline", OFFLINE_S)
+    world.removals.add("redis")
+    zone = Key("", "", "", "west")
+    await world.write(Delete("Zone", zone))
+    await world.until(lambda: of_west(world["east"]) == {})
+    await say_goodbye(world)
+
+    await world.pass_time(5.0)
+    assert world.leader.registry.get("Zone", zone.packed) is None
+    west.start()
+    await world.until(world.converged, 30.0)
+    assert state(world) == "online"
