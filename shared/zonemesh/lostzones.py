@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -81,6 +82,24 @@ def effect_in(registry: Registry, key: str, payload: bytes | None) -> Effect:
         return Effect.SERVED
     mesh = registry.get(MESH, Key("", "", "", key.partition("/")[0]).packed)
     return effect_of(declared(payload) or declared(mesh) or KEEP, standing)
+
+
+def effects_in(registry: Registry, zone: str) -> Counter[Effect]:
+    """How many of a zone's services come to what; looks at all services, if the zone is lost."""
+    found: Counter[Effect] = Counter()
+    if standing_of(registry.get(SEEN, zone_key(zone))).online:
+        return found
+    for key, payload in registry.table(MESH_SERVICE).items():
+        if zone_of(key) == zone:
+            found[effect_in(registry, key, payload)] += 1
+    return found
+
+
+def as_served(record: Record, effect: Effect) -> Record:
+    """A MeshService as it is shown where its zone's loss has an effect on it."""
+    if effect is Effect.SERVED:
+        return record
+    return replace(record, spec={**record.spec, "state": "Unavailable"})
 
 
 class LostZones(NamedTuple):
