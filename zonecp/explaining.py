@@ -341,9 +341,7 @@ class Inquiry:
         if self._zone(zone).state is ZoneState.DISABLED:
             return f"zone {zone} is disabled: nothing of it is served"
         if self.view.vipmap.others.effect(ref) is Effect.WITHDRAWN:
-            return (
-                f"zone {zone} is lost, and by its policy ({LABEL}) it is withdrawn"
-            )
+            return f"zone {zone} is lost, and by its policy ({LABEL}) it is withdrawn"
         return None
 
     def _why_lost(self, loser: _Claim) -> str:

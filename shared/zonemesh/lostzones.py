@@ -125,6 +125,12 @@ class LostZones(NamedTuple):
         policy = declared(payload) or self.policies.get(key.partition("/")[0], KEEP)
         return effect_of(policy, standing)
 
+    def by_mesh(self, zone: str) -> dict[str, Effect]:
+        """What meshes want of a zone's Dataplanes, where that is not to serve them."""
+        standing = self.zones.get(zone, ONLINE)
+        found = {mesh: effect_of(policy, standing) for mesh, policy in self.policies.items()}
+        return {mesh: effect for mesh, effect in found.items() if effect is not Effect.SERVED}
+
 
 class Withdrawals:
     """An index: after which times anything is declared to be withdrawn."""

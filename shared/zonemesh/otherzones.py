@@ -109,5 +109,9 @@ class OtherZones:
             if was is not now:
                 yield ref, Effect.WITHDRAWN in (was, now)
 
+    def moves_dataplanes(self, lost: LostZones, zone: str) -> bool:
+        """Whether by other verdicts a zone's Dataplanes serve otherwise behind legacy names."""
+        return self._lost.by_mesh(zone) != lost.by_mesh(zone)
+
     def go_by(self, lost: LostZones) -> None:
         self._lost = lost

@@ -340,8 +340,9 @@ class VipMap:
             self._moved.add(ref)
             if named:
                 self._note_now(ref)
+        moved = [zone for zone in zones if self.others.moves_dataplanes(lost, zone)]
         self.others.go_by(lost)
-        for zone in zones:
+        for zone in moved:
             self._legacy.touch_zone(zone)
 
     def _note_now(self, ref: ServiceRef) -> None:
