@@ -14,7 +14,8 @@ from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
-from zonemesh.members import DATAPLANE, Members, selected
+from zonemesh.lostzones import Effect, as_served, effect_in, effects_in
+from zonemesh.members import DATAPLANE, MESH_SERVICE, Members, selected
 from zonemesh.model import Key, Record
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
@@ -54,7 +55,16 @@ class GlobalBackend(PlaneBackend):
 
     def get(self, kind: Kind, key: Key) -> Record | None:
         packed = self._state.registry.get(kind.name, key.packed)
-        return None if packed is None else Record.unpack(packed)
+        if packed is None:
+            return None
+        return as_served(Record.unpack(packed), self._effect(kind, key))
+
+    def _effect(self, kind: Kind, key: Key) -> Effect:
+        """What the other zones do with a service whose own zone may be lost."""
+        if kind.name != MESH_SERVICE:
+            return Effect.SERVED
+        registry = self._state.registry
+        return effect_in(registry, key.packed, registry.get(kind.name, key.packed))
 
     def keys(self, kind: Kind, mesh: str | None) -> Iterable[str]:
         table = self._state.registry.table(kind.name)
@@ -85,6 +95,7 @@ class GlobalBackend(PlaneBackend):
             members=lambda: self.members(found),
             matched=lambda: self._matched(found),
             agent=self.connected,
+            effect=self._effect(kind, found.key),
         )
 
     def _matched(self, found: Found) -> list[Key]:
@@ -110,7 +121,9 @@ class GlobalBackend(PlaneBackend):
         return list(selected(found.key.packed, selector, self._members, dataplanes))
 
     def address(self, kind: Kind, key: Key, zone: str) -> int | None:
-        if key.zone not in ("", zone) and not self._enabled(key.zone):
+        if key.zone not in ("", zone) and (
+            not self._enabled(key.zone) or self._effect(kind, key) is Effect.WITHDRAWN
+        ):
             return None
         packed = self._state.registry.get(vip_kind(kind.name), key.packed)
         binding = None if packed is None else Binding.unpack(packed)
@@ -118,7 +131,10 @@ class GlobalBackend(PlaneBackend):
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)
-        return None if seen is None else zone_insight(zone, seen, self._lag_s(seen))
+        if seen is None:
+            return None
+        effects = effects_in(self._state.registry, zone)
+        return zone_insight(zone, seen, self._lag_s(seen), effects)
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -176,15 +192,24 @@ class GlobalBackend(PlaneBackend):
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
             "zones": {
-                zone: {"online": seen.online, "cursor": str(registry.cursors.get(up_log(zone), ""))}
+                zone: {
+                    "online": seen.online,
+                    "state": seen.state,
+                    "cursor": str(registry.cursors.get(up_log(zone), "")),
+                }
                 for zone in self._state.zones()
                 if (seen := Seen.of(registry, zone)) is not None
             },
         }
 
 
-def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
-    """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`."""
+def zone_insight(
+    zone: str, seen: Seen, lag_s: float | None, effects: Mapping[Effect, int]
+) -> dict[str, Any]:
+    """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`.
+
+    `effects`: how many of its services come to what in other zones while it is lost.
+    """
     counters = {
         "responsesSent": str(seen.records),
         "responsesAcknowledged": str(seen.records),
@@ -209,6 +234,10 @@ def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
         "subscriptions": [subscription],
         "zonemesh": {
             "online": seen.online,
+            "state": seen.state,
+            "since": rfc3339(seen.since_ms),
+            "servicesUnavailable": effects.get(Effect.UNAVAILABLE, 0),
+            "servicesWithdrawn": effects.get(Effect.WITHDRAWN, 0),
             "uid": seen.uid,
             "url": seen.url,
             "lagSeconds": lag_s,

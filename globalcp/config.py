@@ -63,6 +63,8 @@ class DefaultsConfig:
 class ZoneConfig:
     offline_after: float = setting(10.0, duration=True, minimum=2.0)
     """Without a heartbeat for so long, a zone counts as offline."""
+    stale_after: float = setting(5.0, duration=True, minimum=1.0)
+    """Silent for so long, or so far behind global by its own report, a zone counts as stale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class GlobalConfig:
             pools=self.pools,
             quarantine_ms=round(self.ipam.quarantine * 1000),
             offline_after_ms=round(self.zones.offline_after * 1000),
+            stale_after_ms=round(self.zones.stale_after * 1000),
             legacy_cidrs=(self.dns_server.cidr,),
             naming=self.dns_server.naming,
         )

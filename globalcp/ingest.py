@@ -298,7 +298,7 @@ class Ingest:
         if report.cursor != cursor:
             report = _report(entries[-1], report)
         tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
-        if not tells and self._known(zone):
+        if not (tells or report.left) and self._known(zone):
             return (report,)
         return (Merge(zone, entries, report),)
 
@@ -491,6 +491,7 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         version=_text(note.get("version")) or (last.version if last else ""),
         h=sealed.h,
         own=_own(entry.src) or (last.own if last else None),
+        left=note.get("leave") is True,
         lost=_cursor(note.get("lost")),
     )
 

@@ -189,6 +189,8 @@ class GlobalPlane:
         for sealed in entries:
             for zone, kind, key, why in sealed.entry.note.get("rejected", ()):
                 log.warning("record_rejected", zone=zone, kind=kind, key=key, error=why)
+            for zone, state, why in sealed.entry.note.get("zones", ()):
+                log.warning("zone_state_changed", zone=zone, state=state, why=why)
             _tell_recovery(sealed)
         self._on_committed(entries)
 

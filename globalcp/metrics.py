@@ -8,11 +8,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import CollectorRegistry
 
 from globalcp.ingest import Counts
-from globalcp.seen import Seen
+from globalcp.seen import Seen, ZoneState
 from globalcp.state import GlobalState
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.snapshotter import Snapshotter
+from zonemesh.lostzones import Effect, effects_in
 from zonemesh.runtime.collect import Collecting, counter, gauge, labelled
 
 
@@ -67,6 +68,15 @@ def _ingested(counts: Counts) -> Iterable[Metric]:
 
 def _zones(state: GlobalState) -> Iterable[Metric]:
     online = GaugeMetricFamily("zonemesh_zone_online", "1 while heard from.", labels=["zone"])
+    stale = GaugeMetricFamily("zonemesh_zone_stale", "1 while online and behind.", labels=["zone"])
+    left = GaugeMetricFamily(
+        "zonemesh_zone_left", "1 after it said that it is gone for good.", labels=["zone"]
+    )
+    lost = GaugeMetricFamily(
+        "zonemesh_zone_lost_services",
+        "Services of a lost zone that others do not use, or not know.",
+        labels=["zone", "effect"],
+    )
     age = GaugeMetricFamily(
         "zonemesh_zone_lag_seconds", "Age of a zone's last merged heartbeat.", labels=["zone"]
     )
@@ -84,9 +94,14 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
             continue
         conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
+        stale.add_metric([zone], seen.state == ZoneState.STALE)
+        left.add_metric([zone], seen.state == ZoneState.LEFT)
+        effects = effects_in(state.registry, zone)
+        for effect in (Effect.UNAVAILABLE, Effect.WITHDRAWN):
+            lost.add_metric([zone, effect.value.lower()], effects[effect])
         age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)
         rejected.add_metric([zone], seen.rejected)
-    yield from (online, age, rejected, conflicts)
+    yield from (online, stale, left, lost, age, rejected, conflicts)
 
 
 def _pools(state: GlobalState) -> Iterable[Metric]:

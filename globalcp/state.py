@@ -28,18 +28,22 @@ from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
+from zonemesh.lostzones import Withdrawals
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.recovery import Claims, Recovery
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
 from zonemesh.travel import SEEN, VERDICT, accepted_from_zone, up_log
+from zonemesh.wire import Sealed
 
 ENTRY_BYTES = 400 << 10
 """What one decision may fill. The last up entry taken in (256 KiB at most, and with a verdict or a
 grant for each of its bindings over twice that) must still fit into the entry of 1 MiB."""
 REJECTED_SHOWN_MAX = 20
 """Rejected records that one entry describes; all are counted. A zone may send thousands."""
+ZONES_SHOWN_MAX = 100
+"""Zones whose new state one entry gives reasons for; there may be more to log than is of use."""
 _ORDER_MAX = 1 << 53
 """A zone's claim to an order beyond any drawn one is none."""
 _COMPARED_MAX = 10_000
@@ -68,6 +72,8 @@ class GlobalState:
         looking at all of them: every term begins with all, and whoever waits is seen again."""
         self._deletions = Deletions()
         self.registry.add_index(self._deletions)
+        self.withdrawals = Withdrawals()
+        self.registry.add_index(self.withdrawals)
         self.shortages: dict[tuple[str, str], str] = {}
         """(pool, zone) -> why no block could be leased, as of this leader's last try; for the zone
         "", global, why something made on it was left without an address."""
@@ -218,6 +224,8 @@ class _Deciding(Deciding):
     # Zones
 
     def _merge(self, item: Merge) -> None:
+        if item.report.left and not self._knows(item.zone, item.entries):
+            return  # whoever was deleted and says goodbye is not to be met anew by that
         self._meet(item.zone, item.report)
         counts = _Counts()
         for sealed in item.entries:
@@ -230,6 +238,11 @@ class _Deciding(Deciding):
             if claims is not None:
                 counts.conflicts += self._recovering.hear(item.zone, claims)
         self._heard(item.zone, item.report, counts)
+
+    def _knows(self, zone: str, entries: Sequence[Sealed]) -> bool:
+        seen = Seen.of(self._draft, zone)
+        met = seen is not None and not seen.deleted
+        return met or any(sealed.entry.changes for sealed in entries)
 
     def _merged(self, zone: str, cursor: Cursor) -> bool:
         """Whether what stands at a place of a zone's stream is in the state already."""
@@ -395,13 +408,12 @@ class _Deciding(Deciding):
         assert seen is not None
         if report is not None and report.lost is not None:
             self._recovering.doubted_by(zone, report.lost)
-        came_back = not seen.online
-        changed = seen.but(
+        changed, why = seen.heard(self._now, left=report is not None and report.left)
+        if why:
+            self._tell(zone, changed.state, why)
+        changed = changed.but(
             uid=report.uid if report else seen.uid,
             last_ms=self._now.log_time_ms,
-            online=True,
-            connected_ms=self._now.wall_ms if came_back else seen.connected_ms,
-            disconnected_ms=None,
             updated_ms=report.time_ms if report else seen.updated_ms,
             lag_ms=report.lag_ms if report else seen.lag_ms,
             entries=seen.entries + counts.entries,
@@ -419,6 +431,12 @@ class _Deciding(Deciding):
         self._draft.set(SEEN, zone_key(zone), changed.pack())
         if counts.records:
             self._state.unserved.add(zone)
+
+    def _tell(self, zone: str, state: str, why: str) -> None:
+        """Have the leader log what was decided about a zone."""
+        shown = self._decision.note.setdefault("zones", [])
+        if len(shown) < ZONES_SHOWN_MAX:
+            shown.append([zone, str(state), why])
 
     def _follows(self, zone: str, seen: Seen, cursor: Cursor) -> bool:
         at = self._cursor(zone)
@@ -506,13 +524,20 @@ class _Deciding(Deciding):
             self._heard(zone, report, _Counts())
         # Whoever found the pool empty: blocks come free by the passing of time alone.
         self._state.unserved |= {zone for _, zone in self._state.shortages}
-        after_ms = self._settings.offline_after_ms
         for key in self._state.registry.table(SEEN):
-            seen = Seen.of(self._draft, zone_of(key))  # who was heard in this entry is in the draft
-            if seen is None or not seen.online or self._now.log_time_ms - seen.last_ms < after_ms:
+            zone = zone_of(key)
+            seen = Seen.of(self._draft, zone)  # who was heard in this entry is in the draft
+            if seen is None:
                 continue
-            gone = seen.but(online=False, disconnected_ms=self._now.wall_ms)
-            self._draft.set(SEEN, key, gone.pack())
+            found, why = seen.found(
+                self._now,
+                stale_after_ms=self._settings.stale_after_ms,
+                offline_after_ms=self._settings.offline_after_ms,
+                reached=self._state.withdrawals.reached,
+            )
+            if found is not seen:
+                self._draft.set(SEEN, key, found.pack())
+                self._tell(zone, found.state, why)
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())

@@ -23,6 +23,7 @@ from zonecp.explaining import View
 from zonecp.feed import Feed
 from zonecp.holding import Holding
 from zonecp.leader import ZonePlane
+from zonecp.leaving import leave
 from zonecp.liveness import Liveness
 from zonecp.revision import Revision
 from zonecp.routes import FeedRoute
@@ -39,6 +40,7 @@ from zonemesh.log.redis import RedisStore
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
+from zonemesh.model import Position
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
@@ -56,6 +58,11 @@ from zonemesh.runtime.supervise import Component
 from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import Sealed
+
+LEAVE_BEATS = 3
+"""Heartbeats for which a zone must be silent to be taken for stopped."""
+LEAVE_S = 30.0
+"""The longest that saying goodbye may take."""
 
 log = structlog.get_logger()
 
@@ -383,6 +390,26 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
         for each in (store, own_store):
             if each is not None:
                 await each.close()
+
+
+async def say_goodbye(config: ZoneConfig) -> Position:
+    """Tell global that this zone, of which nothing runs any more, is gone for good.
+
+    Raises:
+        ConfigError: It runs, or follows no global.
+        UnavailableError: Global's Redis does not answer.
+    """
+    if not config.redis.url:
+        raise ConfigError(["redis.url: not set: this zone follows no global that it could leave"])
+    store = RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    try:
+        async with asyncio.timeout(LEAVE_S):
+            watch_s = LEAVE_BEATS * config.heartbeat
+            return await leave(store, config.name, Clock(), watch_s=watch_s)
+    except TimeoutError as error:
+        raise UnavailableError("global's Redis has not taken it in time; try again") from error
+    finally:
+        await store.close()
 
 
 def own_log(config: ZoneConfig) -> tuple[Log, RedisStore | None]:

@@ -15,6 +15,7 @@ from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.labels import GRACE_STARTED_AT
 from zonemesh.log.leadership import Leadership
+from zonemesh.lostzones import as_served
 from zonemesh.model import Key, Record, ServiceRef, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
@@ -64,7 +65,10 @@ class ZoneBackend(PlaneBackend):
             packed = self._state.registry.get(kind.name, key.packed)
             return None if packed is None else self._own(key, Record.unpack(packed))
         packed = self._copy.get(kind.name, key.packed) if self._shown(kind, key.zone) else None
-        return None if packed is None else Record.unpack(packed)
+        if packed is None:
+            return None
+        effect = self._vipmap.others.effect(ServiceRef(kind.name, key.packed))
+        return as_served(Record.unpack(packed), effect)
 
     def _own(self, key: Key, record: Record) -> Record:
         """A record of this zone's, with the label that says since when its Dataplanes are gone."""
@@ -81,7 +85,7 @@ class ZoneBackend(PlaneBackend):
         of a zone that an operator took out nothing is left.
         """
         if origin:
-            return kind.across and not self._vipmap.is_disabled(origin)
+            return kind.across and not self._vipmap.others.is_out(origin)
         return kind.down
 
     def keys(self, kind: Kind, mesh: str | None) -> Iterator[str]:
@@ -128,6 +132,7 @@ class ZoneBackend(PlaneBackend):
             members=lambda: self.members(found),
             matched=lambda: [Key.parse(key) for key in self._vipmap.outbounds.matched(ref)],
             agent=self.connected,
+            effect=self._vipmap.others.effect(ref),
         )
 
     def members(self, found: Found) -> list[tuple[str, Record]]:

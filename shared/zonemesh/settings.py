@@ -17,6 +17,7 @@ from zonemesh.legacypool import LEGACY_CIDR
 SETTINGS = "settings"
 """Kind of the settings records: key `///` is global's (copied to zones), `/<zone>//` a zone's."""
 GLOBAL_KEY = "///"
+_STALE_AFTER_MS = 5_000
 POOLS = {
     "MeshService": ("241.0.0.0/8",),
     "MeshExternalService": ("242.0.0.0/8",),
@@ -38,6 +39,8 @@ class Settings:
     """Log time that a released address rests before another key may have it."""
     offline_after_ms: int = 10_000
     """Log time without a heartbeat after which a zone counts as offline."""
+    stale_after_ms: int = _STALE_AFTER_MS
+    """What a zone may be silent, or behind by its own report, before it counts as stale."""
     grace_ms: int = 3600 * 1000
     """A zone's own: log time that a generated service outlives its last Dataplane."""
 
@@ -60,6 +63,7 @@ class Settings:
                 "pools": {name: list(self.pools[name]) for name in sorted(self.pools)},
                 "quarantine_ms": self.quarantine_ms,
                 "offline_after_ms": self.offline_after_ms,
+                "stale_after_ms": self.stale_after_ms,
                 "grace_ms": self.grace_ms,
                 "propagate": self.propagate,
                 "legacy_cidrs": list(self.legacy_cidrs),
@@ -87,7 +91,8 @@ def _unpack(payload: bytes) -> Settings:
             quarantine_ms=int(fields["quarantine_ms"]),
             offline_after_ms=int(fields["offline_after_ms"]),
             grace_ms=int(fields["grace_ms"]),
-            # Logs of before have none.
+            # Logs of before have none of these.
+            stale_after_ms=int(fields.get("stale_after_ms", _STALE_AFTER_MS)),
             propagate=None if (keys := fields.get("propagate")) is None else tuple(keys),
             legacy_cidrs=tuple(fields.get("legacy_cidrs", (LEGACY_CIDR,))),
             naming=_naming(fields.get("naming", {})),

@@ -34,7 +34,7 @@ Run = Callable[[C, Mapping[str, Any], asyncio.Event], Coroutine[Any, Any, None]]
 Check = Callable[[C], None]
 """Raises ConfigError for what only the adapters can tell of a configuration; connects nothing."""
 
-_FILE = click.option(
+FILE = click.option(
     "-c",
     "--config-file",
     "--config",
@@ -78,7 +78,7 @@ def make_command(
         return config, warnings, process
 
     @group.command()
-    @_FILE
+    @FILE
     def run(file: Path | None) -> None:
         """Run until SIGTERM or Ctrl-C."""
         config, warnings, process = load(file)
@@ -89,7 +89,7 @@ def make_command(
         sys.exit(run_main(lambda stop: process(config, dump, stop)))
 
     @group.command("config")
-    @_FILE
+    @FILE
     def show(file: Path | None) -> None:
         """Print the effective configuration, secrets masked."""
         config, warnings, _ = load(file)
