@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from globalcp.quota import Use
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from zonemesh import labels, multizone, status
@@ -118,7 +119,9 @@ class GlobalBackend(PlaneBackend):
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)
-        return None if seen is None else zone_insight(zone, seen, self._lag_s(seen))
+        if seen is None:
+            return None
+        return zone_insight(zone, seen, self._lag_s(seen), self._state.use(zone))
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -183,12 +186,12 @@ class GlobalBackend(PlaneBackend):
         }
 
 
-def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
+def zone_insight(zone: str, seen: Seen, lag_s: float | None, use: Use) -> dict[str, Any]:
     """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`."""
     counters = {
         "responsesSent": str(seen.records),
         "responsesAcknowledged": str(seen.records),
-        "responsesRejected": str(seen.rejected + seen.conflicts),
+        "responsesRejected": str(seen.rejected + seen.conflicts + seen.refused),
     }
     subscription: dict[str, Any] = {
         "id": seen.uid or zone,
@@ -217,5 +220,11 @@ def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
             "records": seen.records,
             "rejectedRecords": seen.rejected,
             "bindingConflicts": seen.conflicts,
+            "refusedRecords": seen.refused,
+            "refusal": seen.refusal,
+            "services": use.services,
+            "servicesMax": use.quota.services,
+            "bytes": use.bytes,
+            "bytesMax": use.quota.bytes,
         },
     }

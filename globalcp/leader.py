@@ -129,6 +129,10 @@ class GlobalPlane:
         for sealed in entries:
             for zone, kind, key, why in sealed.entry.note.get("rejected", ()):
                 log.warning("record_rejected", zone=zone, kind=kind, key=key, error=why)
+            for zone, why in sealed.entry.note.get("over_quota", ()):
+                log.warning("zone_over_quota", zone=zone, refused=why)
+            for zone in sealed.entry.note.get("readmitted", ()):
+                log.info("zone_asked_again", zone=zone, why="there is room for what was refused")
         self._on_committed(entries)
 
     def _check_settings(self, wanted: Settings) -> None:

@@ -78,15 +78,25 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
         "Bindings refused since another zone owns the address.",
         labels=["zone"],
     )
+    refused = GaugeMetricFamily(
+        "zonemesh_zone_refused_records",
+        "Records over a zone's quota, not taken since its last full sync.",
+        labels=["zone"],
+    )
+    services = GaugeMetricFamily("zonemesh_zone_services", "Services held.", labels=["zone"])
+    size = GaugeMetricFamily("zonemesh_zone_held_bytes", "Bytes of records held.", labels=["zone"])
     for zone in state.zones():
         seen = Seen.of(state.registry, zone)
         if seen is None:
             continue
+        refused.add_metric([zone], seen.refused)
+        services.add_metric([zone], state.holdings.services[zone])
+        size.add_metric([zone], state.holdings.bytes[zone])
         conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
         age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)
         rejected.add_metric([zone], seen.rejected)
-    yield from (online, age, rejected, conflicts)
+    yield from (online, age, rejected, conflicts, refused, services, size)
 
 
 def _pools(state: GlobalState) -> Iterable[Metric]:

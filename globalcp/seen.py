@@ -41,6 +41,13 @@ class Seen:
     """Records not taken: malformed, of a foreign zone, of a kind that zones may not own."""
     conflicts: int = 0
     """Bindings refused since another zone owns the address."""
+    refused: int = 0
+    """Records over the zone's quota, not taken since its last full sync: to be taken when there is
+    room. One that came twice counts twice."""
+    refusal: str = ""
+    """Why the last of them was not taken."""
+    retried_ms: int = 0
+    """Global's log time when the zone was last asked for what was refused."""
     url: str = ""
     version: str = ""
     h: bytes = b""

@@ -11,6 +11,7 @@ import msgpack
 
 from globalcp.fullsync import birth, steps
 from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
+from globalcp.quota import Holdings, Quota, Use, label_faults
 from globalcp.seen import NOT_MERGED, Deletions, Seen
 from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
@@ -20,6 +21,7 @@ from zonemesh.errors import (
     MeshError,
     PoolExhaustedError,
     TooLargeError,
+    ValidationError,
     WireError,
 )
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
@@ -65,6 +67,8 @@ class GlobalState:
         looking at all of them: every term begins with all, and whoever waits is seen again."""
         self._deletions = Deletions()
         self.registry.add_index(self._deletions)
+        self.holdings = Holdings()
+        self.registry.add_index(self.holdings)
         self.shortages: dict[tuple[str, str], str] = {}
         """(pool, zone) -> why no block could be leased, as of this leader's last try; for the zone
         "", global, why something made on it was left without an address."""
@@ -85,6 +89,14 @@ class GlobalState:
         """Deleted zones of which records are left."""
         return self._deletions.under_way(draft)
 
+    def use(self, zone: str, view: Registry | Draft | None = None) -> Use:
+        """What a zone has of its quota; by a draft, the quota as it is being decided."""
+        settings = self.settings
+        packed = (view or self.registry).get("Zone", Key("", "", "", zone).packed)
+        labels = {} if packed is None else Record.unpack(packed).labels
+        quota = Quota(settings.quota_services, settings.quota_bytes).for_zone(labels)
+        return Use(quota, self.holdings.services[zone], self.holdings.bytes[zone])
+
     def of_zone(self, zone: str) -> Iterator[tuple[str, str]]:
         """Kind and key of everything merged from a zone."""
         for kind, table in self.registry.tables.items():
@@ -102,6 +114,7 @@ class _Deciding(Deciding):
         self._new_zones: set[str] = set()
         self._looks_around = False
         """Whether what only time changed is looked at."""
+        self._uses: dict[str, Use] = {}
         self._leased: dict[int, str] = {}
         """Blocks given out by this decision: the ledgers learn of them when it is applied."""
         self._binder = Binder(
@@ -153,6 +166,8 @@ class _Deciding(Deciding):
             return self._unchanged()
         old, record = revised
         payload = record.pack()
+        if item.kind == "Zone" and (faults := label_faults(item.labels)):
+            raise ValidationError(faults)
         if len(payload) > RECORD_BYTES_MAX:
             raise TooLargeError(
                 f"{item.kind} {item.key.name}: {len(payload)} bytes; at most {RECORD_BYTES_MAX}"
@@ -239,6 +254,7 @@ class _Deciding(Deciding):
         self._meet(item.zone, item.report)
         counts = _Counts()
         if item.progress.steps is None or item.zone in self._new_zones:
+            counts.anew = True
             item.progress.steps = steps(item.zone, item.tables, self._registry)
         compared = 0
         for change in item.progress.steps:
@@ -260,6 +276,13 @@ class _Deciding(Deciding):
                 raise WireError(f"not zone {zone}'s to write")
             if len(kind) + len(key) > KEY_MAX:
                 raise WireError(f"a key of {len(kind) + len(key)} characters; at most {KEY_MAX}")
+            use = self._use(zone)
+            held = self._draft.get(kind, key)
+            if held is None and payload is not None:
+                why = use.refuses(self._draft, change)
+                if why is not None:
+                    counts.refused, counts.refusal = counts.refused + 1, why
+                    return
             if pool_of(kind) is not None:
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
@@ -273,6 +296,13 @@ class _Deciding(Deciding):
             return
         if self._draft.set(kind, key, payload):
             counts.records += 1
+            use.put(Change(kind, key, payload), held)
+
+    def _use(self, zone: str) -> Use:
+        """What a zone has by now, changes of this entry included."""
+        if zone not in self._uses:
+            self._uses[zone] = self._state.use(zone, self._draft)
+        return self._uses[zone]
 
     def _binding(self, zone: str, change: Change, counts: _Counts) -> bytes | None:
         """A zone's binding with the order that global keeps beside it, its address checked."""
@@ -392,9 +422,13 @@ class _Deciding(Deciding):
             records=seen.records + counts.records,
             rejected=seen.rejected + counts.rejected,
             conflicts=seen.conflicts + counts.conflicts,
+            refused=counts.refused + (0 if counts.anew else seen.refused),
+            refusal=counts.refusal or ("" if counts.anew else seen.refusal),
             url=report.url if report and report.url else seen.url,
             version=report.version if report and report.version else seen.version,
         )
+        if counts.refused and not seen.refused:
+            self._decision.note.setdefault("over_quota", []).append([zone, counts.refusal])
         if report is not None and (whole or self._follows(zone, seen, report.cursor)):
             self._decision.src[up_log(zone)] = report.cursor
             changed = changed.but(h=report.h)
@@ -482,10 +516,24 @@ class _Deciding(Deciding):
         after_ms = self._settings.offline_after_ms
         for key in self._state.registry.table(SEEN):
             seen = Seen.of(self._draft, zone_of(key))  # who was heard in this entry is in the draft
+            if seen is not None and seen.refused:
+                seen = self._readmitted(zone_of(key), seen)
             if seen is None or not seen.online or self._now.log_time_ms - seen.last_ms < after_ms:
                 continue
             gone = seen.but(online=False, disconnected_ms=self._now.wall_ms)
             self._draft.set(SEEN, key, gone.pack())
+
+    def _readmitted(self, zone: str, seen: Seen) -> Seen:
+        """Have a zone publish itself anew, if what was refused of it may fit by now.
+
+        What global says of the entry at the cursor makes it do so; the full sync that follows takes
+        in whatever fits, and counts again what does not.
+        """
+        if self._use(zone).asks_again(seen, self._now.log_time_ms):
+            seen = seen.but(h=NOT_MERGED, retried_ms=self._now.log_time_ms)
+            self._draft.set(SEEN, zone_key(zone), seen.pack())
+            self._decision.note.setdefault("readmitted", []).append(zone)
+        return seen
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())
@@ -523,6 +571,10 @@ class _Counts:
     records: int = 0
     rejected: int = 0
     conflicts: int = 0
+    refused: int = 0
+    refusal: str = ""
+    anew: bool = False
+    """What was refused before is about to come again."""
 
 
 def _check(kind: str, key: str, payload: bytes) -> None:

@@ -22,6 +22,7 @@ from zonecp.explaining import View
 from zonecp.feed import Feed
 from zonecp.leader import ZonePlane
 from zonecp.liveness import Liveness
+from zonecp.overquota import OverQuota
 from zonecp.revision import Revision
 from zonecp.routes import FeedRoute
 from zonecp.state import ZoneState
@@ -97,6 +98,8 @@ class Zone:
         )
         self.downlink = Downlink(self.state, self.copy)
         self.copy.add_index(self.downlink)
+        self.over_quota = OverQuota(config.name)
+        self.copy.add_index(self.over_quota)
         self.keeper = None if disk is None else CopyKeeper(disk, self.copy)
         self.follower = self._follow_global(store)
         self.feed = Feed(
@@ -140,6 +143,7 @@ class Zone:
             lambda: self.leadership,
             lag_s=self.lag_s,
             uplink_refused=self._uplink_refused,
+            over_quota=self.over_quota.describe,
         )
 
     def lag_s(self) -> float:
@@ -344,6 +348,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             lag_s=zone.lag_s,
             committed=lambda: (zone.entries, zone.bytes),
             renumbered=lambda: zone.plane.renumbered,
+            over_quota=lambda: zone.over_quota.refused,
         )
         app = rest(zone, config, config_dump)
         diagnostics = http.make_diagnostics(

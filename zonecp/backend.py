@@ -42,6 +42,7 @@ class ZoneBackend(PlaneBackend):
         *,
         lag_s: Callable[[], float],
         uplink_refused: Callable[[], str | None],
+        over_quota: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(state.registry, leadership)
         self._state = state
@@ -50,6 +51,7 @@ class ZoneBackend(PlaneBackend):
         self._vipmap = vipmap
         self._lag_s = lag_s
         self._uplink_refused = uplink_refused
+        self._over_quota = over_quota
 
     @property
     def zone(self) -> str:
@@ -164,4 +166,5 @@ class ZoneBackend(PlaneBackend):
             "lag_s": round(self._lag_s(), 3),
             "leader": self._leadership().writer is not None,
             "uplink_refused": self._uplink_refused(),
+            "over_quota": self._over_quota(),
         }

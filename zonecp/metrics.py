@@ -27,6 +27,7 @@ def register(
     lag_s: Callable[[], float],
     committed: Callable[[], tuple[int, int]],
     renumbered: Callable[[], int],
+    over_quota: Callable[[], int],
 ) -> None:
     """`follower` follows global's log; `committed` counts the own log's entries and bytes."""
 
@@ -49,6 +50,7 @@ def register(
             yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
             yield gauge("log_halted", "1 after the same fault thrice.", bool(follower.halted))
         yield counter("vips_renumbered", "Addresses given up to another zone.", renumbered())
+        yield gauge("over_quota_records", "Records that global refuses.", over_quota())
         yield from _uplink(uplink())
         yield from _pools(state.ledgers, state.zone)
 
