@@ -68,7 +68,7 @@ class QuotaConfig:
     entries_per_second: int = setting(2_000, minimum=1)
     """Entries of its stream that are read on average; beyond that it waits, and nobody else."""
     bytes_per_second: int = setting(16 << 20, minimum=1 << 10)
-    stream_bytes: int = setting(256 << 20, minimum=1 << 20)
+    stream_bytes: int = setting(256 << 20, minimum=64 << 10)
     """What its stream may take in Redis before it is cut, whatever is not read yet."""
 
 

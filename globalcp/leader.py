@@ -9,9 +9,10 @@ from typing import Any
 
 import structlog
 
-from globalcp.ingest import Counts, Ingest
+from globalcp.ingest import Counts, Ingest, Rates
 from globalcp.inputs import Begin, Tick
 from globalcp.state import GlobalState
+from globalcp.streamcut import STREAM_BYTES_MAX, StreamCutter
 from zonemesh.errors import ConfigError, UnavailableError, WireError, WrongKeyError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
@@ -42,6 +43,8 @@ class GlobalPlane:
         heartbeat_s: float,
         knows_mesh: Callable[[], bool],
         on_committed: Callable[[Sequence[Sealed]], None],
+        rates: Rates | None = None,
+        stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
         """`knows_mesh`: whether this replica has ever held a copy of this mesh's log."""
         self._store = store
@@ -50,6 +53,8 @@ class GlobalPlane:
         self._clock = clock
         self._begin = begin
         self._heartbeat_s = heartbeat_s
+        self._rates = rates
+        self._cutter = StreamCutter(store, state.registry, stream_bytes_max)
         self._knows_mesh = knows_mesh
         self._on_committed = on_committed
         self.counts = Counts()
@@ -91,11 +96,12 @@ class GlobalPlane:
 
     async def lead(self, writer: Writer) -> None:
         await writer.submit(self._begin)
-        ingest = Ingest(self._store, self._state, writer, self._clock)
+        ingest = Ingest(self._store, self._state, writer, self._clock, rates=self._rates)
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
             group.create_task(keep("ingest", ingest.run), name="ingest")
             group.create_task(self._beat(writer, ingest), name="heartbeat")
+            group.create_task(keep("streams", self._cutter.run), name="streams")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:

@@ -57,6 +57,14 @@ def register(
 def _ingested(counts: Counts) -> Iterable[Metric]:
     yield labelled("zone_entries", "Entries read from zones.", ["zone"], counts.entries)
     yield labelled("zone_bytes", "Bytes read from zones.", ["zone"], counts.bytes)
+    held = GaugeMetricFamily(
+        "zonemesh_zone_read_wait_seconds",
+        "Until a zone is read again that sends more than it may.",
+        labels=["zone"],
+    )
+    for zone, seconds in counts.held_s.items():
+        held.add_metric([zone], seconds)
+    yield held
     family = CounterMetricFamily(
         "zonemesh_zone_resyncs", "Full syncs of zones.", labels=["zone", "reason"]
     )

@@ -272,17 +272,13 @@ class _Deciding(Deciding):
         """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
         kind, key, payload = change
         try:
-            if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
-                raise WireError(f"not zone {zone}'s to write")
-            if len(kind) + len(key) > KEY_MAX:
-                raise WireError(f"a key of {len(kind) + len(key)} characters; at most {KEY_MAX}")
+            _check_place(zone, kind, key)
             use = self._use(zone)
             held = self._draft.get(kind, key)
-            if held is None and payload is not None:
-                why = use.refuses(self._draft, change)
-                if why is not None:
-                    counts.refused, counts.refusal = counts.refused + 1, why
-                    return
+            why = use.refuses(self._draft, change) if held is None and payload is not None else None
+            if why is not None:
+                counts.refused, counts.refusal = counts.refused + 1, why
+                return
             if pool_of(kind) is not None:
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
@@ -575,6 +571,14 @@ class _Counts:
     refusal: str = ""
     anew: bool = False
     """What was refused before is about to come again."""
+
+
+def _check_place(zone: str, kind: str, key: str) -> None:
+    """Whether a record is a zone's to write; raises WireError."""
+    if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
+        raise WireError(f"not zone {zone}'s to write")
+    if len(kind) + len(key) > KEY_MAX:
+        raise WireError(f"a key of {len(kind) + len(key)} characters; at most {KEY_MAX}")
 
 
 def _check(kind: str, key: str, payload: bytes) -> None:

@@ -1,7 +1,8 @@
-"""What one zone may bring: new records beyond its quota are refused, and taken once there is room."""
+"""What one zone may bring: new records over its quota are refused, and taken when there is room."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -121,7 +122,7 @@ def test_while_there_is_not_room_for_all_a_zone_is_asked_once_a_minute(
             mesh.submit(west.merge(*gone("c" if len(asked) == 1 else "d")))
 
     assert len(asked) in (3, 4)
-    assert min(late - early for early, late in zip(asked, asked[1:], strict=False)) >= 9
+    assert min(late - early for early, late in pairwise(asked)) >= 9
 
 
 def test_a_label_of_the_zone_gives_it_another_quota_at_once(mesh: Global, west: Stream) -> None:
