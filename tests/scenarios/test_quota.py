@@ -115,3 +115,28 @@ async def test_a_zone_that_sends_too_fast_is_read_slower_and_delays_nobody() -> 
         if change.kind == SEEN and change.payload is not None
     )
     await world.close()
+
+
+async def test_a_zone_shortens_its_stream_itself_while_no_global_reads_it() -> None:
+    world = World(zones=("west",), globals=1)
+    await world.start()
+    west = world["west"]
+    await west.register("before")
+    await world.until(world.converged)
+    world.leader.kill()
+    uplink = west.zone.plane.uplink
+    assert uplink is not None
+    uplink._stream_bytes_max = 20_000
+    stream = world.store._server.data.log(up_log("west")).stream
+    assert stream is not None
+
+    for turn in range(6):
+        await west.register(*(f"svc-{turn}-{number}" for number in range(100)))
+        await world.pass_time(60.0)
+        assert sum(len(raw.data) for raw in stream.raws) < 40_000
+
+    assert uplink.full_syncs >= 3
+    world.replicas[0].start()
+    await world.until(world.converged, 30.0)
+    await world.until(world.up_matches)
+    await world.close()
