@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from globalcp.seen import NOT_MERGED, Seen
+from globalcp.seen import Seen
 from zonemesh.draft import Draft
 from zonemesh.errors import Violation
 from zonemesh.ipam import pool_of
 from zonemesh.model import Change, zone_of
 from zonemesh.resources.catalogue import KINDS
-from zonemesh.travel import accepted_from_zone
+from zonemesh.travel import NOT_MERGED, accepted_from_zone
 
 SERVICES_LABEL = "zonemesh.io/quota-services"
 BYTES_LABEL = "zonemesh.io/quota-bytes"

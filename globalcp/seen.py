@@ -14,11 +14,6 @@ from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
 
-NOT_MERGED = b"not merged"
-"""In place of a hash: what stands before the cursor is not in the state, which only a snapshot
-beyond the cursor can mend. No entry has this hash, so that the zone, and whoever reads its stream,
-finds the stream not to continue what is merged; the zone then publishes such a snapshot."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:

@@ -12,7 +12,7 @@ import msgpack
 from globalcp.fullsync import birth, steps
 from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
 from globalcp.quota import Holdings, Quota, Use, label_faults
-from globalcp.seen import NOT_MERGED, Deletions, Seen
+from globalcp.seen import Deletions, Seen
 from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
@@ -32,7 +32,7 @@ from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
-from zonemesh.travel import SEEN, VERDICT, accepted_from_zone, up_log
+from zonemesh.travel import NOT_MERGED, SEEN, VERDICT, accepted_from_zone, up_log
 
 ENTRY_BYTES = 400 << 10
 """What one decision may fill. The last up entry taken in (256 KiB at most, and with a verdict or a

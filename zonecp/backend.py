@@ -43,6 +43,7 @@ class ZoneBackend(PlaneBackend):
         lag_s: Callable[[], float],
         uplink_refused: Callable[[], str | None],
         over_quota: Callable[[], str | None] = lambda: None,
+        held_back: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(state.registry, leadership)
         self._state = state
@@ -52,6 +53,7 @@ class ZoneBackend(PlaneBackend):
         self._lag_s = lag_s
         self._uplink_refused = uplink_refused
         self._over_quota = over_quota
+        self._held_back = held_back
 
     @property
     def zone(self) -> str:
@@ -167,4 +169,5 @@ class ZoneBackend(PlaneBackend):
             "leader": self._leadership().writer is not None,
             "uplink_refused": self._uplink_refused(),
             "over_quota": self._over_quota(),
+            "held_back": self._held_back(),
         }

@@ -28,6 +28,7 @@ def register(
     committed: Callable[[], tuple[int, int]],
     renumbered: Callable[[], int],
     over_quota: Callable[[], int],
+    holding: Callable[[], Mapping[str, int]],
 ) -> None:
     """`follower` follows global's log; `committed` counts the own log's entries and bytes."""
 
@@ -51,6 +52,12 @@ def register(
             yield gauge("log_halted", "1 after the same fault thrice.", bool(follower.halted))
         yield counter("vips_renumbered", "Addresses given up to another zone.", renumbered())
         yield gauge("over_quota_records", "Records that global refuses.", over_quota())
+        held = GaugeMetricFamily(
+            "zonemesh_held_services", "Services kept by the shrink guard.", labels=["zone"]
+        )
+        for zone, count in holding().items():
+            held.add_metric([zone], count)
+        yield held
         yield from _uplink(uplink())
         yield from _pools(state.ledgers, state.zone)
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from globalcp.inputs import Begin
-from globalcp.seen import NOT_MERGED
 from tests.builders import replayed
 from tests.zones_up import SERVICE, VIP, Global, Stream, bound, key_of, service
 from zonemesh.deciding import Put
 from zonemesh.errors import ValidationError
 from zonemesh.model import Change, Key
 from zonemesh.settings import Settings
+from zonemesh.travel import NOT_MERGED
 
 
 def limited(**limits: Any) -> Global:
