@@ -10,7 +10,7 @@ import structlog
 from zonecp.shrink import GuardedCopy
 from zonemesh.log.clock import Clock
 
-_LOOK_EVERY_S = 0.5
+_LOOK_EVERY_S = 1.0
 _SLICE = 250
 """Records let go of between two turns of the event loop, about 10 ms with what follows."""
 
