@@ -24,6 +24,7 @@ from zonemesh.errors import (
     ValidationError,
     WireError,
 )
+from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
 from zonemesh.legacy import Naming
@@ -67,6 +68,7 @@ class GlobalState:
         looking at all of them: every term begins with all, and whoever waits is seen again."""
         self._deletions = Deletions()
         self.registry.add_index(self._deletions)
+        self.forgetting = Forgetting()
         self.holdings = Holdings()
         self.registry.add_index(self.holdings)
         self.shortages: dict[tuple[str, str], str] = {}
@@ -140,6 +142,8 @@ class _Deciding(Deciding):
             decision.more = decision.more or full
         self._lease()
         self._bind_legacy()
+        if self._looks_around:
+            self._forget_rested()
         decision.changes = self._draft.changes()
         return decision
 
@@ -473,6 +477,18 @@ class _Deciding(Deciding):
             short=partial(_short, state.shortages),
         )
         self._decision.more = self._decision.more or more
+
+    def _forget_rested(self) -> None:
+        """Of what is bound here; zones forget their own."""
+        for ledger in (*self._state.ledgers.values(), self._state.legacy.ledger):
+            if self._draft.bytes < ENTRY_BYTES:
+                self._state.forgetting.forget(
+                    self._draft,
+                    ledger,
+                    "",
+                    log_time_ms=self._now.log_time_ms,
+                    quarantine_ms=self._settings.quarantine_ms,
+                )
 
     def _touched_zones(self) -> set[str]:
         kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]
