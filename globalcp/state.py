@@ -9,7 +9,8 @@ from typing import Any
 
 import msgpack
 
-from globalcp.fullsync import birth, steps
+from globalcp.fromzone import by_birth, check_place, check_record
+from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
 from globalcp.quota import Holdings, Quota, Use, label_faults
 from globalcp.seen import Deletions, Seen
@@ -22,7 +23,6 @@ from zonemesh.errors import (
     PoolExhaustedError,
     TooLargeError,
     ValidationError,
-    WireError,
 )
 from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
@@ -48,8 +48,6 @@ _TAKEN_AS_COMPARED = 9
 """What it costs further to take one, in the same measure."""
 RECORD_BYTES_MAX = 256 << 10
 """What a record written here may take: it comes on top of `ENTRY_BYTES`, as an up entry does."""
-KEY_MAX = 1_000
-"""Of a zone's kind and key, which global may repeat in what it adds. Valid ones are half of it."""
 DEFAULT_MESH = "default"
 
 
@@ -232,7 +230,7 @@ class _Deciding(Deciding):
             if self._merged(item.zone, Cursor(sealed.entry.incarnation, sealed.entry.position)):
                 continue  # read twice, after the reader was restarted: in effect exactly once
             counts.entries += 1
-            for change in _by_birth(sealed.entry.changes):
+            for change in by_birth(sealed.entry.changes):
                 self._take(item.zone, change, counts)
         self._heard(item.zone, item.report, counts)
 
@@ -276,7 +274,7 @@ class _Deciding(Deciding):
         """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
         kind, key, payload = change
         try:
-            _check_place(zone, kind, key)
+            check_place(zone, kind, key)
             use = self._use(zone)
             held = self._draft.get(kind, key)
             why = use.refuses(self._draft, change) if held is None and payload is not None else None
@@ -286,7 +284,7 @@ class _Deciding(Deciding):
             if pool_of(kind) is not None:
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
-                _check(kind, key, payload)
+                check_record(kind, key, payload)
         except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
             counts.rejected += 1
             shown = self._decision.note.setdefault("rejected", [])
@@ -587,31 +585,3 @@ class _Counts:
     refusal: str = ""
     anew: bool = False
     """What was refused before is about to come again."""
-
-
-def _check_place(zone: str, kind: str, key: str) -> None:
-    """Whether a record is a zone's to write; raises WireError."""
-    if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
-        raise WireError(f"not zone {zone}'s to write")
-    if len(kind) + len(key) > KEY_MAX:
-        raise WireError(f"a key of {len(kind) + len(key)} characters; at most {KEY_MAX}")
-
-
-def _check(kind: str, key: str, payload: bytes) -> None:
-    """What zones and indexes rely on in a record of a known kind; raises InputError."""
-    record = Record.unpack(payload)
-    record.check_foreign()
-    if not all(type(value) is str for pair in record.labels.items() for value in pair):
-        raise WireError("labels are not strings")
-    KINDS[kind].validate(record.spec, Key.parse(key).name)
-
-
-def _by_birth(changes: Sequence[Change]) -> list[Change]:
-    """Records, bindings as their zone ranks them (merging keeps the order of names), removals."""
-    return sorted(changes, key=_birth)
-
-
-def _birth(change: Change) -> tuple[bool, int]:
-    if change.payload is None or pool_of(change.kind) is None:
-        return change.payload is None, -1
-    return False, birth(change.payload)

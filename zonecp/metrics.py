@@ -40,6 +40,7 @@ def register(
         yield gauge("log_lag_seconds", "Age of what is applied of global's log.", lag_s())
         yield gauge("adopted", "1 once the zone may bind addresses.", state.adopted)
         yield gauge("feed_subscribers", "Open feed streams.", feed.subscribers)
+        yield counter("feed_cut", "Subscribers cut since they took nothing.", feed.cut)
         yield counter("feed_deltas", "Deltas published.", feed.deltas)
         yield counter("feed_snapshots", "Snapshots encoded for subscribers.", feed.snapshots_built)
         if leadership.writer is not None:
