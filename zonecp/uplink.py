@@ -72,7 +72,6 @@ class Uplink:
         heartbeat_s: float,
         describe: Callable[[], dict[str, Any]],
         adopted_anew: bool = False,
-        rng: random.Random | None = None,
         stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
         """`describe` gives what heartbeats say about this control plane (url, version, lag).
@@ -102,7 +101,7 @@ class Uplink:
         self._backoff = Backoff(base_s=0.2, max_s=5.0)
         """Between beginning anew and again: a zone of which too much is cut is not to add to it.
         Heartbeats wait with it, so that it is well below what makes a zone offline."""
-        self._rng = rng or random.Random()
+        self._rng = random.Random(state.zone)  # zones that begin anew together part again
         self._begun = 0
         self._begun_s = float("-inf")
         self._stream_bytes_max = stream_bytes_max
@@ -134,7 +133,7 @@ class Uplink:
                 if self.refused is None:
                     log.warning("uplink_refused", zone=self._state.zone, error=str(error))
                 self.refused = str(error)
-                await asyncio.sleep(_REOPEN_S)
+                await asyncio.sleep(_REOPEN_S * self._rng.uniform(0.5, 1.5))
 
     async def claim(self) -> None:
         """Make sure that nobody else runs this zone, before anything of it is taken over.
