@@ -13,6 +13,7 @@ from aiohttp import web
 
 from zonecp import metrics as zone_metrics
 from zonecp.agent_guard import agent_guard
+from zonecp.answering import Answering
 from zonecp.backend import ZoneBackend
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
 from zonecp.config import ZoneConfig
@@ -21,6 +22,7 @@ from zonecp.explain_route import add_explain
 from zonecp.explaining import View
 from zonecp.feed import Feed
 from zonecp.held_route import add_held
+from zonecp.holding import Holding
 from zonecp.leader import ZonePlane
 from zonecp.liveness import Liveness
 from zonecp.overquota import OverQuota
@@ -41,6 +43,7 @@ from zonemesh.log.redis import RedisStore
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
+from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
@@ -91,6 +94,7 @@ class Zone:
         self.shrink_guard = ShrinkGuard(
             self.copy, patience_s=guard.patience, clock=clock, publish=self._publish
         )
+        self.holding = Holding(self.copy, clock)
         self.tail = Tail()
         self._own = own
         self._store = store
@@ -225,6 +229,7 @@ class Zone:
             clock=self.clock,
             on_entries=self._copy_applied,
             on_replaced=self._copy_replaced,
+            hold=self.holding,
         )
 
     async def _run_follower(self) -> None:
@@ -238,17 +243,25 @@ class Zone:
 
     def _uplink(self, uid: str, adopted_anew: bool) -> Uplink:  # noqa: FBT001 -- a callback
         assert self._store is not None
+        assert self.follower is not None
+        follower = self.follower
+
+        def known() -> Registry:
+            return follower.newest
+
+        answering = Answering(self._store, self.state, self.copy, known, self.holding)
         return Uplink(
             self._store,
             self.state,
             self._own,
             self.tail,
-            self.copy,
+            known,
             uid=uid,
             writer=self.writer_id,
             clock=self.clock,
             heartbeat_s=self._heartbeat_s,
             adopted_anew=adopted_anew,
+            answers=answering.notes,
             describe=lambda: {
                 "url": self.url,
                 "version": __version__,

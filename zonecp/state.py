@@ -490,17 +490,14 @@ class _Deciding(Deciding):
         owned = [(ledger, self._zone) for ledger in self._state.ledgers.values()]
         if self._state.legacy is not None:
             owned.append((self._state.legacy.ledger, ""))
-        for ledger, owner in owned:
-            if self._draft.bytes >= ENTRY_BYTES:
-                return
-            more = self._state.forgetting.forget(
-                self._draft,
-                ledger,
-                owner,
-                log_time_ms=self._now.log_time_ms,
-                quarantine_ms=self._settings.quarantine_ms,
-            )
-            self._decision.more = self._decision.more or more
+        more = self._state.forgetting.forget(
+            self._draft,
+            owned,
+            log_time_ms=self._now.log_time_ms,
+            quarantine_ms=self._settings.quarantine_ms,
+            full=lambda: self._draft.bytes >= ENTRY_BYTES,
+        )
+        self._decision.more = self._decision.more or more
 
     def _lease_own(self, kind: str, ledger: Ledger) -> None:
         """A zone without a global leases itself blocks by global's rule."""
@@ -523,6 +520,11 @@ class _Deciding(Deciding):
     def _obey(self, key: str, payload: bytes) -> None:
         """Global says that another zone owns an address bound here: take another one."""
         kind, address = msgpack.unpackb(payload)
+        if Key.parse(key).mesh == "":  # of a whole block
+            lost = self._state.ledgers[kind].record_of(address)
+            if lost is not None:
+                self._draft.set(BLOCK, lost[0], None)
+            return
         packed = self._draft.get(vip_kind(kind), key)
         if packed is None:
             return

@@ -6,6 +6,7 @@ has its former address. Whoever makes up a new name each time must not be rememb
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from zonemesh.draft import Draft
@@ -31,10 +32,27 @@ class Forgetting:
         self._at: dict[str, int] = {}
 
     def forget(
-        self, draft: Draft, ledger: Ledger, owner: str, *, log_time_ms: int, quarantine_ms: int
+        self,
+        draft: Draft,
+        owned: Iterable[tuple[Ledger, str]],
+        *,
+        log_time_ms: int,
+        quarantine_ms: int,
+        full: Callable[[], bool],
     ) -> bool:
-        """Put removals of an owner's into a draft; True if there were more than fit an entry."""
-        due = self._due(ledger, owner, log_time_ms - quarantine_ms)
+        """Put removals into a draft, until it is full; True if there are more to be made.
+
+        `owned`: ledgers, each with the owner whose bindings in it are to be looked at.
+        """
+        more = False
+        for ledger, owner in owned:
+            if full():
+                return True
+            more = self._forget(draft, ledger, owner, log_time_ms - quarantine_ms) or more
+        return more
+
+    def _forget(self, draft: Draft, ledger: Ledger, owner: str, rested_ms: int) -> bool:
+        due = self._due(ledger, owner, rested_ms)
         kind = vip_kind(ledger.pool)
         for key in due[:_FORGOTTEN_MAX]:
             packed = draft.get(kind, key)

@@ -30,12 +30,22 @@ def resting(count: int, *, released_ms: int = 0, live: int = 0) -> tuple[Registr
     return registry, ledger
 
 
+def forget(rounds: Forgetting, draft: Draft, ledger: Ledger, at_ms: int) -> None:
+    rounds.forget(
+        draft,
+        [(ledger, "west")],
+        log_time_ms=at_ms,
+        quarantine_ms=QUARANTINE_MS,
+        full=lambda: False,
+    )
+
+
 def forget_all(registry: Registry, ledger: Ledger, at_ms: int) -> int:
     """As heartbeats do, one after the other; how many bindings are left."""
     rounds = Forgetting()
     for _ in range(100):
         draft = Draft(registry)
-        rounds.forget(draft, ledger, "west", log_time_ms=at_ms, quarantine_ms=QUARANTINE_MS)
+        forget(rounds, draft, ledger, at_ms)
         changes = draft.changes()
         assert len(changes) <= 500
         for change in changes:
@@ -75,9 +85,7 @@ def test_what_comes_back_in_the_very_entry_keeps_its_address() -> None:
     back = Change(VIP, Key("default", "west", "", "s0").packed, Binding(POOL, 1, None, 1).pack())
     draft.set(*back)
 
-    Forgetting().forget(
-        draft, ledger, "west", log_time_ms=10 * KEPT_MS, quarantine_ms=QUARANTINE_MS
-    )
+    forget(Forgetting(), draft, ledger, 10 * KEPT_MS)
 
     assert draft.changes() == [back]
 
