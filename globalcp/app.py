@@ -13,6 +13,7 @@ from aiohttp import web
 from globalcp import metrics as global_metrics
 from globalcp.backend import GlobalBackend
 from globalcp.config import GlobalConfig
+from globalcp.ingest import Rates
 from globalcp.inputs import Begin
 from globalcp.leader import GlobalPlane
 from globalcp.state import GlobalState
@@ -126,6 +127,11 @@ class Replica:
             heartbeat_s=config.heartbeat,
             presence=self.presence,
             on_committed=self._applied,
+            rates=Rates(
+                entries_per_s=config.zones.quota.entries_per_second,
+                bytes_per_s=config.zones.quota.bytes_per_second,
+            ),
+            stream_bytes_max=config.zones.quota.stream_bytes,
         )
         self.leadership = Leadership(
             self.target,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from globalcp.quota import Use
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from zonemesh import labels, multizone, status
@@ -134,7 +135,7 @@ class GlobalBackend(PlaneBackend):
         if seen is None:
             return None
         effects = effects_in(self._state.registry, zone)
-        return zone_insight(zone, seen, self._lag_s(seen), effects)
+        return zone_insight(zone, seen, self._lag_s(seen), effects, self._state.use(zone))
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -204,7 +205,7 @@ class GlobalBackend(PlaneBackend):
 
 
 def zone_insight(
-    zone: str, seen: Seen, lag_s: float | None, effects: Mapping[Effect, int]
+    zone: str, seen: Seen, lag_s: float | None, effects: Mapping[Effect, int], use: Use
 ) -> dict[str, Any]:
     """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`.
 
@@ -213,7 +214,7 @@ def zone_insight(
     counters = {
         "responsesSent": str(seen.records),
         "responsesAcknowledged": str(seen.records),
-        "responsesRejected": str(seen.rejected + seen.conflicts),
+        "responsesRejected": str(seen.rejected + seen.conflicts + seen.refused),
     }
     subscription: dict[str, Any] = {
         "id": seen.uid or zone,
@@ -246,5 +247,11 @@ def zone_insight(
             "records": seen.records,
             "rejectedRecords": seen.rejected,
             "bindingConflicts": seen.conflicts,
+            "refusedRecords": seen.refused,
+            "refusal": seen.refusal,
+            "services": use.services,
+            "servicesMax": use.quota.services,
+            "bytes": use.bytes,
+            "bytesMax": use.quota.bytes,
         },
     }

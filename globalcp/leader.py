@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 
 from globalcp import copies
-from globalcp.ingest import Counts, Ingest
+from globalcp.ingest import Counts, Ingest, Rates
 from globalcp.inputs import Begin, Doubt, Tick
 from globalcp.state import GlobalState
+from globalcp.streamcut import STREAM_BYTES_MAX, StreamCutter
 from zonemesh.errors import (
     ConfigError,
     RefusedError,
@@ -56,6 +57,8 @@ class GlobalPlane:
         heartbeat_s: float,
         presence: Presence,
         on_committed: Callable[[Sequence[Sealed]], None],
+        rates: Rates | None = None,
+        stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
         self._store = store
         self._log = store.log(GLOBAL_LOG)
@@ -64,6 +67,8 @@ class GlobalPlane:
         self._clock = clock
         self._begin = begin
         self._heartbeat_s = heartbeat_s
+        self._rates = rates
+        self._cutter = StreamCutter(store, state.registry, stream_bytes_max)
         self._presence = presence
         self._on_committed = on_committed
         self._founded_h = b""
@@ -149,11 +154,12 @@ class GlobalPlane:
         await writer.submit(self._begin)
         if self._doubt:
             await writer.submit(Doubt(self._doubt))
-        ingest = Ingest(self._store, self._state, writer, self._clock)
+        ingest = Ingest(self._store, self._state, writer, self._clock, rates=self._rates)
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
             group.create_task(keep("ingest", ingest.run), name="ingest")
             group.create_task(self._beat(writer, ingest), name="heartbeat")
+            group.create_task(keep("streams", self._cutter.run), name="streams")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             group.create_task(keep("recovery", lambda: self._recover(writer)), name="recovery")
             group.create_task(keep("bridging", lambda: self._bridge(ingest)), name="bridging")
@@ -191,6 +197,10 @@ class GlobalPlane:
                 log.warning("record_rejected", zone=zone, kind=kind, key=key, error=why)
             for zone, state, why in sealed.entry.note.get("zones", ()):
                 log.warning("zone_state_changed", zone=zone, state=state, why=why)
+            for zone, why in sealed.entry.note.get("over_quota", ()):
+                log.warning("zone_over_quota", zone=zone, refused=why)
+            for zone in sealed.entry.note.get("readmitted", ()):
+                log.info("zone_asked_again", zone=zone, why="there is room for what was refused")
             _tell_recovery(sealed)
         self._on_committed(entries)
 

@@ -58,6 +58,14 @@ def register(
 def _ingested(counts: Counts) -> Iterable[Metric]:
     yield labelled("zone_entries", "Entries read from zones.", ["zone"], counts.entries)
     yield labelled("zone_bytes", "Bytes read from zones.", ["zone"], counts.bytes)
+    held = GaugeMetricFamily(
+        "zonemesh_zone_read_wait_seconds",
+        "Until a zone is read again that sends more than it may.",
+        labels=["zone"],
+    )
+    for zone, seconds in counts.held_s.items():
+        held.add_metric([zone], seconds)
+    yield held
     family = CounterMetricFamily(
         "zonemesh_zone_resyncs", "Full syncs of zones.", labels=["zone", "reason"]
     )
@@ -88,10 +96,20 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
         "Bindings refused since another zone owns the address.",
         labels=["zone"],
     )
+    refused = GaugeMetricFamily(
+        "zonemesh_zone_refused_records",
+        "Records over a zone's quota, not taken since its last full sync.",
+        labels=["zone"],
+    )
+    services = GaugeMetricFamily("zonemesh_zone_services", "Services held.", labels=["zone"])
+    size = GaugeMetricFamily("zonemesh_zone_held_bytes", "Bytes of records held.", labels=["zone"])
     for zone in state.zones():
         seen = Seen.of(state.registry, zone)
         if seen is None:
             continue
+        refused.add_metric([zone], seen.refused)
+        services.add_metric([zone], state.holdings.services[zone])
+        size.add_metric([zone], state.holdings.bytes[zone])
         conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
         stale.add_metric([zone], seen.state == ZoneState.STALE)
@@ -101,7 +119,7 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
             lost.add_metric([zone, effect.value.lower()], effects[effect])
         age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)
         rejected.add_metric([zone], seen.rejected)
-    yield from (online, stale, left, lost, age, rejected, conflicts)
+    yield from (online, stale, left, lost, age, rejected, conflicts, refused, services, size)
 
 
 def _pools(state: GlobalState) -> Iterable[Metric]:

@@ -17,11 +17,6 @@ from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
 
-NOT_MERGED = b"not merged"
-"""In place of a hash: what stands before the cursor is not in the state, which only a snapshot
-beyond the cursor can mend. No entry has this hash, so that the zone, and whoever reads its stream,
-finds the stream not to continue what is merged; the zone then publishes such a snapshot."""
-
 
 class ZoneState(StrEnum):
     """How a zone stands, in the words that operators read."""
@@ -55,6 +50,13 @@ class Seen:
     """Records not taken: malformed, of a foreign zone, of a kind that zones may not own."""
     conflicts: int = 0
     """Bindings refused since another zone owns the address."""
+    refused: int = 0
+    """Records over the zone's quota, not taken since its last full sync: to be taken when there is
+    room. One that came twice counts twice."""
+    refusal: str = ""
+    """Why the last of them was not taken."""
+    retried_ms: int = 0
+    """Global's log time when the zone was last asked for what was refused."""
     url: str = ""
     version: str = ""
     h: bytes = b""

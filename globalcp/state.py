@@ -10,10 +10,12 @@ from typing import Any
 import msgpack
 
 from globalcp.claiming import Claiming
-from globalcp.fullsync import birth, steps
+from globalcp.fromzone import by_birth, check_place, check_record
+from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
+from globalcp.quota import Holdings, Quota, Use, label_faults
 from globalcp.recovering import Recovering
-from globalcp.seen import NOT_MERGED, Deletions, Seen
+from globalcp.seen import Deletions, Seen
 from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
@@ -22,8 +24,9 @@ from zonemesh.errors import (
     MeshError,
     PoolExhaustedError,
     TooLargeError,
-    WireError,
+    ValidationError,
 )
+from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
 from zonemesh.legacy import Naming
@@ -34,7 +37,7 @@ from zonemesh.recovery import Claims, Recovery
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
-from zonemesh.travel import SEEN, VERDICT, accepted_from_zone, up_log
+from zonemesh.travel import NOT_MERGED, SEEN, VERDICT, accepted_from_zone, up_log
 from zonemesh.wire import Sealed
 
 ENTRY_BYTES = 400 << 10
@@ -52,8 +55,6 @@ _TAKEN_AS_COMPARED = 9
 """What it costs further to take one, in the same measure."""
 RECORD_BYTES_MAX = 256 << 10
 """What a record written here may take: it comes on top of `ENTRY_BYTES`, as an up entry does."""
-KEY_MAX = 1_000
-"""Of a zone's kind and key, which global may repeat in what it adds. Valid ones are half of it."""
 DEFAULT_MESH = "default"
 
 
@@ -74,6 +75,9 @@ class GlobalState:
         self.registry.add_index(self._deletions)
         self.withdrawals = Withdrawals()
         self.registry.add_index(self.withdrawals)
+        self.forgetting = Forgetting()
+        self.holdings = Holdings()
+        self.registry.add_index(self.holdings)
         self.shortages: dict[tuple[str, str], str] = {}
         """(pool, zone) -> why no block could be leased, as of this leader's last try; for the zone
         "", global, why something made on it was left without an address."""
@@ -94,6 +98,14 @@ class GlobalState:
         """Deleted zones of which records are left."""
         return self._deletions.under_way(draft)
 
+    def use(self, zone: str, view: Registry | Draft | None = None) -> Use:
+        """What a zone has of its quota; by a draft, the quota as it is being decided."""
+        settings = self.settings
+        packed = (view or self.registry).get("Zone", Key("", "", "", zone).packed)
+        labels = {} if packed is None else Record.unpack(packed).labels
+        quota = Quota(settings.quota_services, settings.quota_bytes).for_zone(labels)
+        return Use(quota, self.holdings.services[zone], self.holdings.bytes[zone])
+
     def of_zone(self, zone: str) -> Iterator[tuple[str, str]]:
         """Kind and key of everything merged from a zone."""
         for kind, table in self.registry.tables.items():
@@ -111,6 +123,7 @@ class _Deciding(Deciding):
         self._new_zones: set[str] = set()
         self._looks_around = False
         """Whether what only time changed is looked at."""
+        self._uses: dict[str, Use] = {}
         self._leased: dict[int, str] = {}
         """Blocks given out by this decision: the ledgers learn of them when it is applied."""
         self._binder = Binder(
@@ -142,6 +155,8 @@ class _Deciding(Deciding):
                 decision.more = decision.more or full
             self._lease()
             self._bind_legacy()
+            if self._looks_around:
+                self._forget_rested()
         decision.changes = self._draft.changes()
         return decision
 
@@ -170,6 +185,8 @@ class _Deciding(Deciding):
             return self._unchanged()
         old, record = revised
         payload = record.pack()
+        if item.kind == "Zone" and (faults := label_faults(item.labels)):
+            raise ValidationError(faults)
         if len(payload) > RECORD_BYTES_MAX:
             raise TooLargeError(
                 f"{item.kind} {item.key.name}: {len(payload)} bytes; at most {RECORD_BYTES_MAX}"
@@ -232,7 +249,7 @@ class _Deciding(Deciding):
             if self._merged(item.zone, Cursor(sealed.entry.incarnation, sealed.entry.position)):
                 continue  # read twice, after the reader was restarted: in effect exactly once
             counts.entries += 1
-            for change in _by_birth(sealed.entry.changes):
+            for change in by_birth(sealed.entry.changes):
                 self._take(item.zone, change, counts)
             claims = Claims.of(sealed.entry.note)
             if claims is not None:
@@ -266,6 +283,7 @@ class _Deciding(Deciding):
         self._meet(item.zone, item.report)
         counts = _Counts()
         if item.progress.steps is None or item.zone in self._new_zones:
+            counts.anew = True
             item.progress.steps = steps(item.zone, item.tables, self._registry)
         compared = 0
         for change in item.progress.steps:
@@ -283,14 +301,17 @@ class _Deciding(Deciding):
         """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
         kind, key, payload = change
         try:
-            if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
-                raise WireError(f"not zone {zone}'s to write")
-            if len(kind) + len(key) > KEY_MAX:
-                raise WireError(f"a key of {len(kind) + len(key)} characters; at most {KEY_MAX}")
+            check_place(zone, kind, key)
+            use = self._use(zone)
+            held = self._draft.get(kind, key)
+            why = use.refuses(self._draft, change) if held is None and payload is not None else None
+            if why is not None:
+                counts.refused, counts.refusal = counts.refused + 1, why
+                return
             if pool_of(kind) is not None:
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
-                _check(kind, key, payload)
+                check_record(kind, key, payload)
         except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
             counts.rejected += 1
             shown = self._decision.note.setdefault("rejected", [])
@@ -300,6 +321,13 @@ class _Deciding(Deciding):
             return
         if self._draft.set(kind, key, payload):
             counts.records += 1
+            use.put(Change(kind, key, payload), held)
+
+    def _use(self, zone: str) -> Use:
+        """What a zone has by now, changes of this entry included."""
+        if zone not in self._uses:
+            self._uses[zone] = self._state.use(zone, self._draft)
+        return self._uses[zone]
 
     def _binding(self, zone: str, change: Change, counts: _Counts) -> bytes | None:
         """A zone's binding with the order that global keeps beside it, its address checked."""
@@ -420,9 +448,13 @@ class _Deciding(Deciding):
             records=seen.records + counts.records,
             rejected=seen.rejected + counts.rejected,
             conflicts=seen.conflicts + counts.conflicts,
+            refused=counts.refused + (0 if counts.anew else seen.refused),
+            refusal=counts.refusal or ("" if counts.anew else seen.refusal),
             url=report.url if report and report.url else seen.url,
             version=report.version if report and report.version else seen.version,
         )
+        if counts.refused and not seen.refused:
+            self._decision.note.setdefault("over_quota", []).append([zone, counts.refusal])
         if report is not None and (whole or self._follows(zone, seen, report.cursor)):
             self._decision.src[up_log(zone)] = report.cursor
             changed = changed.but(h=report.h)
@@ -480,6 +512,17 @@ class _Deciding(Deciding):
         )
         self._decision.more = self._decision.more or more
 
+    def _forget_rested(self) -> None:
+        """Of what is bound here; zones forget their own, and what is left waits for a heartbeat."""
+        ledgers = (*self._state.ledgers.values(), self._state.legacy.ledger)
+        self._state.forgetting.forget(
+            self._draft,
+            [(ledger, "") for ledger in ledgers],
+            log_time_ms=self._now.log_time_ms,
+            quarantine_ms=self._settings.quarantine_ms,
+            full=lambda: self._draft.bytes >= ENTRY_BYTES,
+        )
+
     def _touched_zones(self) -> set[str]:
         kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]
         return {zone_of(key) for kind in kinds for key in self._draft.touched(kind)}
@@ -527,6 +570,8 @@ class _Deciding(Deciding):
         for key in self._state.registry.table(SEEN):
             zone = zone_of(key)
             seen = Seen.of(self._draft, zone)  # who was heard in this entry is in the draft
+            if seen is not None and seen.refused:
+                seen = self._readmitted(zone, seen)
             if seen is None:
                 continue
             found, why = seen.found(
@@ -538,6 +583,18 @@ class _Deciding(Deciding):
             if found is not seen:
                 self._draft.set(SEEN, key, found.pack())
                 self._tell(zone, found.state, why)
+
+    def _readmitted(self, zone: str, seen: Seen) -> Seen:
+        """Have a zone publish itself anew, if what was refused of it may fit by now.
+
+        What global says of the entry at the cursor makes it do so; the full sync that follows takes
+        in whatever fits, and counts again what does not.
+        """
+        if self._use(zone).asks_again(seen, self._now.log_time_ms):
+            seen = seen.but(h=NOT_MERGED, retried_ms=self._now.log_time_ms)
+            self._draft.set(SEEN, zone_key(zone), seen.pack())
+            self._decision.note.setdefault("readmitted", []).append(zone)
+        return seen
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())
@@ -575,23 +632,7 @@ class _Counts:
     records: int = 0
     rejected: int = 0
     conflicts: int = 0
-
-
-def _check(kind: str, key: str, payload: bytes) -> None:
-    """What zones and indexes rely on in a record of a known kind; raises InputError."""
-    record = Record.unpack(payload)
-    record.check_foreign()
-    if not all(type(value) is str for pair in record.labels.items() for value in pair):
-        raise WireError("labels are not strings")
-    KINDS[kind].validate(record.spec, Key.parse(key).name)
-
-
-def _by_birth(changes: Sequence[Change]) -> list[Change]:
-    """Records, bindings as their zone ranks them (merging keeps the order of names), removals."""
-    return sorted(changes, key=_birth)
-
-
-def _birth(change: Change) -> tuple[bool, int]:
-    if change.payload is None or pool_of(change.kind) is None:
-        return change.payload is None, -1
-    return False, birth(change.payload)
+    refused: int = 0
+    refusal: str = ""
+    anew: bool = False
+    """What was refused before is about to come again."""

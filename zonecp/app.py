@@ -21,12 +21,16 @@ from zonecp.downlink import Downlink
 from zonecp.explain_route import add_explain
 from zonecp.explaining import View
 from zonecp.feed import Feed
+from zonecp.held_route import add_held
 from zonecp.holding import Holding
 from zonecp.leader import ZonePlane
 from zonecp.leaving import leave
 from zonecp.liveness import Liveness
+from zonecp.overquota import OverQuota
 from zonecp.revision import Revision
 from zonecp.routes import FeedRoute
+from zonecp.shrink import GuardedCopy, Limits
+from zonecp.shrinkguard import ShrinkGuard
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
@@ -41,7 +45,6 @@ from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
 from zonemesh.model import Position
-from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
@@ -87,7 +90,16 @@ class Zone:
         self.state = ZoneState(
             config.name, federated=store is not None, naming=config.dns_server.naming
         )
-        self.copy = Registry(keeps=kept_by(config.name), drops=held_back)
+        guard = config.shrink_guard
+        self.copy = GuardedCopy(
+            config.name,
+            limits=Limits(services=guard.services, share=guard.share),
+            keeps=kept_by(config.name),
+            drops=held_back,
+        )
+        self.shrink_guard = ShrinkGuard(
+            self.copy, patience_s=guard.patience, clock=clock, publish=self._publish
+        )
         self.holding = Holding(self.copy, clock)
         self.tail = Tail()
         self._own = own
@@ -107,6 +119,8 @@ class Zone:
         )
         self.downlink = Downlink(self.state, self.copy)
         self.copy.add_index(self.downlink)
+        self.over_quota = OverQuota(config.name)
+        self.copy.add_index(self.over_quota)
         self.keeper = None if disk is None else CopyKeeper(disk, self.copy)
         self.follower = self._follow_global(store)
         self.feed = Feed(
@@ -150,6 +164,8 @@ class Zone:
             lambda: self.leadership,
             lag_s=self.lag_s,
             uplink_refused=self._uplink_refused,
+            over_quota=self.over_quota.describe,
+            held_back=self.shrink_guard.describe,
         )
 
     def lag_s(self) -> float:
@@ -201,6 +217,7 @@ class Zone:
             found["copy"] = self.keeper.run
         if self.follower is not None:
             found["downlink"] = self._run_follower
+            found["shrink_guard"] = self.shrink_guard.run
         return found
 
     async def load_copy(self) -> None:
@@ -299,6 +316,7 @@ def rest(zone: Zone, config: ZoneConfig, config_dump: Mapping[str, Any]) -> web.
     ).add_to(app)
     app.middlewares.append(agent_guard(config.name, zone.liveness.holding))
     add_explain(app, zone.view())
+    add_held(app, zone.shrink_guard)
     add_bootstrap(
         app,
         corefile_template=read_corefile_template(config.bootstrap_server.template),
@@ -358,6 +376,8 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             lag_s=zone.lag_s,
             committed=lambda: (zone.entries, zone.bytes),
             renumbered=lambda: zone.plane.renumbered,
+            over_quota=lambda: zone.over_quota.refused,
+            holding=lambda: zone.shrink_guard.holding,
         )
         app = rest(zone, config, config_dump)
         diagnostics = http.make_diagnostics(

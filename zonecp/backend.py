@@ -43,6 +43,8 @@ class ZoneBackend(PlaneBackend):
         *,
         lag_s: Callable[[], float],
         uplink_refused: Callable[[], str | None],
+        over_quota: Callable[[], str | None] = lambda: None,
+        held_back: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(state.registry, leadership)
         self._state = state
@@ -51,6 +53,8 @@ class ZoneBackend(PlaneBackend):
         self._vipmap = vipmap
         self._lag_s = lag_s
         self._uplink_refused = uplink_refused
+        self._over_quota = over_quota
+        self._held_back = held_back
 
     @property
     def zone(self) -> str:
@@ -169,4 +173,6 @@ class ZoneBackend(PlaneBackend):
             "lag_s": round(self._lag_s(), 3),
             "leader": self._leadership().writer is not None,
             "uplink_refused": self._uplink_refused(),
+            "over_quota": self._over_quota(),
+            "held_back": self._held_back(),
         }

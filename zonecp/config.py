@@ -95,6 +95,17 @@ class OwnLogConfig(LogConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShrinkGuardConfig:
+    """What a new copy of global's log may lack of the former one without a proof of removal."""
+
+    share: float = setting(0.3, minimum=0.0, maximum=1.0)
+    services: int = setting(20, minimum=1)
+    """Fewer may go whatever their share."""
+    patience: float = setting(600.0, duration=True, minimum=0.0)
+    """After so long what is held is believed to be gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneConfig:
     redis: RedisConfig = field(default_factory=RedisConfig)
     data_dir: Path = Path("zonemesh-zone")
@@ -105,6 +116,7 @@ class ZoneConfig:
     dns_server: DnsServerConfig = field(default_factory=DnsServerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     bootstrap_server: BootstrapServerConfig = field(default_factory=BootstrapServerConfig)
+    shrink_guard: ShrinkGuardConfig = field(default_factory=ShrinkGuardConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     heartbeat: float = setting(1.0, duration=True, minimum=0.05, maximum=5.0)
     log: OwnLogConfig = field(default_factory=OwnLogConfig)

@@ -27,6 +27,8 @@ def register(
     lag_s: Callable[[], float],
     committed: Callable[[], tuple[int, int]],
     renumbered: Callable[[], int],
+    over_quota: Callable[[], int],
+    holding: Callable[[], Mapping[str, int]],
 ) -> None:
     """`follower` follows global's log; `committed` counts the own log's entries and bytes."""
 
@@ -38,6 +40,7 @@ def register(
         yield gauge("log_lag_seconds", "Age of what is applied of global's log.", lag_s())
         yield gauge("adopted", "1 once the zone may bind addresses.", state.adopted)
         yield gauge("feed_subscribers", "Open feed streams.", feed.subscribers)
+        yield counter("feed_cut", "Subscribers cut since they took nothing.", feed.cut)
         yield counter("feed_deltas", "Deltas published.", feed.deltas)
         yield counter("feed_snapshots", "Snapshots encoded for subscribers.", feed.snapshots_built)
         if leadership.writer is not None:
@@ -49,6 +52,13 @@ def register(
             yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
             yield gauge("log_halted", "1 after the same fault thrice.", bool(follower.halted))
         yield counter("vips_renumbered", "Addresses given up to another zone.", renumbered())
+        yield gauge("over_quota_records", "Records that global refuses.", over_quota())
+        held = GaugeMetricFamily(
+            "zonemesh_held_services", "Services kept by the shrink guard.", labels=["zone"]
+        )
+        for zone, count in holding().items():
+            held.add_metric([zone], count)
+        yield held
         yield from _uplink(uplink())
         yield from _pools(state.ledgers, state.zone)
 

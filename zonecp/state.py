@@ -21,6 +21,7 @@ from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError, TooLargeError
+from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
 from zonemesh.ipam import BLOCK, Binding, Ledger, grants, pool_of, vip_kind
 from zonemesh.legacy import Naming
@@ -95,6 +96,7 @@ class ZoneState:
         self.overdue: set[str] = set()
         """Services whose state is to be looked at again."""
         self.legacy = None if federated else LegacyBindings(self.registry, naming or Naming())
+        self.forgetting = Forgetting()
         self.agents = Agents()
         self.cleanup_ms: int | None = None
         """Log time after which a Dataplane goes whose agent is gone; None: it stays."""
@@ -179,6 +181,8 @@ class _Deciding(Deciding):
         for pool in self._state.ledgers:
             self._bind_waiting(pool)
         self._bind_legacy()
+        if self._looks_around and self._state.adopted:
+            self._forget_rested()
         decision.changes = self._draft.changes()
         return decision
 
@@ -479,6 +483,19 @@ class _Deciding(Deciding):
             full=lambda: self._draft.bytes + self._follow_bytes >= ENTRY_BYTES,
             retry=self._looks_around,
             short=partial(_short, state.shortages),
+        )
+        self._decision.more = self._decision.more or more
+
+    def _forget_rested(self) -> None:
+        owned = [(ledger, self._zone) for ledger in self._state.ledgers.values()]
+        if self._state.legacy is not None:
+            owned.append((self._state.legacy.ledger, ""))
+        more = self._state.forgetting.forget(
+            self._draft,
+            owned,
+            log_time_ms=self._now.log_time_ms,
+            quarantine_ms=self._settings.quarantine_ms,
+            full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
         self._decision.more = self._decision.more or more
 

@@ -7,6 +7,7 @@ read from there at each start: nothing can be copied twice or left out by a cras
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from zonemesh.log.writer import cursors_note
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen
 from zonemesh.replica import Place
+from zonemesh.runtime.supervise import Backoff
 from zonemesh.settings import zone_key
 from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, held_back, up_log
 from zonemesh.wire import FORMAT, NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
@@ -46,6 +48,12 @@ _CLAIM_LOOK_S = 0.5
 _REOPEN_S = 0.2
 _GLOBAL_READ_S = 3.0
 """How long a stream that is to begin anew waits for what global says of it; global may be away."""
+STREAM_BYTES_MAX = 64 << 20
+"""What the stream may take in Redis while global reads none of it: half a quota of global's. Beyond
+it the zone's snapshot says the same in less."""
+_SIZE_EVERY_BEATS = 30
+_ANEW_CALM_S = 60.0
+"""After so long without having begun anew, the next time is not put off."""
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
@@ -70,6 +78,7 @@ class Uplink:
         describe: Callable[[], dict[str, Any]],
         answers: Callable[[], Awaitable[dict[str, Any]]],
         adopted_anew: bool = False,
+        stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
         """`follower` has read global's log, `describe` gives what heartbeats say about
         this control plane (url, version, lag), `answers` what global is to be told but once.
@@ -99,6 +108,14 @@ class Uplink:
         self._waited = 0
         """Heartbeats in a row for which it has stood there, with more to read."""
         self._begin_anew = False
+        self._backoff = Backoff(base_s=0.2, max_s=5.0)
+        """Between beginning anew and again: a zone of which too much is cut is not to add to it.
+        Heartbeats wait with it, so that it is well below what makes a zone offline."""
+        self._rng = random.Random(state.zone)  # zones that begin anew together part again
+        self._begun = 0
+        self._begun_s = float("-inf")
+        self._stream_bytes_max = stream_bytes_max
+        self._beats = 0
         self._silent: Head | None = None
         """The head of another UID's stream that was watched for long enough."""
         self.copied: Cursor | None = None
@@ -126,7 +143,7 @@ class Uplink:
                 if self.refused is None:
                     log.warning("uplink_refused", zone=self._state.zone, error=str(error))
                 self.refused = str(error)
-                await asyncio.sleep(_REOPEN_S)
+                await asyncio.sleep(_REOPEN_S * self._rng.uniform(0.5, 1.5))
 
     async def claim(self) -> None:
         """Make sure that nobody else runs this zone, before anything of it is taken over.
@@ -233,12 +250,34 @@ class Uplink:
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
+        await self._check_size(place, cursor)
         # Not at once: the copy of global's log may be what is behind.
         if cursor is not None and self._waited >= _WAITED_BEATS:
             self._waited = 0
             if not await self._readable_from(cursor, place):
                 self._begin_anew = True
                 raise RefusedError(f"global cannot read on from {cursor}")
+
+    async def _check_size(self, place: Place, cursor: Cursor | None) -> None:
+        """Shorten a stream that global does not read, and therefore does not trim either.
+
+        Raises:
+            RefusedError: The stream must be opened again, with a snapshot instead of its entries.
+        """
+        self._beats += 1
+        stands = cursor is None or self._waited > 0 or cursor.incarnation != place.incarnation
+        if self._beats % _SIZE_EVERY_BEATS or not stands:
+            return
+        try:
+            sizes = await self._store.sizes([self._log.name])
+        except UnavailableError as error:
+            log.info("stream_not_measured", zone=self._state.zone, error=str(error))
+            return
+        if sizes[self._log.name] > self._stream_bytes_max:
+            self._begin_anew = True
+            raise RefusedError(
+                f"the stream takes over {self._stream_bytes_max} bytes, and global does not read it"
+            )
 
     async def _readable_from(self, cursor: Cursor, place: Place) -> bool:
         """Whether the stream goes on where global stands, or from a snapshot beyond that.
@@ -382,6 +421,7 @@ class Uplink:
             StaleLogError: The own log lacks what global has merged of it: an old backup.
         """
         await self._check_own()
+        await self._calm_down()
         frozen = self._state.registry.freeze()
         self.copied = Cursor(frozen.meta["incarnation"], Position(*frozen.meta["position"]))
         sealed: Sealed = await append(self._src(), {**self._note(), "full": True})
@@ -397,8 +437,20 @@ class Uplink:
         }
         await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))
         self._begin_anew = False
+        # Nobody needs them any more, and global may not be there to say so.
+        await self._log.trim(self._base)
         self.full_syncs += 1
         log.info("uplink_snapshot_published", zone=zone, position=str(sealed.entry.position))
+
+    async def _calm_down(self) -> None:
+        """Wait the longer the more often the stream has begun anew lately."""
+        now_s = self._clock.mono_s()
+        if now_s - self._begun_s > _ANEW_CALM_S:
+            self._begun = 0
+        elif self._begun > 0:
+            await asyncio.sleep(self._backoff.delay_s(self._begun - 1, self._rng))
+        self._begun += 1
+        self._begun_s = now_s
 
     async def _newest(self, head: Head) -> Entry | None:
         for raw in await self._log.read(head.position.before(), count=1):

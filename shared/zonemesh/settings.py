@@ -23,6 +23,10 @@ POOLS = {
     "MeshExternalService": ("242.0.0.0/8",),
     "MeshMultiZoneService": ("243.0.0.0/8",),
 }
+QUOTA_SERVICES = 250_000
+"""Two and a half times what a zone is measured with (docs/benchmarks.md)."""
+QUOTA_BYTES = 512 << 20
+"""A million records of the usual size."""
 
 
 def zone_key(zone: str) -> str:
@@ -52,6 +56,10 @@ class Settings:
     """`dnsServer.CIDR`: where legacy names have their addresses, without what other pools have."""
     naming: Naming = field(default_factory=Naming)
     """The rest of `dnsServer`: how legacy names are made."""
+    quota_services: int = QUOTA_SERVICES
+    """Services that global takes from a zone; labels of the Zone say otherwise of one."""
+    quota_bytes: int = QUOTA_BYTES
+    """Bytes of records, with their keys, that global takes from a zone; likewise."""
 
     def pool(self, name: str) -> Pool:
         # One that whoever wrote the settings did not know yet is as by default.
@@ -68,6 +76,8 @@ class Settings:
                 "propagate": self.propagate,
                 "legacy_cidrs": list(self.legacy_cidrs),
                 "naming": asdict(self.naming),
+                "quota_services": self.quota_services,
+                "quota_bytes": self.quota_bytes,
             }
         )
         return packed
@@ -96,6 +106,8 @@ def _unpack(payload: bytes) -> Settings:
             propagate=None if (keys := fields.get("propagate")) is None else tuple(keys),
             legacy_cidrs=tuple(fields.get("legacy_cidrs", (LEGACY_CIDR,))),
             naming=_naming(fields.get("naming", {})),
+            quota_services=int(fields.get("quota_services", QUOTA_SERVICES)),
+            quota_bytes=int(fields.get("quota_bytes", QUOTA_BYTES)),
         )
     except (AttributeError, KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"malformed settings: {error!r}") from error

@@ -17,6 +17,11 @@ GLOBAL_LOG = "global"
 """Name of global's log, by which cursors into it are kept."""
 SEEN = "zone.seen"
 """Kind of global's records of what it knows about a zone's control plane: key `/<zone>//`."""
+NOT_MERGED = b"not merged"
+"""In place of an entry's hash in such a record: what stands before the cursor is not in the state,
+which only a snapshot beyond the cursor can mend. No entry has this hash, so that the zone, and
+whoever reads its stream, finds the stream not to continue what is merged; the zone then publishes
+such a snapshot."""
 VERDICT = "zone.verdict"
 """Kind of global's answers about bindings that a zone may not keep; keys are the bindings', or of a
 block `block_verdict`."""

@@ -38,6 +38,7 @@ FAKEREDIS_DIFFERS = {
     "test_an_entry_whose_position_is_not_above_the_head_is_refused": _ERR,
     "test_a_new_incarnation_needs_a_higher_term": _ERR,
     "test_a_deposed_writer_cannot_announce_behind_its_successor": _ERR,
+    "test_what_a_logs_entries_take_is_known_and_falls_with_a_trim": "knows no MEMORY USAGE",
 }
 """Name of a test → how fakeredis 2.40 differs from a real server in it."""
 
@@ -658,6 +659,20 @@ async def test_zones_are_announced_and_forgotten_with_all_that_is_theirs(store: 
     assert await whole(gone) == []
     assert await kept.head() is not None
     assert await kept.load_snapshot(infos["west-2"])
+
+
+async def test_what_a_logs_entries_take_is_known_and_falls_with_a_trim(store: Store) -> None:
+    log = store.log("zone:west:up")
+    written = await grow(log, 500)
+
+    full = await store.sizes(["zone:west:up", "zone:east:up"])
+    await log.trim(written[-1].entry.position)
+    trimmed = await store.sizes(["zone:west:up"])
+
+    assert full["zone:west:up"] > sum(len(each.data) for each in written) / 2
+    assert full["zone:east:up"] == 0
+    assert trimmed["zone:west:up"] < full["zone:west:up"] / 2
+    assert await store.sizes([]) == {}
 
 
 async def test_replicas_are_known_by_what_they_last_said(store: Store) -> None:

@@ -28,7 +28,7 @@ B = Lease(writer="writer-b", url="http://b:5681")
 UP_KEYS = "{zm}:zone:west:up:*"
 ZONE_COMMANDS = (
     "+eval +evalsha +xadd +xread +xrange +xrevrange +xtrim +hget +hmget +hset "
-    "+get +mget +set +del +unlink +exists +persist +echo"
+    "+get +mget +set +del +unlink +exists +persist +echo +memory|usage"
 )
 """What a zone's ACL user needs; the scripts' own commands are checked too."""
 

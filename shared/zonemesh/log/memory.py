@@ -186,6 +186,15 @@ class MemoryStore:
             await self.answer()
             return found
 
+    async def sizes(self, log_names: Sequence[str]) -> Mapping[str, int]:
+        data = await self.request()
+        streams = {name: data.log(name).stream for name in log_names}
+        await self.answer()
+        return {
+            name: 0 if stream is None else sum(len(raw.data) for raw in stream.raws)
+            for name, stream in streams.items()
+        }
+
     async def present(self, log_name: str, writer: str, payload: bytes) -> None:
         data = await self.request()
         data.log(log_name).present[writer] = (payload, self._now() + PRESENT_S)

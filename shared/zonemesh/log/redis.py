@@ -190,6 +190,12 @@ class RedisStore:
         reply = await self._xread(tuple(logs), tuple(after.values()), block_s, count)
         return {logs[key]: _raws(entries) for key, entries in reply}
 
+    async def sizes(self, log_names: Sequence[str]) -> Mapping[str, int]:
+        # Sampled: exact figures would cost a walk over the whole stream.
+        usage = [("MEMORY", "USAGE", self.keys.of(name).log) for name in log_names]
+        found = await self.commands.calls(usage) if usage else ()
+        return {name: size or 0 for name, size in zip(log_names, found, strict=True)}
+
     async def present(self, log_name: str, writer: str, payload: bytes) -> None:
         key = self.keys.of(log_name).replica(writer)
         await self.commands.call("SET", key, payload, "PX", PRESENT_MS)
