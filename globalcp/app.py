@@ -113,7 +113,9 @@ class Replica:
             lease=Lease(writer=self._writer_id, url=url),
             clock=clock,
         )
-        self.backend = GlobalBackend(self.state, members, self.follower, lambda: self.leadership)
+        self.backend = GlobalBackend(
+            self.state, members, self.follower, lambda: self.leadership, about=self._about
+        )
 
     def ready(self) -> str | None:
         """Why this replica should not be asked, or None."""
@@ -133,6 +135,15 @@ class Replica:
         if lag_s is None or lag_s > LAG_MAX_S:
             return f"behind the leader by {lag_s if lag_s is None else round(lag_s, 1)} s"
         return None
+
+    def _about(self) -> Mapping[str, Any]:
+        writer = self.leadership.writer
+        return {
+            "plane": "global",
+            "version": __version__,
+            "ready": self.ready(),
+            "blocked_s": None if writer is None else round(writer.blocked_s, 3),
+        }
 
     def components(self) -> Mapping[str, Component]:
         return {

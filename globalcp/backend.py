@@ -20,7 +20,12 @@ from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.plane import PlaneBackend, describe_registry
+from zonemesh.rest.plane import (
+    PlaneBackend,
+    describe_pools,
+    describe_reader,
+    describe_registry,
+)
 from zonemesh.rivals import Known, Rivals
 from zonemesh.travel import up_log
 
@@ -41,9 +46,13 @@ class GlobalBackend(PlaneBackend):
         members: Members,
         follower: Follower,
         leadership: Callable[[], Leadership],
+        *,
+        about: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """`about`: what the process says of itself in `GET /_state`."""
         super().__init__(state.registry, leadership)
         self._state = state
+        self._about = about
         self._members = members
         generators = Generators()
         state.registry.add_index(generators)
@@ -170,16 +179,33 @@ class GlobalBackend(PlaneBackend):
 
     def describe(self) -> Mapping[str, Any]:
         registry = self._state.registry
+        zones = self._state.zones()
         return {
             **describe_registry(registry),
+            "term": registry.position.term,
             "lag_s": self._own_lag_s(),
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
+            **describe_reader(self._follower),
+            **self._about(),
+            "pools": describe_pools(self._state.ledgers, ["", *zones]),
+            "shortages": [
+                {"pool": pool, "zone": zone, "why": why}
+                for (pool, zone), why in sorted(self._state.shortages.items())
+            ],
             "zones": {
-                zone: {"online": seen.online, "cursor": str(registry.cursors.get(up_log(zone), ""))}
-                for zone in self._state.zones()
+                zone: self._describe_zone(zone, seen)
+                for zone in zones
                 if (seen := Seen.of(registry, zone)) is not None
             },
+        }
+
+    def _describe_zone(self, zone: str, seen: Seen) -> dict[str, Any]:
+        return {
+            "cursor": str(self._state.registry.cursors.get(up_log(zone), "")),
+            "enabled": self._enabled(zone),
+            **zone_insight(zone, seen, self._lag_s(seen))["zonemesh"],
+            "version": seen.version,
         }
 
 

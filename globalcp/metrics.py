@@ -97,13 +97,11 @@ def _pools(state: GlobalState) -> Iterable[Metric]:
     leased = GaugeMetricFamily("zonemesh_blocks_leased", "Blocks leased.", labels=labels)
     for pool, ledger in state.ledgers.items():
         for zone in state.zones():
-            at = [pool, zone]
-            used.add_metric(at, ledger.live(zone))
-            resting.add_metric(at, len(ledger.resting(zone)))
-            free.add_metric(
-                at, ledger.capacity(zone) - ledger.live(zone) - len(ledger.resting(zone))
-            )
-            leased.add_metric(at, len(ledger.blocks(zone)))
+            at, usage = [pool, zone], ledger.usage(zone)
+            used.add_metric(at, usage.used)
+            resting.add_metric(at, usage.quarantined)
+            free.add_metric(at, usage.free)
+            leased.add_metric(at, usage.blocks)
     yield from (used, resting, free, leased)
     short = GaugeMetricFamily(
         "zonemesh_pool_exhausted", "1 while a zone gets no block.", labels=labels

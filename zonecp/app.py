@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import structlog
 from aiohttp import web
 
@@ -37,8 +38,10 @@ from zonemesh.log.redis import RedisStore
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
+from zonemesh.model import zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.plane import describe_reader
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
 from zonemesh.runtime.datadir import data_dir
@@ -51,7 +54,7 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
-from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
+from zonemesh.travel import GLOBAL_LOG, SEEN, held_back, kept_by
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import Sealed
 
@@ -140,6 +143,7 @@ class Zone:
             lambda: self.leadership,
             lag_s=self.lag_s,
             uplink_refused=self._uplink_refused,
+            about=self._about,
         )
 
     def lag_s(self) -> float:
@@ -151,6 +155,35 @@ class Zone:
             return 0.0
         lag_s = self.follower.lag_s
         return self._copy_age_s() if lag_s is None else lag_s
+
+    def _about(self) -> Mapping[str, Any]:
+        writer = self.leadership.writer
+        reader = {} if self.follower is None else describe_reader(self.follower)
+        return {
+            "plane": "zone",
+            "version": __version__,
+            "federated": self._store is not None,
+            "ready": self.ready(),
+            "blocked_s": None if writer is None else round(writer.blocked_s, 3),
+            "renumbered": self.plane.renumbered,
+            "subscribers": self.feed.subscribers,
+            **reader,
+            "zones": self._zones(),
+        }
+
+    def _zones(self) -> dict[str, dict[str, Any]]:
+        """What global's log says of other zones, as this copy of it has it."""
+        found = {}
+        for key, packed in self.copy.table(SEEN).items():
+            seen = msgpack.unpackb(packed)
+            silent_ms = max(0, self.copy.log_time_ms - seen["last_ms"])
+            found[zone_of(key)] = {
+                "online": seen["online"],
+                "lagSeconds": round(silent_ms / 1000 + self.lag_s(), 3),
+                "version": seen["version"],
+                "url": seen["url"],
+            }
+        return found
 
     def _uplink_refused(self) -> str | None:
         return None if self.plane.uplink is None else self.plane.uplink.refused

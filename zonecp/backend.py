@@ -20,7 +20,12 @@ from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.plane import PlaneBackend, describe_registry, fingerprint
+from zonemesh.rest.plane import (
+    PlaneBackend,
+    describe_pools,
+    describe_registry,
+    fingerprint,
+)
 from zonemesh.travel import GRACE, SEEN
 from zonemesh.vipmap import VipMap
 
@@ -42,7 +47,9 @@ class ZoneBackend(PlaneBackend):
         *,
         lag_s: Callable[[], float],
         uplink_refused: Callable[[], str | None],
+        about: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """`about`: what the process says of itself in `GET /_state`."""
         super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
@@ -50,6 +57,7 @@ class ZoneBackend(PlaneBackend):
         self._vipmap = vipmap
         self._lag_s = lag_s
         self._uplink_refused = uplink_refused
+        self._about = about
 
     @property
     def zone(self) -> str:
@@ -164,4 +172,12 @@ class ZoneBackend(PlaneBackend):
             "lag_s": round(self._lag_s(), 3),
             "leader": self._leadership().writer is not None,
             "uplink_refused": self._uplink_refused(),
+            "term": self._state.registry.position.term,
+            "uid": self._state.note.uid if self._state.note else None,
+            **self._about(),
+            "pools": describe_pools(self._state.ledgers, [self.zone]),
+            "shortages": [
+                {"pool": pool, "zone": self.zone, "why": why}
+                for pool, why in sorted(self._state.shortages.items())
+            ],
         }

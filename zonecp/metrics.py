@@ -73,9 +73,9 @@ def _pools(ledgers: Mapping[str, Ledger], zone: str) -> Iterable[Metric]:
         "wait": GaugeMetricFamily("zonemesh_vips_waiting", "Without address.", labels=["pool"]),
     }
     for pool, ledger in ledgers.items():
-        live, rest = ledger.live(zone), len(ledger.resting(zone))
-        families["used"].add_metric([pool], live)
-        families["rest"].add_metric([pool], rest)
-        families["free"].add_metric([pool], ledger.capacity(zone) - live - rest)
-        families["wait"].add_metric([pool], len(ledger.waiting[zone]))
+        usage = ledger.usage(zone)
+        families["used"].add_metric([pool], usage.used)
+        families["rest"].add_metric([pool], usage.quarantined)
+        families["free"].add_metric([pool], usage.free)
+        families["wait"].add_metric([pool], usage.waiting)
     yield from families.values()
