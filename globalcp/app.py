@@ -28,6 +28,7 @@ from zonemesh.log.redis import RedisStore
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.members import Members
+from zonemesh.origins import Origins
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
@@ -43,8 +44,6 @@ from zonemesh.runtime.supervise import Component
 from zonemesh.travel import GLOBAL_LOG
 from zonemesh.wire import FORMAT, Sealed
 
-LAG_MAX_S = 5.0
-"""A standby further behind than this is not ready: it would answer with the past."""
 PRESENT_EVERY_S = 1.0
 """A replica that has said nothing for 5 s is gone (`Store.present`)."""
 
@@ -73,8 +72,10 @@ class Replica:
         members = Members()
         registry.add_index(members)
         self.target = store.log(GLOBAL_LOG)
+        self.origins = Origins(registry)
         self.copy = CopyKeeper(disk, registry)
         self._knows_mesh = knows_mesh
+        self._stale_after_s = config.diagnostics.stale_after
         self.entries = 0
         self.bytes = 0
         self.follower = Follower(
@@ -114,7 +115,12 @@ class Replica:
             clock=clock,
         )
         self.backend = GlobalBackend(
-            self.state, members, self.follower, lambda: self.leadership, about=self._about
+            self.state,
+            members,
+            self.follower,
+            lambda: self.leadership,
+            zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
+            about=self._about,
         )
 
     def ready(self) -> str | None:
@@ -128,12 +134,13 @@ class Replica:
         writer = self.leadership.writer
         if writer is not None:
             blocked_s = writer.blocked_s
-            return (
-                f"Redis takes no entry since {blocked_s:.1f} s" if blocked_s > LAG_MAX_S else None
-            )
+            stale = blocked_s > self._stale_after_s
+            return f"Redis takes no entry since {blocked_s:.1f} s" if stale else None
         lag_s = self.follower.lag_s
-        if lag_s is None or lag_s > LAG_MAX_S:
-            return f"behind the leader by {lag_s if lag_s is None else round(lag_s, 1)} s"
+        if lag_s is None:
+            return "the end of global's log has not been read yet"
+        if lag_s > self._stale_after_s:
+            return f"what it has of global's log is {lag_s:.1f} s old"
         return None
 
     def _about(self) -> Mapping[str, Any]:
@@ -158,6 +165,7 @@ class Replica:
         Also what is left if the store's log was trimmed beyond its snapshots.
         """
         await self.copy.load()
+        self._date_origins()
 
     async def _say_present(self) -> None:
         """Let others see that this replica lives, what it has applied, which formats it reads."""
@@ -173,6 +181,7 @@ class Replica:
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
         self._knows_mesh = True
+        self._date_origins()
         self.entries += len(entries)
         self.bytes += sum(len(sealed.data) for sealed in entries)
         self.copy.applied(entries)
@@ -182,8 +191,16 @@ class Replica:
 
     def _replaced(self) -> None:
         self._knows_mesh = True
+        self._date_origins()
         self.copy.replaced()
         self.backend.applied()
+
+    def _date_origins(self) -> None:
+        age_s = self.follower.lag_s
+        if self.leadership.writer is not None or age_s is None:
+            # An entry of our own, however long the store did not take it, or one from disk.
+            age_s = max(0, self.clock.wall_ms() - self.state.registry.time_ms) / 1000
+        self.origins.date(age_s, self.clock.mono_s())
 
     async def _snapshot_kept(self, cursors: Mapping[str, Any]) -> None:
         try:
@@ -238,6 +255,9 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
             snapshotter=replica.snapshotter,
             counts=replica.plane.counts,
             committed=lambda: (replica.entries, replica.bytes),
+            lag_s=replica.backend.own_lag_s,
+            zone_lag_s=replica.backend.zone_lag_s,
+            ready=replica.ready,
         )
         app = rest(replica, config, config_dump)
         diagnostics = http.make_diagnostics(

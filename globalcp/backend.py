@@ -47,11 +47,15 @@ class GlobalBackend(PlaneBackend):
         follower: Follower,
         leadership: Callable[[], Leadership],
         *,
+        zone_ages_s: Callable[[], Mapping[str, float]] = dict,
         about: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`about`: what the process says of itself in `GET /_state`."""
+        """`zone_ages_s`: how old what this replica knows of each zone is; `about`: what the process
+        says of itself in `GET /_state`.
+        """
         super().__init__(state.registry, leadership)
         self._state = state
+        self._zone_ages_s = zone_ages_s
         self._about = about
         self._members = members
         generators = Generators()
@@ -127,7 +131,7 @@ class GlobalBackend(PlaneBackend):
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)
-        return None if seen is None else zone_insight(zone, seen, self._lag_s(seen))
+        return None if seen is None else zone_insight(zone, seen, self.zone_lag_s(zone))
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -161,15 +165,19 @@ class GlobalBackend(PlaneBackend):
         bound = self._state.registry.get(vip_kind(kind.name), key.packed)
         return Known(record, None if bound is None else Binding.unpack(bound).order)
 
-    def _lag_s(self, seen: Seen) -> float | None:
-        """Age of what is merged of a zone: its clock until its last entry, global's log since."""
-        silent_ms = self._state.registry.log_time_ms - seen.last_ms
-        hop_s = self._own_lag_s()
-        return None if hop_s is None else round(max(0, silent_ms) / 1000 + hop_s, 3)
+    def zone_lag_s(self, zone: str) -> float | None:
+        """Age of what is merged of a zone; None while it is not known."""
+        age_s = self._zone_ages_s().get(zone)
+        return None if age_s is None else round(age_s, 3)
 
-    def _own_lag_s(self) -> float | None:
-        """Age of this replica's copy of the log: 0 for its writer; None until that is known."""
-        return 0.0 if self._leadership().writer is not None else self._follower.lag_s
+    def own_lag_s(self) -> float | None:
+        """Age of this replica's copy of the log; None until that is known.
+
+        For its writer 0: nothing is newer. But while the store does not take its entry, nobody
+        else has what it has.
+        """
+        writer = self._leadership().writer
+        return self._follower.lag_s if writer is None else writer.blocked_s
 
     def leader_url(self) -> str | None:
         leadership = self._leadership()
@@ -183,7 +191,7 @@ class GlobalBackend(PlaneBackend):
         return {
             **describe_registry(registry),
             "term": registry.position.term,
-            "lag_s": self._own_lag_s(),
+            "lag_s": self.own_lag_s(),
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
             **describe_reader(self._follower),
@@ -204,7 +212,7 @@ class GlobalBackend(PlaneBackend):
         return {
             "cursor": str(self._state.registry.cursors.get(up_log(zone), "")),
             "enabled": self._enabled(zone),
-            **zone_insight(zone, seen, self._lag_s(seen))["zonemesh"],
+            **zone_insight(zone, seen, self.zone_lag_s(zone))["zonemesh"],
             "version": seen.version,
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -21,6 +21,7 @@ from zonemesh.errors import (
     WireError,
     WrongKeyError,
 )
+from zonemesh.freshness import Freshness
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
@@ -62,7 +63,9 @@ class _Stream:
     """False until it was looked up where reading starts."""
     syncing: asyncio.Task[None] | None = None
     last_seen_s: float = 0.0
-    head_time_ms: int = 0
+    freshness: Freshness = field(default_factory=Freshness)
+    log_time_ms: int = 0
+    """Of the newest entry read, as `freshness` reckons."""
     parked_until_s: float = 0.0
     fault: str | None = None
     """Why it is parked; told once."""
@@ -195,10 +198,13 @@ class Ingest:
         if not after:
             await asyncio.sleep(_BLOCK_S)
             return
+        asked_s = self._clock.mono_s()
         try:
             found = await self._store.read_many(after, block_s=_BLOCK_S, count=_READ_COUNT)
         except WrongKeyError:
             found = await self._read_each(after)  # one of them is wrong, and it is not said which
+        # Not as of now: the answer may have waited while this process was stopped.
+        as_of_s = asked_s if found else min(asked_s + _BLOCK_S, self._clock.mono_s())
         news = []
         for zone, stream in self._streams.items():
             raws = found.get(up_log(zone))
@@ -206,6 +212,8 @@ class Ingest:
                 items = self._take(zone, stream, raws, group)
                 if items:
                     news.append((zone, stream, items))
+            if up_log(zone) in after and len(raws or ()) < _READ_COUNT:
+                stream.freshness.read_all(as_of_s)
         # What was read is committed before more is read: a zone that floods waits for itself.
         await self._commit(news, group)
 
@@ -280,7 +288,11 @@ class Ingest:
         entry = sealed.entry
         stream.place = Place(entry.incarnation, entry.position, sealed.h)
         stream.report = _report(sealed, stream.report)
-        stream.head_time_ms = entry.time_ms
+        if not stream.freshness.known:
+            age_s = (self._clock.wall_ms() - entry.time_ms) / 1000
+            stream.freshness.guess(age_s, entry.log_time_ms, self._clock.mono_s())
+        stream.freshness.applied(entry.log_time_ms, self._clock.mono_s())
+        stream.log_time_ms = entry.log_time_ms
         stream.fault = None
 
     def _news(
@@ -293,9 +305,15 @@ class Ingest:
         cursor = Cursor(last.incarnation, last.position)
         if report.cursor != cursor:
             report = _report(entries[-1], report)
+        report = replace(report, behind_ms=self._behind_ms(stream, last.log_time_ms))
         if not any(sealed.entry.changes for sealed in entries) and self._known(zone):
             return (report,)
         return (Merge(zone, entries, report),)
+
+    def _behind_ms(self, stream: _Stream, log_time_ms: int) -> int:
+        """How old an entry that was just read may be."""
+        age_s = stream.freshness.age_s(self._clock.mono_s()) or 0.0
+        return _time_ms(round(age_s * 1000) + stream.log_time_ms - log_time_ms)
 
     def _known(self, zone: str) -> bool:
         return up_log(zone) in self._state.registry.cursors

@@ -25,8 +25,13 @@ def register(
     snapshotter: Snapshotter,
     counts: Counts,
     committed: Callable[[], tuple[int, int]],
+    lag_s: Callable[[], float | None],
+    zone_lag_s: Callable[[str], float | None],
+    ready: Callable[[], str | None],
 ) -> None:
-    """`committed`: entries and bytes of the log applied by this process."""
+    """`committed`: entries and bytes of the log applied by this process; lags are ages of what is
+    applied of the log, and of a zone.
+    """
 
     def collect() -> Iterable[Metric]:
         entries, size = committed()
@@ -34,9 +39,9 @@ def register(
         yield counter("terms_led", "Terms this replica has led.", leadership.terms_led)
         yield counter("log_entries", "Entries of global's log applied.", entries)
         yield counter("log_bytes", "Bytes of global's log applied.", size)
-        lag_s = 0.0 if leadership.writer is not None else follower.lag_s
-        if lag_s is not None:
-            yield gauge("log_lag_seconds", "Age of what is applied of global's log.", lag_s)
+        if (age_s := lag_s()) is not None:
+            yield gauge("log_lag_seconds", "Age of what is applied of global's log.", age_s)
+        yield gauge("degraded", "1 while /ready is not plainly ok.", ready() is not None)
         writer = leadership.writer
         if writer is not None:
             yield gauge("writes_waiting", "Inputs waiting to be committed.", writer.queued)
@@ -48,7 +53,7 @@ def register(
         yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
         yield labelled("resyncs", "Resyncs of the log by reason.", ["reason"], follower.resyncs)
         yield from _ingested(counts)
-        yield from _zones(state)
+        yield from _zones(state, zone_lag_s)
         yield from _pools(state)
 
     registry.register(Collecting(collect))
@@ -65,7 +70,7 @@ def _ingested(counts: Counts) -> Iterable[Metric]:
     yield family
 
 
-def _zones(state: GlobalState) -> Iterable[Metric]:
+def _zones(state: GlobalState, lag_s: Callable[[str], float | None]) -> Iterable[Metric]:
     online = GaugeMetricFamily("zonemesh_zone_online", "1 while heard from.", labels=["zone"])
     age = GaugeMetricFamily(
         "zonemesh_zone_lag_seconds", "Age of a zone's last merged heartbeat.", labels=["zone"]
@@ -84,7 +89,8 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
             continue
         conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
-        age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)
+        if (age_s := lag_s(zone)) is not None:
+            age.add_metric([zone], age_s)
         rejected.add_metric([zone], seen.rejected)
     yield from (online, age, rejected, conflicts)
 

@@ -387,6 +387,7 @@ class _Deciding(Deciding):
             connected_ms=self._now.wall_ms if came_back else seen.connected_ms,
             disconnected_ms=None,
             updated_ms=report.time_ms if report else seen.updated_ms,
+            behind_ms=report.behind_ms if report else seen.behind_ms,
             lag_ms=report.lag_ms if report else seen.lag_ms,
             entries=seen.entries + counts.entries,
             records=seen.records + counts.records,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import structlog
 from aiohttp import web
 
@@ -38,7 +37,7 @@ from zonemesh.log.redis import RedisStore
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
-from zonemesh.model import zone_of
+from zonemesh.origins import Origins
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.plane import describe_reader
@@ -54,7 +53,7 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
-from zonemesh.travel import GLOBAL_LOG, SEEN, held_back, kept_by
+from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import Sealed
 
@@ -98,6 +97,10 @@ class Zone:
             user_services=self.state.user_services,
             federated=store is not None,
         )
+        self.origins = Origins(self.copy)
+        self._stale_after_s = config.diagnostics.stale_after
+        self._behind_s: float | None = None
+        """Since when the map is being brought up to date with more than one turn can do."""
         self.downlink = Downlink(self.state, self.copy)
         self.copy.add_index(self.downlink)
         self.keeper = None if disk is None else CopyKeeper(disk, self.copy)
@@ -106,7 +109,7 @@ class Zone:
             self.vipmap,
             lambda: Revision(self.state.registry.cursor, self.copy.cursor),
             uid=lambda: self.state.note.uid if self.state.note else "",
-            lag_s=self.lag_s,
+            lag_s=self.map_lag_s,
             ready=self.ready,
         )
         self.snapshotter = Snapshotter(
@@ -156,6 +159,35 @@ class Zone:
         lag_s = self.follower.lag_s
         return self._copy_age_s() if lag_s is None else lag_s
 
+    def map_lag_s(self) -> float:
+        """Age of what the map holds of other zones: every hop on the way here.
+
+        That is the age of global's log here, or of the worst zone that counts as online, and for
+        how long the map has not been brought up to date with that.
+        """
+        behind_s = 0.0
+        if self.feed.catching_up and self._behind_s is not None:
+            behind_s = self.clock.mono_s() - self._behind_s
+        oldest_s = self.origins.oldest_s(self.clock.mono_s(), but=self.state.zone)
+        return max(self.lag_s(), oldest_s) + behind_s
+
+    def origin_lags_s(self) -> dict[str, float]:
+        """Age of what is known of each other zone, those that are offline included."""
+        ages_s = self.origins.ages_s(self.clock.mono_s())
+        return {zone: age_s for zone, age_s in ages_s.items() if zone != self.state.zone}
+
+    def stale(self) -> str | None:
+        """Why what is served may be out of date, or None. It goes on being served: a zone that is
+        cut off is still the best that its agents have.
+        """
+        if (lag_s := self.lag_s()) > self._stale_after_s:
+            return f"what is known of other zones is {lag_s:.1f} s old"
+        if self.follower is not None and self.follower.halted is not None:
+            return f"stopped following global's log: {self.follower.halted}"
+        if (map_lag_s := self.map_lag_s()) > self._stale_after_s:
+            return f"what the map holds of other zones is {map_lag_s:.1f} s old"
+        return None
+
     def _about(self) -> Mapping[str, Any]:
         writer = self.leadership.writer
         reader = {} if self.follower is None else describe_reader(self.follower)
@@ -164,6 +196,8 @@ class Zone:
             "version": __version__,
             "federated": self._store is not None,
             "ready": self.ready(),
+            "stale": self.stale(),
+            "map_lag_s": round(self.map_lag_s(), 3),
             "blocked_s": None if writer is None else round(writer.blocked_s, 3),
             "renumbered": self.plane.renumbered,
             "subscribers": self.feed.subscribers,
@@ -172,18 +206,17 @@ class Zone:
         }
 
     def _zones(self) -> dict[str, dict[str, Any]]:
-        """What global's log says of other zones, as this copy of it has it."""
-        found = {}
-        for key, packed in self.copy.table(SEEN).items():
-            seen = msgpack.unpackb(packed)
-            silent_ms = max(0, self.copy.log_time_ms - seen["last_ms"])
-            found[zone_of(key)] = {
-                "online": seen["online"],
-                "lagSeconds": round(silent_ms / 1000 + self.lag_s(), 3),
-                "version": seen["version"],
-                "url": seen["url"],
+        """What global's log says of all zones, as this copy of it has it."""
+        ages_s = self.origins.ages_s(self.clock.mono_s())
+        return {
+            zone: {
+                "online": origin.online,
+                "lagSeconds": round(ages_s[zone], 3) if zone in ages_s else None,
+                "version": origin.version,
+                "url": origin.url,
             }
-        return found
+            for zone, origin in self.origins
+        }
 
     def _uplink_refused(self) -> str | None:
         return None if self.plane.uplink is None else self.plane.uplink.refused
@@ -230,6 +263,7 @@ class Zone:
         """Take up global's log where the copy on disk ends, before anything is reached."""
         if self.keeper is not None and await self.keeper.load():
             self._copy_loaded = True
+            self.origins.date(self.lag_s(), self.clock.mono_s())
             log.info("copy_served", age_s=round(self.lag_s(), 3), until="global's log is read")
 
     def _follow_global(self, store: Store | None) -> Follower | None:
@@ -275,6 +309,8 @@ class Zone:
     def _publish(self) -> None:
         # While logs are loaded nobody may read, and each step would be made over again by the next.
         if self._map_complete():
+            if not self.feed.catching_up:
+                self._behind_s = self.clock.mono_s()
             self.feed.publish()
 
     def _map_complete(self) -> bool:
@@ -289,11 +325,13 @@ class Zone:
         self.backend.applied()
 
     def _copy_applied(self, entries: Sequence[Sealed]) -> None:
+        self.origins.date(self.lag_s(), self.clock.mono_s())
         if self.keeper is not None:
             self.keeper.applied(entries)
         self._publish()
 
     def _copy_replaced(self) -> None:
+        self.origins.date(self.lag_s(), self.clock.mono_s())
         if self.keeper is not None:
             self.keeper.replaced()
         self._publish()
@@ -375,12 +413,17 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             follower=zone.follower,
             uplink=lambda: zone.plane.uplink,
             lag_s=zone.lag_s,
+            map_lag_s=zone.map_lag_s,
+            origin_lags_s=zone.origin_lags_s,
+            degraded=lambda: (zone.ready() or zone.stale()) is not None,
             committed=lambda: (zone.entries, zone.bytes),
             renumbered=lambda: zone.plane.renumbered,
         )
         app = rest(zone, config, config_dump)
         diagnostics = http.make_diagnostics(
-            registry, ready={"map": lambda: because(zone.ready(), store)}
+            registry,
+            ready={"map": lambda: because(zone.ready(), store)},
+            fresh={"fresh": lambda: because(zone.stale(), store)},
         )
         async with (
             http.serving(

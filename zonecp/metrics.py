@@ -25,6 +25,9 @@ def register(
     follower: Follower | None,
     uplink: Callable[[], Uplink | None],
     lag_s: Callable[[], float],
+    map_lag_s: Callable[[], float],
+    origin_lags_s: Callable[[], Mapping[str, float]],
+    degraded: Callable[[], bool],
     committed: Callable[[], tuple[int, int]],
     renumbered: Callable[[], int],
 ) -> None:
@@ -36,6 +39,14 @@ def register(
         yield counter("log_entries", "Entries of the zone's own log applied.", entries)
         yield counter("log_bytes", "Bytes of the zone's own log applied.", size)
         yield gauge("log_lag_seconds", "Age of what is applied of global's log.", lag_s())
+        yield gauge("map_lag_seconds", "Age of what the map holds of others.", map_lag_s())
+        yield gauge("degraded", "1 while /ready is not plainly ok.", degraded())
+        origins = GaugeMetricFamily(
+            "zonemesh_origin_lag_seconds", "Age of what is known of a zone.", labels=["zone"]
+        )
+        for zone, age_s in origin_lags_s().items():
+            origins.add_metric([zone], age_s)
+        yield origins
         yield gauge("adopted", "1 once the zone may bind addresses.", state.adopted)
         yield gauge("feed_subscribers", "Open feed streams.", feed.subscribers)
         yield counter("feed_deltas", "Deltas published.", feed.deltas)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -64,7 +65,7 @@ def run(*arguments: str) -> Result:
     )
 
 
-def documents(result: Result) -> list[dict[str, object]]:
+def documents(result: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
@@ -74,7 +75,7 @@ def test_entries_are_shown_with_their_payloads_in_the_terms_of_their_kinds(path:
     assert result.exit_code == 0
     found = documents(result)
     assert [each["position"] for each in found] == [f"1-{seq}" for seq in range(7)]
-    service, binding = found[1]["changes"]  # type: ignore[misc]
+    service, binding = found[1]["changes"]
     assert service["value"]["spec"] == {"state": "Available"}
     assert binding["value"]["address"] == "241.0.0.9"
 

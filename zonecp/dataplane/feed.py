@@ -194,6 +194,7 @@ class Follower:
             options.ttl_s,
         )
         self._offered: events.Head | None = None
+        self._offered_s = 0.0
         self._seen: set[bytes] = set()
         self._dropping_since_s: float | None = None
 
@@ -211,7 +212,6 @@ class Follower:
         Raises:
             StreamEndError: It does not follow what is held.
         """
-        self._state.last_event_s = self._clock()
         match part:
             case events.Heartbeat():
                 self._beat(part)
@@ -230,7 +230,7 @@ class Follower:
         if self._state.head is None:
             return
         self._refuse_older(heartbeat.revision)
-        self._state.lag_s = heartbeat.lag_s
+        self._state.lag_s, self._state.told_s = heartbeat.lag_s, self._clock()
         self._advance(heartbeat.revision)
         if not self._state.confirmed:  # all deltas since the revision on disk came before
             self._state.confirmed = True
@@ -261,7 +261,7 @@ class Follower:
         if offered.mesh != self._options.mesh:
             raise StreamEndError("other_mesh", f"a map of mesh {offered.mesh}")
         self._refuse_older(offered.revision)
-        self._offered = offered
+        self._offered, self._offered_s = offered, self._clock()
         self._seen = set()
         self._resumable = False
         self._state.whole = False
@@ -319,7 +319,8 @@ class Follower:
         self._table.loaded = True
         self._state.whole = self._state.confirmed = True
         self._state.head = msgspec.structs.replace(offered, ttl_s=self._options.ttl_s)
-        self._state.lag_s = offered.lag_s
+        # As of when it began to come: until now the old map was served.
+        self._state.lag_s, self._state.told_s = offered.lag_s, self._offered_s
         self._state.changed.set()
         self._state.settled()
         if before is not None and own_incarnation(before.revision) != own_incarnation(

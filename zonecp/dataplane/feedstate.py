@@ -30,10 +30,10 @@ class FeedState:
 
     connected: bool = False
     lag_s: float = 0.0
-    """How old the map was by the zone's own account, at the last event."""
+    """How old the map was by the zone's own account, when it last told."""
 
-    last_event_s: float | None = None
-    """On the loop's clock."""
+    told_s: float | None = None
+    """When the zone last told how old the map is, on the loop's clock: deltas do not."""
 
     ended: Counter[str] = field(default_factory=Counter)
     """Streams that ended, by reason."""
@@ -50,7 +50,7 @@ class FeedState:
 
     def age_s(self, now_s: float) -> float | None:
         """How old the map may be: the zone's own lag, and the silence since."""
-        return None if self.last_event_s is None else self.lag_s + now_s - self.last_event_s
+        return None if self.told_s is None else self.lag_s + now_s - self.told_s
 
     def describe(self, now_s: float) -> dict[str, Any]:
         """For people; None of a map there is none of."""
@@ -60,7 +60,7 @@ class FeedState:
             "mesh": None if head is None else head.mesh,
             "zone": None if head is None else head.zone,
             "connected": self.connected,
-            "lag_s": None if self.last_event_s is None else round(self.lag_s, 3),
+            "lag_s": None if self.told_s is None else round(self.lag_s, 3),
             # Without a word of the zone since the start, nobody knows how old a map from disk is.
             "age_s": None if age_s is None else round(age_s, 3),
             "streams_ended": dict(self.ended),

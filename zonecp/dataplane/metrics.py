@@ -36,6 +36,8 @@ class AgentCollector(Collector):
     clock: Callable[[], float]
     """The event loop's."""
 
+    degraded: Callable[[], bool]
+
     def collect(self) -> Iterable[Metric]:
         counts = self.counts()
         yield from self._dns(counts)
@@ -77,6 +79,11 @@ class AgentCollector(Collector):
     def _feed(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "zonedp_feed_connected", "1 while subscribed to the zone.", int(self.state.connected)
+        )
+        yield GaugeMetricFamily(
+            "zonedp_degraded",
+            "1 while the map is too old, or nobody says how old.",
+            int(self.degraded()),
         )
         age_s = self.state.age_s(self.clock())
         if age_s is not None:

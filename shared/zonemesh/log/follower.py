@@ -16,6 +16,7 @@ from zonemesh.errors import (
     UnavailableError,
     WireError,
 )
+from zonemesh.freshness import Freshness
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
@@ -23,6 +24,7 @@ from zonemesh.registry import Registry
 from zonemesh.replica import NOWHERE, Patience, Place, check_head, follows
 from zonemesh.wire import Sealed, decode
 
+_READ_COUNT = 512
 _READ_BLOCK_S = 0.5
 """Bounds how late a stop is noticed; news wakes the read at once."""
 _HEAD_EVERY_S = 1.0
@@ -58,6 +60,7 @@ class Follower:
         self._patience = Patience()
         self._head: Head | None = None
         self._head_s: float | None = None
+        self._freshness = Freshness()
         self.resyncs: Counter[str] = Counter()
         """Resynchronisations by reason (an error's code), and `start`."""
         self.bad_entries = 0
@@ -71,17 +74,20 @@ class Follower:
 
     @property
     def lag_s(self) -> float | None:
-        """Age of what is applied: None until the head was read once and something is applied.
+        """Age of the last applied entry: None until the log was read and something is applied.
 
-        Head's time less the last applied entry's (both by the writer's clock), plus the time since
-        the head was last asked for (by ours): neither clock skew nor a backlog can hide in it.
+        The writer's heartbeats make it small: it grows while they, or the link, or the applying of
+        a backlog stand still. See `Freshness`; of a backlog it is at least what the head's time
+        and the last applied entry's, both by the writer's clock, are apart.
         """
-        if self._head is None or self._head_s is None or self._registry.incarnation == "":
+        now_s = self._clock.mono_s()
+        age_s = self._freshness.age_s(now_s)
+        if age_s is None or self._registry.incarnation == "":
             return None
+        if self._head is None or self._head_s is None or not self._is_behind(self._head):
+            return age_s
         behind_ms = max(0, self._head.time_ms - self._registry.time_ms)
-        if self._head.position <= self._registry.position:
-            behind_ms = 0
-        return behind_ms / 1000 + self._clock.mono_s() - self._head_s
+        return max(age_s, behind_ms / 1000 + now_s - self._head_s)
 
     async def catch_up(self) -> Head | None:
         """Read until the head (as of now) is applied; None if there is no log.
@@ -141,13 +147,29 @@ class Follower:
 
     async def _read_on(self, *, block_s: float) -> bool:
         """Read once and apply; True if there was anything."""
-        raws = await self._log.read(self._registry.position, block_s=block_s)
-        if not raws:
-            return False
+        asked_s = self._clock.mono_s()
+        raws = await self._log.read(self._registry.position, block_s=block_s, count=_READ_COUNT)
+        self._know()
         await apply_all(self._registry, raws, self._applied)
-        return True
+        if not raws:
+            # Not as of now: the answer may have waited in a buffer, while this process was stopped.
+            self._freshness.read_all(min(asked_s + block_s, self._clock.mono_s()))
+        elif len(raws) < _READ_COUNT:
+            self._freshness.read_all(asked_s)
+        return bool(raws)
+
+    def _know(self) -> None:
+        """Begin with what wall clocks say: nothing else tells how old a copy from disk is."""
+        if not self._freshness.known and self._registry.incarnation:
+            wall_s = (self._clock.wall_ms() - self._registry.time_ms) / 1000
+            self._freshness.guess(wall_s, self._registry.log_time_ms, self._clock.mono_s())
+
+    def _noted(self) -> None:
+        self._know()
+        self._freshness.applied(self._registry.log_time_ms, self._clock.mono_s())
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
+        self._noted()
         self._patience.progressed()
         self.halted = None
         self._on_entries(entries)
@@ -189,6 +211,7 @@ class Follower:
                 f"log {self._log.name} has neither its beginning nor a snapshot: {fault}"
             )
         self._registry.become(fresh)
+        self._noted()
         self._note_head(head, asked_s)
         log.info("log_resynced", log=self._log.name, position=str(self._registry.position))
         self._on_replaced()
