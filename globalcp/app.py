@@ -25,6 +25,7 @@ from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Store
 from zonemesh.log.redis import RedisStore
+from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.members import Members
@@ -156,6 +157,7 @@ class Replica:
         return {
             "copy": self.copy.run,
             "leadership": self.leadership.run,
+            "scrub": lambda: scrub(self.state.registry, self._damaged),
             "presence": self._say_present,
         }
 
@@ -201,6 +203,13 @@ class Replica:
             # An entry of our own, however long the store did not take it, or one from disk.
             age_s = max(0, self.clock.wall_ms() - self.state.registry.time_ms) / 1000
         self.origins.date(age_s, self.clock.mono_s())
+
+    def _damaged(self, parts: str) -> None:
+        """Go back to what the log says; as its leader, not before somebody may lead who has it."""
+        why = f"records of {parts} are not what was put"
+        self.follower.distrust(why)
+        if self.leadership.writer is not None:
+            self.leadership.writer.depose(why)
 
     async def _snapshot_kept(self, cursors: Mapping[str, Any]) -> None:
         try:

@@ -113,7 +113,6 @@ class GlobalPlane:
         while True:
             registry = self._state.registry
             note = {
-                "hash": registry.digest,
                 "applied": cursors_note(registry.cursors),
                 "formats": [FORMAT],
             }

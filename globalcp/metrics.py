@@ -13,7 +13,7 @@ from globalcp.state import GlobalState
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.snapshotter import Snapshotter
-from zonemesh.runtime.collect import Collecting, counter, gauge, labelled
+from zonemesh.runtime.collect import Collecting, counter, gauge, labelled, mismatches
 
 
 def register(
@@ -51,6 +51,7 @@ def register(
         yield gauge("log_halted", "1 after the same fault thrice.", follower.halted is not None)
         yield counter("snapshots", "Snapshots taken.", snapshotter.taken)
         yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
+        yield from mismatches({"global": follower.agreement})
         yield labelled("resyncs", "Resyncs of the log by reason.", ["reason"], follower.resyncs)
         yield from _ingested(counts)
         yield from _zones(state, zone_lag_s)

@@ -34,6 +34,7 @@ from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Log, Store
 from zonemesh.log.redis import RedisStore
+from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
@@ -115,7 +116,9 @@ class Zone:
         self.snapshotter = Snapshotter(
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
         )
-        own_follower = Follower(own, self.state.registry, clock=clock, on_entries=self._own_applied)
+        self.own_follower = Follower(
+            own, self.state.registry, clock=clock, on_entries=self._own_applied
+        )
         self.liveness = Liveness(self.state, clock)
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
@@ -134,7 +137,7 @@ class Zone:
         self.leadership = Leadership(
             own,
             self.state.registry,
-            own_follower,
+            self.own_follower,
             self.plane,
             lease=Lease(writer=self.writer_id, url=url),
             clock=clock,
@@ -252,7 +255,12 @@ class Zone:
         )
 
     def components(self) -> Mapping[str, Component]:
-        found: dict[str, Component] = {"feed": self.feed.run, "leadership": self.leadership.run}
+        found: dict[str, Component] = {
+            "feed": self.feed.run,
+            "leadership": self.leadership.run,
+            "scrub": lambda: scrub(self.state.registry, self._own_damaged),
+            "scrub_copy": lambda: scrub(self.copy, self._copy_damaged),
+        }
         if self.keeper is not None:
             found["copy"] = self.keeper.run
         if self.follower is not None:
@@ -275,7 +283,22 @@ class Zone:
             clock=self.clock,
             on_entries=self._copy_applied,
             on_replaced=self._copy_replaced,
+            told=self._told,
         )
+
+    def _told(self, note: Mapping[str, Any]) -> object:
+        states = note.get("states")
+        return states.get(self.state.zone) if isinstance(states, dict) else None
+
+    def _own_damaged(self, parts: str) -> None:
+        why = f"records of {parts} are not what was put"
+        self.own_follower.distrust(why)
+        if self.leadership.writer is not None:
+            self.leadership.writer.depose(why)
+
+    def _copy_damaged(self, parts: str) -> None:
+        if self.follower is not None:
+            self.follower.distrust(f"records of {parts} are not what was put")
 
     async def _run_follower(self) -> None:
         assert self.follower is not None
@@ -411,6 +434,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             zone.leadership,
             zone.feed,
             follower=zone.follower,
+            own_follower=zone.own_follower,
             uplink=lambda: zone.plane.uplink,
             lag_s=zone.lag_s,
             map_lag_s=zone.map_lag_s,

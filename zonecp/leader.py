@@ -127,7 +127,7 @@ class ZonePlane:
 
     async def _beat(self, writer: Writer) -> None:
         while True:
-            note = {"hash": self._state.registry.digest, "formats": [FORMAT]}
+            note = {"formats": [FORMAT]}
             await writer.submit(Tick(note))
             await asyncio.sleep(self._heartbeat_s)
 

@@ -13,7 +13,7 @@ from zonecp.uplink import Uplink
 from zonemesh.ipam import Ledger
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
-from zonemesh.runtime.collect import Collecting, counter, gauge, labelled
+from zonemesh.runtime.collect import Collecting, counter, gauge, labelled, mismatches
 
 
 def register(
@@ -23,6 +23,7 @@ def register(
     feed: Feed,
     *,
     follower: Follower | None,
+    own_follower: Follower,
     uplink: Callable[[], Uplink | None],
     lag_s: Callable[[], float],
     map_lag_s: Callable[[], float],
@@ -55,6 +56,8 @@ def register(
             yield gauge("writes_waiting", "Inputs waiting.", leadership.writer.queued)
             blocked_s = leadership.writer.blocked_s
             yield gauge("append_blocked_seconds", "How long the own log refuses.", blocked_s)
+        logs = {"own": own_follower.agreement}
+        yield from mismatches(logs if follower is None else logs | {"global": follower.agreement})
         if follower is not None:
             yield labelled("resyncs", "Resyncs by reason.", ["reason"], follower.resyncs)
             yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)

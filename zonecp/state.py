@@ -254,7 +254,7 @@ class _Deciding(Deciding):
             self._follow_bytes += SERVICE_BYTES
 
     def _tick(self, item: Tick) -> None:
-        self._decision.note = dict(item.note)
+        self._decision.note = {**item.note, "state": self._registry.digest}
         self._looks_around = True
 
     def _heard(self, item: Heard) -> None:

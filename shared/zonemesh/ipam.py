@@ -56,6 +56,11 @@ def ipv6_text(address: int) -> str:
     return str(netaddr.IPAddress(_IPV6_PREFIX | address, 6))
 
 
+def ipv6_packed(address: int) -> bytes:
+    """The same in 16 octets."""
+    return (_IPV6_PREFIX | address).to_bytes(16, "big")
+
+
 class Binding(NamedTuple):
     """What a key holds. Outlives its object: an address rests, and its key may have it back."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zonecp.dataplane import events
+from zonemesh.agreement import Agreement
 
 
 def _nobody() -> None:
@@ -39,6 +40,8 @@ class FeedState:
     """Streams that ended, by reason."""
 
     records_rejected: int = 0
+    agreement: Agreement = field(default_factory=Agreement)
+    """With the zone's hash of the map."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after a change of the map; cleared by the one who writes it to disk."""
 
@@ -65,4 +68,6 @@ class FeedState:
             "age_s": None if age_s is None else round(age_s, 3),
             "streams_ended": dict(self.ended),
             "records_rejected": self.records_rejected,
+            "mismatches": self.agreement.mismatches,
+            "mismatch": self.agreement.unmended,
         }

@@ -95,6 +95,15 @@ class AgentCollector(Collector):
                 "The map's age by the zone's account, at the last event.",
                 self.state.lag_s,
             )
+        agreement = self.state.agreement
+        yield CounterMetricFamily(
+            "zonedp_map_mismatches", "Times the map was not the zone's.", agreement.mismatches
+        )
+        yield GaugeMetricFamily(
+            "zonedp_map_mismatched",
+            "1 while fetching it anew did not help.",
+            int(agreement.unmended is not None),
+        )
         yield _by("zonedp_feed_ended", "Feed streams that ended.", self.state.ended)
         yield CounterMetricFamily(
             "zonedp_feed_records_rejected",

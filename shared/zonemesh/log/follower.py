@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
+from zonemesh.agreement import Agreement
 from zonemesh.errors import (
     GapError,
     LogFaultError,
     NotFoundError,
+    StateMismatchError,
     StoreLostError,
     UnavailableError,
     WireError,
@@ -22,7 +25,7 @@ from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
 from zonemesh.registry import Registry
 from zonemesh.replica import NOWHERE, Patience, Place, check_head, follows
-from zonemesh.wire import Sealed, decode
+from zonemesh.wire import Entry, Sealed, decode
 
 _READ_COUNT = 512
 _READ_BLOCK_S = 0.5
@@ -48,15 +51,20 @@ class Follower:
         clock: Clock,
         on_entries: Callable[[Sequence[Sealed]], None],
         on_replaced: Callable[[], None] = lambda: None,
+        told: Callable[[Mapping[str, Any]], object] = lambda note: note.get("state"),
     ) -> None:
         """`on_entries` is called after entries were applied, `on_replaced` after a resync; the
-        registry's indexes hear of single changes, in both cases.
+        registry's indexes hear of single changes, in both cases. `told` is the end of the digest
+        that a heartbeat's note says this copy has before that entry, if it says so.
         """
         self._log = target
         self._registry = registry
         self._clock = clock
         self._on_entries = on_entries
         self._on_replaced = on_replaced
+        self._told = told
+        self.agreement = Agreement()
+        self._distrusted: str | None = None
         self._patience = Patience()
         self._head: Head | None = None
         self._head_s: float | None = None
@@ -147,16 +155,37 @@ class Follower:
 
     async def _read_on(self, *, block_s: float) -> bool:
         """Read once and apply; True if there was anything."""
+        if self._distrusted is not None:
+            raise StateMismatchError(self._distrusted)
         asked_s = self._clock.mono_s()
         raws = await self._log.read(self._registry.position, block_s=block_s, count=_READ_COUNT)
         self._know()
-        await apply_all(self._registry, raws, self._applied)
+        await apply_all(self._registry, raws, self._applied, check=self._compare)
         if not raws:
             # Not as of now: the answer may have waited in a buffer, while this process was stopped.
             self._freshness.read_all(min(asked_s + block_s, self._clock.mono_s()))
         elif len(raws) < _READ_COUNT:
             self._freshness.read_all(asked_s)
         return bool(raws)
+
+    def distrust(self, why: str) -> None:
+        """Load the state anew before anything else is read."""
+        if self.agreement.found(equal=False, what=why):
+            self._distrusted = why
+        log.error("state_mismatch", log=self._log.name, error=why, mended=bool(self._distrusted))
+
+    def _compare(self, entry: Entry) -> None:
+        told = self._told(entry.note)
+        if not isinstance(told, str) or not self._registry.incarnation:
+            return
+        mine = self._registry.digest
+        why = f"before {entry.position} the state is {mine}; its writer says …{told}"
+        if mine.endswith(told):
+            self.agreement.found(equal=True, what="")
+            return
+        self.distrust(why)
+        if self._distrusted is not None:
+            raise StateMismatchError(why)
 
     def _know(self) -> None:
         """Begin with what wall clocks say: nothing else tells how old a copy from disk is."""
@@ -211,6 +240,7 @@ class Follower:
                 f"log {self._log.name} has neither its beginning nor a snapshot: {fault}"
             )
         self._registry.become(fresh)
+        self._distrusted = None
         self._noted()
         self._note_head(head, asked_s)
         log.info("log_resynced", log=self._log.name, position=str(self._registry.position))
@@ -272,6 +302,8 @@ async def apply_all(
     registry: Registry,
     raws: Sequence[Raw],
     applied: Callable[[Sequence[Sealed]], None],
+    *,
+    check: Callable[[Entry], None] = lambda _: None,
 ) -> None:
     """Check and apply entries in order, giving the event loop a turn between slices.
 
@@ -287,6 +319,7 @@ async def apply_all(
             sealed, chained = decode(raw.data, place.h)
             if not follows(place, sealed, chained=chained):
                 continue
+            check(sealed.entry)
             registry.apply(sealed)
             done.append(sealed)
             changes += len(sealed.entry.changes)
