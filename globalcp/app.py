@@ -105,6 +105,7 @@ class Replica:
             ),
             heartbeat_s=config.heartbeat,
             knows_mesh=lambda: self._knows_mesh,
+            zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             on_committed=self._applied,
         )
         self.leadership = Leadership(
@@ -149,6 +150,7 @@ class Replica:
         return {
             "plane": "global",
             "version": __version__,
+            "now_ms": self.clock.wall_ms(),
             "ready": self.ready(),
             "blocked_s": None if writer is None else round(writer.blocked_s, 3),
         }

@@ -197,6 +197,10 @@ class GlobalBackend(PlaneBackend):
             **describe_reader(self._follower),
             **self._about(),
             "pools": describe_pools(self._state.ledgers, ["", *zones]),
+            "sizes": {
+                pool: sum(size for _, size in self._state.settings.pool(pool).blocks())
+                for pool in self._state.ledgers
+            },
             "shortages": [
                 {"pool": pool, "zone": zone, "why": why}
                 for (pool, zone), why in sorted(self._state.shortages.items())

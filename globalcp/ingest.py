@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -93,14 +93,18 @@ class Ingest:
         clock: Clock,
         *,
         snapshot_bytes_max: int = SNAPSHOT_BYTES_MAX,
+        zone_ages_s: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
+        """`zone_ages_s`: how old what is merged of each zone is."""
         self._store = store
         self._state = state
         self._writer = writer
         self._clock = clock
         self._snapshot_bytes_max = snapshot_bytes_max
+        self._zone_ages_s = zone_ages_s
         self._streams: dict[str, _Stream] = {}
-        self._moved: dict[str, Report] = {}
+        self._moved: dict[str, tuple[Report, float]] = {}
+        """Reports, and since when each waits."""
         self._zones_read_s = float("-inf")
         self._heads_read_s = float("-inf")
         self.counts = Counts()
@@ -108,7 +112,11 @@ class Ingest:
     def moved(self) -> dict[str, Report]:
         """Zones heard from since the last call whose news was only that they live."""
         moved, self._moved = self._moved, {}
-        return moved
+        now_s = self._clock.mono_s()
+        return {
+            zone: replace(report, behind_ms=report.behind_ms + round((now_s - since_s) * 1000))
+            for zone, (report, since_s) in moved.items()
+        }
 
     async def run(self) -> None:
         """Read for ever.
@@ -172,6 +180,10 @@ class Ingest:
             self._sync(zone, stream, fault, group)
         else:
             stream.place = place
+            age_s = self._zone_ages_s().get(zone)
+            if age_s is not None:
+                # Rather than by the zone's wall clock: that may be off by any time.
+                stream.freshness.guess(age_s, stream.log_time_ms, self._clock.mono_s())
 
     async def _merged_place(self, zone: str, stream: _Stream) -> Place | None:
         """The place of the last entry that is merged; None if the stream does not hold it."""
@@ -186,6 +198,7 @@ class Ingest:
             seen = Seen.of(self._state.registry, zone)
             same = seen is None or seen.h in (b"", sealed.h)
             if same and (sealed.entry.incarnation, raw.position) == cursor:
+                stream.log_time_ms = sealed.entry.log_time_ms
                 return Place(*cursor, sealed.h)
         return None
 
@@ -245,7 +258,7 @@ class Ingest:
             for zone, stream, items in news:
                 item = items.popleft()
                 if isinstance(item, Report):
-                    self._moved[zone] = item
+                    self._moved[zone] = item, self._clock.mono_s()
                 else:
                     self._moved.pop(zone, None)
                     waiting.append((zone, stream, items, self._writer.enqueue(item)))

@@ -41,6 +41,7 @@ class GlobalPlane:
         begin: Begin,
         heartbeat_s: float,
         knows_mesh: Callable[[], bool],
+        zone_ages_s: Callable[[], Mapping[str, float]],
         on_committed: Callable[[Sequence[Sealed]], None],
     ) -> None:
         """`knows_mesh`: whether this replica has ever held a copy of this mesh's log."""
@@ -51,6 +52,7 @@ class GlobalPlane:
         self._begin = begin
         self._heartbeat_s = heartbeat_s
         self._knows_mesh = knows_mesh
+        self._zone_ages_s = zone_ages_s
         self._on_committed = on_committed
         self.counts = Counts()
 
@@ -91,7 +93,9 @@ class GlobalPlane:
 
     async def lead(self, writer: Writer) -> None:
         await writer.submit(self._begin)
-        ingest = Ingest(self._store, self._state, writer, self._clock)
+        ingest = Ingest(
+            self._store, self._state, writer, self._clock, zone_ages_s=self._zone_ages_s
+        )
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
             group.create_task(keep("ingest", ingest.run), name="ingest")

@@ -15,6 +15,7 @@ from zonecp import metrics as zone_metrics
 from zonecp.agent_guard import agent_guard
 from zonecp.backend import ZoneBackend
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
+from zonecp.canaries import Canaries
 from zonecp.config import ZoneConfig
 from zonecp.downlink import Downlink
 from zonecp.explain_route import add_explain
@@ -119,6 +120,12 @@ class Zone:
         self.own_follower = Follower(
             own, self.state.registry, clock=clock, on_entries=self._own_applied
         )
+        self.canaries = Canaries(
+            config.name,
+            self.state.registry,
+            self.copy,
+            every_s=0.0 if store is None else config.canary,
+        )
         self.liveness = Liveness(self.state, clock)
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
@@ -129,6 +136,7 @@ class Zone:
             heartbeat_s=config.heartbeat,
             cleanup_s=config.runtime.universal.dataplane_cleanup_age,
             liveness=self.liveness,
+            canaries=self.canaries,
             store=store,
             downlink=self.downlink if store is not None else None,
             uplink=self._uplink,
@@ -187,6 +195,9 @@ class Zone:
             return f"what is known of other zones is {lag_s:.1f} s old"
         if self.follower is not None and self.follower.halted is not None:
             return f"stopped following global's log: {self.follower.halted}"
+        missing_s = self.canaries.missing_s(self.clock.mono_s())
+        if missing_s > self._stale_after_s:
+            return f"what is registered here has not come back from global for {missing_s:.1f} s"
         if (map_lag_s := self.map_lag_s()) > self._stale_after_s:
             return f"what the map holds of other zones is {map_lag_s:.1f} s old"
         return None
@@ -197,10 +208,12 @@ class Zone:
         return {
             "plane": "zone",
             "version": __version__,
+            "now_ms": self.clock.wall_ms(),
             "federated": self._store is not None,
             "ready": self.ready(),
             "stale": self.stale(),
             "map_lag_s": round(self.map_lag_s(), 3),
+            "canary_round_trip_s": self.canaries.round_trip_s,
             "blocked_s": None if writer is None else round(writer.blocked_s, 3),
             "renumbered": self.plane.renumbered,
             "subscribers": self.feed.subscribers,
@@ -210,11 +223,13 @@ class Zone:
 
     def _zones(self) -> dict[str, dict[str, Any]]:
         """What global's log says of all zones, as this copy of it has it."""
-        ages_s = self.origins.ages_s(self.clock.mono_s())
+        now_s = self.clock.mono_s()
+        ages_s, canaries_s = self.origins.ages_s(now_s), self.canaries.ages_s(now_s)
         return {
             zone: {
                 "online": origin.online,
                 "lagSeconds": round(ages_s[zone], 3) if zone in ages_s else None,
+                "canarySeconds": round(canaries_s[zone], 3) if zone in canaries_s else None,
                 "version": origin.version,
                 "url": origin.url,
             }
@@ -335,6 +350,9 @@ class Zone:
             if not self.feed.catching_up:
                 self._behind_s = self.clock.mono_s()
             self.feed.publish()
+            if not self.feed.catching_up:
+                now_s = self.clock.mono_s()
+                self.canaries.passed(self.origins.ages_s(now_s), now_s)
 
     def _map_complete(self) -> bool:
         return self.leadership.terms_led > 0 and self.state.adopted and self._copy_loaded
@@ -439,6 +457,8 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             lag_s=zone.lag_s,
             map_lag_s=zone.map_lag_s,
             origin_lags_s=zone.origin_lags_s,
+            canaries=zone.canaries,
+            mono_s=zone.clock.mono_s,
             degraded=lambda: (zone.ready() or zone.stale()) is not None,
             committed=lambda: (zone.entries, zone.bytes),
             renumbered=lambda: zone.plane.renumbered,

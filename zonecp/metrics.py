@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import CollectorRegistry
 
+from zonecp.canaries import Canaries
 from zonecp.feed import Feed
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
@@ -29,6 +30,8 @@ def register(
     map_lag_s: Callable[[], float],
     origin_lags_s: Callable[[], Mapping[str, float]],
     degraded: Callable[[], bool],
+    canaries: Canaries,
+    mono_s: Callable[[], float],
     committed: Callable[[], tuple[int, int]],
     renumbered: Callable[[], int],
 ) -> None:
@@ -48,6 +51,7 @@ def register(
         for zone, age_s in origin_lags_s().items():
             origins.add_metric([zone], age_s)
         yield origins
+        yield from _canaries(canaries, mono_s())
         yield gauge("adopted", "1 once the zone may bind addresses.", state.adopted)
         yield gauge("feed_subscribers", "Open feed streams.", feed.subscribers)
         yield counter("feed_deltas", "Deltas published.", feed.deltas)
@@ -67,6 +71,20 @@ def register(
         yield from _pools(state.ledgers, state.zone)
 
     registry.register(Collecting(collect))
+
+
+def _canaries(canaries: Canaries, now_s: float) -> Iterable[Metric]:
+    ages = GaugeMetricFamily(
+        "zonemesh_canary_age_seconds",
+        "Since a zone's newest seen was sent.",
+        labels=["zone"],
+    )
+    for zone, age_s in canaries.ages_s(now_s).items():
+        ages.add_metric([zone], age_s)
+    yield ages
+    if canaries.round_trip_s is not None:
+        told = "What this zone's newest canary took to global and back."
+        yield gauge("canary_round_trip_seconds", told, canaries.round_trip_s)
 
 
 def _uplink(uplink: Uplink | None) -> Iterable[Metric]:

@@ -9,7 +9,7 @@ import pytest
 from tests.scenarios.world import GlobalNode, World, ZoneNode, _time
 from zonemesh.travel import up_log
 
-AWAY_S = 3_600.0
+AWAY_S = 1_200.0
 SAMPLE_S = 0.05
 TOO_OLD_S = 1.2
 """How much older than it is something may be told to be: a heartbeat, and what messages take."""

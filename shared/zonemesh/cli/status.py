@@ -125,11 +125,12 @@ def _global_head(state: State, url: str) -> Iterator[tuple[str, str]]:
 def _zone_head(state: State, url: str) -> Iterator[tuple[str, str]]:
     yield "Zone", f"{state['zone']} at {url}, {state.get('version', '')}, uid {state.get('uid')}"
     yield "Leader", "this process" if state["leader"] else "NOT THIS PROCESS"
-    yield "Ready", state.get("ready") or "yes"
+    yield "Ready", state.get("ready") or state.get("stale") or "yes"
     yield "Own log", _log(state["own"])
     if state.get("federated"):
         yield "Global's", _log(state["global"])
         yield "Lag", f"{seconds(state.get('lag_s'))} behind global"
+        yield "Canary", f"{seconds(state.get('canary_round_trip_s'))} to global and back"
         yield "Uplink", state.get("uplink_refused") or "takes what is written"
     yield "Agents", f"{state.get('subscribers', 0)} feeds open"
     if renumbered := state.get("renumbered"):
@@ -165,10 +166,20 @@ def _zones(state: State) -> Table:
     zones = state.get("zones") or {}
     if "own" in state:
         rows: list[list[output.Cell]] = [
-            [zone, zone_state(each), seconds(each.get("lagSeconds")), str(each.get("version", ""))]
+            [
+                zone,
+                zone_state(each),
+                seconds(each.get("lagSeconds")),
+                seconds(each.get("canarySeconds")),
+                str(each.get("version", "")),
+            ]
             for zone, each in sorted(zones.items())
         ]
-        return "Zones, as global's log has them", ["ZONE", "STATE", "LAG", "VERSION"], rows
+        return (
+            "Zones, as global's log has them",
+            ["ZONE", "STATE", "LAG", "CANARY", "VERSION"],
+            rows,
+        )
     rows = [
         [
             zone,

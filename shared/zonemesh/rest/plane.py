@@ -100,7 +100,12 @@ def describe_pools(ledgers: Mapping[str, Ledger], zones: Iterable[str]) -> dict[
 
 def describe_reader(follower: Follower) -> dict[str, Any]:
     """What following another's log has met, for `GET /_state`."""
-    return {"resyncs": dict(follower.resyncs), "halted": follower.halted}
+    return {
+        "resyncs": dict(follower.resyncs),
+        "halted": follower.halted,
+        "mismatches": follower.agreement.mismatches,
+        "mismatch": follower.agreement.unmended,
+    }
 
 
 def fingerprint(registry: Registry, kinds: Collection[str]) -> Hashable:
