@@ -185,7 +185,7 @@ class Replica:
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
         self._knows_mesh = True
-        self._date_origins()
+        self._date_origins(entries[-1].entry.mono_delta_ms)
         self.entries += len(entries)
         self.bytes += sum(len(sealed.data) for sealed in entries)
         self.copy.applied(entries)
@@ -199,12 +199,12 @@ class Replica:
         self.copy.replaced()
         self.backend.applied()
 
-    def _date_origins(self) -> None:
+    def _date_origins(self, delta_ms: int = 0) -> None:
         age_s = self.follower.lag_s
         if self.leadership.writer is not None or age_s is None:
             # An entry of our own, however long the store did not take it, or one from disk.
             age_s = max(0, self.clock.wall_ms() - self.state.registry.time_ms) / 1000
-        self.origins.date(age_s, self.clock.mono_s())
+        self.origins.date(age_s, self.clock.mono_s(), delta_ms=delta_ms)
 
     def _damaged(self, parts: str) -> None:
         """Go back to what the log says; as its leader, not before somebody may lead who has it."""

@@ -366,7 +366,8 @@ class Zone:
         self.backend.applied()
 
     def _copy_applied(self, entries: Sequence[Sealed]) -> None:
-        self.origins.date(self.lag_s(), self.clock.mono_s())
+        delta_ms = entries[-1].entry.mono_delta_ms
+        self.origins.date(self.lag_s(), self.clock.mono_s(), delta_ms=delta_ms)
         if self.keeper is not None:
             self.keeper.applied(entries)
         self._publish()

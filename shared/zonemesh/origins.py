@@ -20,8 +20,10 @@ class Origin(NamedTuple):
     """One zone as global last heard of it."""
 
     online: bool
-    heard_ms: int
-    """Global's log time as of which global knows the zone."""
+    last_ms: int
+    """Global's log time before the entry that told of the zone."""
+    behind_ms: int
+    """How old what it told was by then."""
     version: str
     url: str
 
@@ -51,18 +53,28 @@ class Origins:
         before = self._zones.get(zone)
         self._zones[zone] = now = Origin(
             bool(seen["online"]),
-            seen["last_ms"] - seen.get("behind_ms", 0),
+            seen["last_ms"],
+            seen.get("behind_ms", 0),
             str(seen.get("version", "")),
             str(seen.get("url", "")),
         )
-        if before is None or before.heard_ms != now.heard_ms:
+        if before is None or before[1:3] != now[1:3]:
             self._news.add(zone)
 
-    def date(self, log_age_s: float, now_s: float) -> None:
-        """After entries were applied, of which the newest is so old: when the news are as of."""
+    def date(self, log_age_s: float, now_s: float, *, delta_ms: int = 0) -> None:
+        """After entries were applied: when the news are as of.
+
+        Args:
+            log_age_s: How old the newest of the entries is.
+            now_s: As ever.
+            delta_ms: By how much it advanced the log's time.
+        """
         for zone in self._news:
-            silent_ms = max(0, self._registry.log_time_ms - self._zones[zone].heard_ms)
-            self._as_of_s[zone] = now_s - log_age_s - silent_ms / 1000
+            origin = self._zones[zone]
+            since_ms = max(0, self._registry.log_time_ms - origin.last_ms)
+            if since_ms == delta_ms:
+                since_ms = 0  # the newest entry itself told of it
+            self._as_of_s[zone] = now_s - log_age_s - (since_ms + origin.behind_ms) / 1000
         self._news.clear()
 
     def __iter__(self) -> Iterator[tuple[str, Origin]]:

@@ -19,7 +19,7 @@ from zonemesh.cli.connection import URL, URL_VARIABLE
 from zonemesh.cli.diagnosis import Finding, Level, fine
 from zonemesh.errors import ConfigError, MeshError
 from zonemesh.log.keys import PREFIX
-from zonemesh.log.redis import RedisStore
+from zonemesh.log.redis import RedisStore, ServerReport
 from zonemesh.travel import GLOBAL_LOG
 
 TIMEOUT_S = 3.0
@@ -86,12 +86,15 @@ def doctor(
     not work.
     """
     found = Found()
+    of_redis: list[Finding] = []
+    if redis_url:
+        of_redis, replicas = asyncio.run(_ask_redis(redis_url, prefix))
+        urls += tuple(replicas)
     _ask_planes(found, urls, timeout)
     found.findings += diagnosis.of_replicas(found.states)
     found.findings += diagnosis.of_versions(found.states)
     found.findings += diagnosis.of_clocks(found.skews_s)
-    if redis_url:
-        found.findings += asyncio.run(_ask_redis(redis_url, prefix))
+    found.findings += of_redis
     for agent in agents:
         found.findings += _ask_agent(agent, timeout)
     code = diagnosis.exit_code(found.findings)
@@ -173,51 +176,55 @@ def _taken(
     return [each.rstrip("/") for each in known if each]
 
 
-async def _ask_redis(url: str, prefix: str) -> list[Finding]:
+async def _ask_redis(url: str, prefix: str) -> tuple[list[Finding], list[str]]:
+    """What there is to say of a Redis, and the addresses of the globals that live in it."""
     where = "Redis"
     try:
         store = RedisStore(url, prefix=prefix)
     except ConfigError as error:
-        return [Finding(Level.ERROR, "redis", where, str(error), "correct --redis")]
+        return [Finding(Level.ERROR, "redis", where, str(error), "correct --redis")], []
     try:
-        return [each async for each in _of_redis(store, where)]
+        found = _of_server(await store.check_server(), where)
+        head = await store.log(GLOBAL_LOG).head()
+        replicas = await store.replicas(GLOBAL_LOG)
     except ConfigError as error:
-        return [Finding(Level.ERROR, "redis", where, str(error), "upgrade Redis")]
+        return [Finding(Level.ERROR, "redis", where, str(error), "upgrade Redis")], []
     except MeshError as error:
         remedy = "is it up, is the port open, is the password right?"
-        return [Finding(Level.ERROR, "redis", where, str(error), remedy)]
+        return [Finding(Level.ERROR, "redis", where, str(error), remedy)], []
     finally:
         await store.close()
-
-
-async def _of_redis(store: RedisStore, where: str) -> Any:
-    report = await store.check_server()
-    if report.appendonly is False:
-        remedy = "set appendonly yes"
-        what = "is not durable: a restart loses the log"
-        yield Finding(Level.ERROR, "redis", where, what, remedy)
-    if report.maxmemory_policy not in (None, "noeviction"):
-        what = f"may evict the log (maxmemory-policy {report.maxmemory_policy})"
-        yield Finding(Level.ERROR, "redis", where, what, "set maxmemory-policy noeviction")
-    if report.version is None:
-        what = "its settings are not shown to this user"
-        yield Finding(Level.UNKNOWN, "redis", where, what, "ask as a user that may INFO")
-    else:
-        yield fine("redis", where, f"Redis {report.version} answers")
-    head = await store.log(GLOBAL_LOG).head()
     if head is None:
         remedy = "is --prefix right? If so: docs/operations.md, Redis came back empty"
-        yield Finding(Level.ERROR, "log", where, "holds no log of global", remedy)
-        return
-    replicas = await store.replicas(GLOBAL_LOG)
+        found.append(Finding(Level.ERROR, "log", where, "holds no log of global", remedy))
     urls = sorted(str(msgpack.unpackb(each).get("url")) for each in replicas.values())
-    told = f"{len(urls)} globals live: {', '.join(urls)}" if urls else "no global lives"
-    if len(urls) < 2:
-        remedy = "run a second globalcp: nobody takes over from one"
-        level = Level.WARNING if urls else Level.ERROR
-        yield Finding(level, "globals", where, told, remedy)
-    else:
-        yield fine("globals", where, told)
+    return [*found, _of_replicas(urls, where)], urls
+
+
+def _of_server(report: ServerReport, where: str) -> list[Finding]:
+    found = []
+    if report.appendonly is False:
+        what = "is not durable: a restart loses the log"
+        found.append(Finding(Level.ERROR, "redis", where, what, "set appendonly yes"))
+    if report.maxmemory_policy not in (None, "noeviction"):
+        what = f"may evict the log (maxmemory-policy {report.maxmemory_policy})"
+        remedy = "set maxmemory-policy noeviction"
+        found.append(Finding(Level.ERROR, "redis", where, what, remedy))
+    if report.version is None:
+        what = "its settings are not shown to this user"
+        found.append(Finding(Level.UNKNOWN, "redis", where, what, "ask as a user that may INFO"))
+    return found or [fine("redis", where, f"Redis {report.version} is set up as it should be")]
+
+
+def _of_replicas(urls: Sequence[str], where: str) -> Finding:
+    if not urls:
+        remedy = "start a globalcp; zones and agents go on meanwhile"
+        return Finding(Level.ERROR, "globals", where, "no globalcp lives", remedy)
+    told = f"{len(urls)} globalcp live: {', '.join(urls)}"
+    if len(urls) == 1:
+        remedy = "run a second one: nobody takes over from one"
+        return Finding(Level.WARNING, "globals", where, told, remedy)
+    return fine("globals", where, told)
 
 
 def _ask_agent(url: str, timeout_s: float) -> list[Finding]:

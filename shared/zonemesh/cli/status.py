@@ -130,7 +130,9 @@ def _zone_head(state: State, url: str) -> Iterator[tuple[str, str]]:
     if state.get("federated"):
         yield "Global's", _log(state["global"])
         yield "Lag", f"{seconds(state.get('lag_s'))} behind global"
-        yield "Canary", f"{seconds(state.get('canary_round_trip_s'))} to global and back"
+        round_trip_s = state.get("canary_round_trip_s")
+        told = "?" if round_trip_s is None else f"{round_trip_s * 1000:.0f} ms"
+        yield "Canary", f"{told} to global and back"
         yield "Uplink", state.get("uplink_refused") or "takes what is written"
     yield "Agents", f"{state.get('subscribers', 0)} feeds open"
     if renumbered := state.get("renumbered"):
