@@ -319,7 +319,8 @@ class Ingest:
         if report.cursor != cursor:
             report = _report(entries[-1], report)
         report = replace(report, behind_ms=self._behind_ms(stream, last.log_time_ms))
-        if not any(sealed.entry.changes for sealed in entries) and self._known(zone):
+        tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
+        if not tells and self._known(zone):
             return (report,)
         return (Merge(zone, entries, report),)
 
@@ -516,7 +517,25 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         url=_text(note.get("url")) or (last.url if last else ""),
         version=_text(note.get("version")) or (last.version if last else ""),
         h=sealed.h,
+        own=_own(entry.src) or (last.own if last else None),
+        lost=_cursor(note.get("lost")),
     )
+
+
+def _own(src: Mapping[str, Cursor]) -> Cursor | None:
+    """The one log that an up entry is made from, if its names are of bearable length."""
+    for cursor in src.values():
+        if _text(cursor.incarnation):
+            return cursor
+    return None
+
+
+def _cursor(value: object) -> Cursor | None:
+    """Of a zone's note, which may have any shape."""
+    match value:
+        case [str(incarnation), [int(term), int(seq)]] if _text(incarnation):
+            return Cursor(incarnation, Position(term, seq))
+    return None
 
 
 def _report_of(cursor: Cursor, head: Head, h: bytes = b"") -> Report:

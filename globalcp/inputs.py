@@ -26,6 +26,10 @@ class Report:
     """Hash of the entry at the cursor."""
     behind_ms: int = 0
     """How old the entry may have been when it was read."""
+    own: Cursor | None = None
+    """How far the zone's own log is in its stream by then."""
+    lost: Cursor | None = None
+    """What the zone had applied of global's log, which does not lead on from there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,21 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something shows that global's log lacks what it has held."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeCopy:
+    """A part of the newest copy of global's log that anybody holds, of which nothing is left."""
+
+    changes: Sequence[Change]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """A term begins: what must be there is put if it is not."""
 
@@ -75,4 +94,4 @@ class Begin:
     skip_generators: bool = False
 
 
-Input = Put | Delete | Merge | Replace | Tick | Begin
+Input = Put | Delete | Merge | Replace | Tick | Begin | Doubt | TakeCopy
