@@ -22,7 +22,12 @@ from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.plane import PlaneBackend, describe_registry
+from zonemesh.rest.plane import (
+    PlaneBackend,
+    describe_pools,
+    describe_reader,
+    describe_registry,
+)
 from zonemesh.rivals import Known, Rivals
 from zonemesh.travel import up_log
 
@@ -43,9 +48,17 @@ class GlobalBackend(PlaneBackend):
         members: Members,
         follower: Follower,
         leadership: Callable[[], Leadership],
+        *,
+        zone_ages_s: Callable[[], Mapping[str, float]] = dict,
+        about: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """`zone_ages_s`: how old what this replica knows of each zone is; `about`: what the process
+        says of itself in `GET /_state`.
+        """
         super().__init__(state.registry, leadership)
         self._state = state
+        self._zone_ages_s = zone_ages_s
+        self._about = about
         self._members = members
         generators = Generators()
         state.registry.add_index(generators)
@@ -135,7 +148,7 @@ class GlobalBackend(PlaneBackend):
         if seen is None:
             return None
         effects = effects_in(self._state.registry, zone)
-        return zone_insight(zone, seen, self._lag_s(seen), effects, self._state.use(zone))
+        return zone_insight(zone, seen, self.zone_lag_s(zone), effects, self._state.use(zone))
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -169,15 +182,19 @@ class GlobalBackend(PlaneBackend):
         bound = self._state.registry.get(vip_kind(kind.name), key.packed)
         return Known(record, None if bound is None else Binding.unpack(bound).order)
 
-    def _lag_s(self, seen: Seen) -> float | None:
-        """Age of what is merged of a zone: its clock until its last entry, global's log since."""
-        silent_ms = self._state.registry.log_time_ms - seen.last_ms
-        hop_s = self._own_lag_s()
-        return None if hop_s is None else round(max(0, silent_ms) / 1000 + hop_s, 3)
+    def zone_lag_s(self, zone: str) -> float | None:
+        """Age of what is merged of a zone; None while it is not known."""
+        age_s = self._zone_ages_s().get(zone)
+        return None if age_s is None else round(age_s, 3)
 
-    def _own_lag_s(self) -> float | None:
-        """Age of this replica's copy of the log: 0 for its writer; None until that is known."""
-        return 0.0 if self._leadership().writer is not None else self._follower.lag_s
+    def own_lag_s(self) -> float | None:
+        """Age of this replica's copy of the log; None until that is known.
+
+        For its writer 0: nothing is newer. But while the store does not take its entry, nobody
+        else has what it has.
+        """
+        writer = self._leadership().writer
+        return self._follower.lag_s if writer is None else writer.blocked_s
 
     def leader_url(self) -> str | None:
         leadership = self._leadership()
@@ -187,20 +204,37 @@ class GlobalBackend(PlaneBackend):
 
     def describe(self) -> Mapping[str, Any]:
         registry = self._state.registry
+        zones = self._state.zones()
         return {
             **describe_registry(registry),
-            "lag_s": self._own_lag_s(),
+            "term": registry.position.term,
+            "lag_s": self.own_lag_s(),
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
+            **describe_reader(self._follower),
+            **self._about(),
+            "pools": describe_pools(self._state.ledgers, ["", *zones]),
+            "sizes": {
+                pool: sum(size for _, size in self._state.settings.pool(pool).blocks())
+                for pool in self._state.ledgers
+            },
+            "shortages": [
+                {"pool": pool, "zone": zone, "why": why}
+                for (pool, zone), why in sorted(self._state.shortages.items())
+            ],
             "zones": {
-                zone: {
-                    "online": seen.online,
-                    "state": seen.state,
-                    "cursor": str(registry.cursors.get(up_log(zone), "")),
-                }
-                for zone in self._state.zones()
+                zone: self._describe_zone(zone, seen)
+                for zone in zones
                 if (seen := Seen.of(registry, zone)) is not None
             },
+        }
+
+    def _describe_zone(self, zone: str, seen: Seen) -> dict[str, Any]:
+        return {
+            "cursor": str(self._state.registry.cursors.get(up_log(zone), "")),
+            "enabled": self._enabled(zone),
+            **(self.insight(zone) or {})["zonemesh"],
+            "version": seen.version,
         }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from zonemesh.errors import (
     WireError,
     WrongKeyError,
 )
+from zonemesh.freshness import Freshness
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
@@ -73,7 +74,9 @@ class _Stream:
     """False until it was looked up where reading starts."""
     syncing: asyncio.Task[None] | None = None
     last_seen_s: float = 0.0
-    head_time_ms: int = 0
+    freshness: Freshness = field(default_factory=Freshness)
+    log_time_ms: int = 0
+    """Of the newest entry read, as `freshness` reckons."""
     parked_until_s: float = 0.0
     fault: str | None = None
     """Why it is parked; told once."""
@@ -117,7 +120,9 @@ class Ingest:
         *,
         rates: Rates | None = None,
         snapshot_bytes_max: int = SNAPSHOT_BYTES_MAX,
+        zone_ages_s: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
+        """`zone_ages_s`: how old what is merged of each zone is."""
         self._store = store
         self._state = state
         self._writer = writer
@@ -125,8 +130,10 @@ class Ingest:
         self._rates = rates or Rates()
         self._snapshot_bytes_max = snapshot_bytes_max
         self._turns = Turns()
+        self._zone_ages_s = zone_ages_s
         self._streams: dict[str, _Stream] = {}
-        self._moved: dict[str, Report] = {}
+        self._moved: dict[str, tuple[Report, float]] = {}
+        """Reports, and since when each waits."""
         self._zones_read_s = float("-inf")
         self._heads_read_s = float("-inf")
         self.counts = Counts()
@@ -136,7 +143,11 @@ class Ingest:
     def moved(self) -> dict[str, Report]:
         """Zones heard from since the last call whose news was only that they live."""
         moved, self._moved = self._moved, {}
-        return moved
+        now_s = self._clock.mono_s()
+        return {
+            zone: replace(report, behind_ms=report.behind_ms + round((now_s - since_s) * 1000))
+            for zone, (report, since_s) in moved.items()
+        }
 
     async def run(self) -> None:
         """Read for ever.
@@ -209,6 +220,10 @@ class Ingest:
             self._sync(zone, stream, fault, group)
         else:
             stream.place = place
+            age_s = self._zone_ages_s().get(zone)
+            if age_s is not None:
+                # Rather than by the zone's wall clock: that may be off by any time.
+                stream.freshness.guess(age_s, stream.log_time_ms, self._clock.mono_s())
 
     async def _merged_place(self, zone: str, stream: _Stream) -> Place | None:
         """The place of the last entry that is merged; None if the stream does not hold it."""
@@ -223,6 +238,7 @@ class Ingest:
             seen = Seen.of(self._state.registry, zone)
             same = seen is None or seen.h in (b"", sealed.h)
             if same and (sealed.entry.incarnation, raw.position) == cursor:
+                stream.log_time_ms = sealed.entry.log_time_ms
                 return Place(*cursor, sealed.h)
         return None
 
@@ -236,10 +252,13 @@ class Ingest:
             await asyncio.sleep(block_s)
             return
         count = max(1, min(_READ_COUNT, _READ_COUNT_ALL // len(after)))
+        asked_s = self._clock.mono_s()
         try:
             found = await self._store.read_many(after, block_s=block_s, count=count)
         except WrongKeyError:
             found = await self._read_each(after)  # one of them is wrong, and it is not said which
+        # Not as of now: the answer may have waited while this process was stopped.
+        as_of_s = min(asked_s + block_s, self._clock.mono_s())
         for zone, stream in self._streams.items():
             raws = found.get(up_log(zone))
             if raws and stream.syncing is None:
@@ -247,6 +266,8 @@ class Ingest:
                 stream.last_seen_s = self._clock.mono_s()
                 size = sum(len(raw.data) for raw in raws)
                 stream.allowance.take(stream.last_seen_s, entries=len(raws), size=size)
+            elif not raws and up_log(zone) in after:
+                stream.freshness.read_all(as_of_s)
 
     def _readable(self) -> tuple[dict[str, Position], float]:
         """Which logs are to be read, after which positions, and how long to wait for news."""
@@ -307,7 +328,7 @@ class Ingest:
             taken, size = self._take(zone, stream, left, group)
             self._turns.serve(zone, size)
             if isinstance(taken, Report):
-                self._moved[zone] = taken
+                self._moved[zone] = taken, now_s
             elif taken is not None:
                 self._moved.pop(zone, None)
                 stream.news_s = now_s
@@ -356,7 +377,11 @@ class Ingest:
         entry = sealed.entry
         stream.place = Place(entry.incarnation, entry.position, sealed.h)
         stream.report = _report(sealed, stream.report)
-        stream.head_time_ms = entry.time_ms
+        if not stream.freshness.known:
+            age_s = (self._clock.wall_ms() - entry.time_ms) / 1000
+            stream.freshness.guess(age_s, entry.log_time_ms, self._clock.mono_s())
+        stream.freshness.applied(entry.log_time_ms, self._clock.mono_s())
+        stream.log_time_ms = entry.log_time_ms
         stream.fault = None
 
     def _news(self, zone: str, stream: _Stream, entries: Sequence[Sealed]) -> Merge | Report | None:
@@ -367,10 +392,16 @@ class Ingest:
         cursor = Cursor(last.incarnation, last.position)
         if report.cursor != cursor:
             report = _report(entries[-1], report)
+        report = replace(report, behind_ms=self._behind_ms(stream, last.log_time_ms))
         tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
         if not (tells or report.left) and self._known(zone):
             return report
         return Merge(zone, entries, report)
+
+    def _behind_ms(self, stream: _Stream, log_time_ms: int) -> int:
+        """How old an entry that was just read may be."""
+        age_s = stream.freshness.age_s(self._clock.mono_s()) or 0.0
+        return _time_ms(round(age_s * 1000) + stream.log_time_ms - log_time_ms)
 
     def _known(self, zone: str) -> bool:
         return up_log(zone) in self._state.registry.cursors
@@ -391,7 +422,8 @@ class Ingest:
                 head = await stream.log.head()
                 check_head(stream.place, _place(head), read_nothing=False)
                 if zone in self.counts.held_s and stream.report is not None:
-                    self._moved.setdefault(zone, stream.report)  # it lives, and is only not read
+                    # It lives, and is only not read.
+                    self._moved.setdefault(zone, (stream.report, now_s))
             except LogFaultError as fault:
                 self._sync(zone, stream, fault, group)
             except WrongKeyError as error:

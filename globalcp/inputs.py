@@ -24,6 +24,8 @@ class Report:
     version: str = ""
     h: bytes = b""
     """Hash of the entry at the cursor."""
+    behind_ms: int = 0
+    """How old the entry may have been when it was read."""
     own: Cursor | None = None
     """How far the zone's own log is in its stream by then."""
     left: bool = False

@@ -56,6 +56,7 @@ class GlobalPlane:
         begin: Begin,
         heartbeat_s: float,
         presence: Presence,
+        zone_ages_s: Callable[[], Mapping[str, float]],
         on_committed: Callable[[Sequence[Sealed]], None],
         rates: Rates | None = None,
         stream_bytes_max: int = STREAM_BYTES_MAX,
@@ -70,6 +71,7 @@ class GlobalPlane:
         self._rates = rates
         self._cutter = StreamCutter(store, state.registry, stream_bytes_max)
         self._presence = presence
+        self._zone_ages_s = zone_ages_s
         self._on_committed = on_committed
         self._founded_h = b""
         self._doubt = ""
@@ -154,7 +156,14 @@ class GlobalPlane:
         await writer.submit(self._begin)
         if self._doubt:
             await writer.submit(Doubt(self._doubt))
-        ingest = Ingest(self._store, self._state, writer, self._clock, rates=self._rates)
+        ingest = Ingest(
+            self._store,
+            self._state,
+            writer,
+            self._clock,
+            rates=self._rates,
+            zone_ages_s=self._zone_ages_s,
+        )
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
             group.create_task(keep("ingest", ingest.run), name="ingest")
@@ -179,7 +188,6 @@ class GlobalPlane:
         while True:
             registry = self._state.registry
             note = {
-                "hash": registry.digest,
                 "applied": cursors_note(registry.cursors),
                 "formats": [FORMAT],
             }

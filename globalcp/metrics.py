@@ -14,7 +14,7 @@ from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.lostzones import Effect, effects_in
-from zonemesh.runtime.collect import Collecting, counter, gauge, labelled
+from zonemesh.runtime.collect import Collecting, counter, gauge, labelled, mismatches
 
 
 def register(
@@ -26,8 +26,13 @@ def register(
     snapshotter: Snapshotter,
     counts: Counts,
     committed: Callable[[], tuple[int, int]],
+    lag_s: Callable[[], float | None],
+    zone_lag_s: Callable[[str], float | None],
+    ready: Callable[[], str | None],
 ) -> None:
-    """`committed`: entries and bytes of the log applied by this process."""
+    """`committed`: entries and bytes of the log applied by this process; lags are ages of what is
+    applied of the log, and of a zone.
+    """
 
     def collect() -> Iterable[Metric]:
         entries, size = committed()
@@ -35,9 +40,9 @@ def register(
         yield counter("terms_led", "Terms this replica has led.", leadership.terms_led)
         yield counter("log_entries", "Entries of global's log applied.", entries)
         yield counter("log_bytes", "Bytes of global's log applied.", size)
-        lag_s = 0.0 if leadership.writer is not None else follower.lag_s
-        if lag_s is not None:
-            yield gauge("log_lag_seconds", "Age of what is applied of global's log.", lag_s)
+        if (age_s := lag_s()) is not None:
+            yield gauge("log_lag_seconds", "Age of what is applied of global's log.", age_s)
+        yield gauge("degraded", "1 while /ready is not plainly ok.", ready() is not None)
         writer = leadership.writer
         if writer is not None:
             yield gauge("writes_waiting", "Inputs waiting to be committed.", writer.queued)
@@ -47,9 +52,10 @@ def register(
         yield gauge("log_halted", "1 after the same fault thrice.", follower.halted is not None)
         yield counter("snapshots", "Snapshots taken.", snapshotter.taken)
         yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
+        yield from mismatches({"global": follower.agreement})
         yield labelled("resyncs", "Resyncs of the log by reason.", ["reason"], follower.resyncs)
         yield from _ingested(counts)
-        yield from _zones(state)
+        yield from _zones(state, zone_lag_s)
         yield from _pools(state)
 
     registry.register(Collecting(collect))
@@ -74,7 +80,7 @@ def _ingested(counts: Counts) -> Iterable[Metric]:
     yield family
 
 
-def _zones(state: GlobalState) -> Iterable[Metric]:
+def _zones(state: GlobalState, lag_s: Callable[[str], float | None]) -> Iterable[Metric]:
     online = GaugeMetricFamily("zonemesh_zone_online", "1 while heard from.", labels=["zone"])
     stale = GaugeMetricFamily("zonemesh_zone_stale", "1 while online and behind.", labels=["zone"])
     left = GaugeMetricFamily(
@@ -117,7 +123,8 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
         effects = effects_in(state.registry, zone)
         for effect in (Effect.UNAVAILABLE, Effect.WITHDRAWN):
             lost.add_metric([zone, effect.value.lower()], effects[effect])
-        age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)
+        if (age_s := lag_s(zone)) is not None:
+            age.add_metric([zone], age_s)
         rejected.add_metric([zone], seen.rejected)
     yield from (online, stale, left, lost, age, rejected, conflicts, refused, services, size)
 
@@ -130,13 +137,11 @@ def _pools(state: GlobalState) -> Iterable[Metric]:
     leased = GaugeMetricFamily("zonemesh_blocks_leased", "Blocks leased.", labels=labels)
     for pool, ledger in state.ledgers.items():
         for zone in state.zones():
-            at = [pool, zone]
-            used.add_metric(at, ledger.live(zone))
-            resting.add_metric(at, len(ledger.resting(zone)))
-            free.add_metric(
-                at, ledger.capacity(zone) - ledger.live(zone) - len(ledger.resting(zone))
-            )
-            leased.add_metric(at, len(ledger.blocks(zone)))
+            at, usage = [pool, zone], ledger.usage(zone)
+            used.add_metric(at, usage.used)
+            resting.add_metric(at, usage.quarantined)
+            free.add_metric(at, usage.free)
+            leased.add_metric(at, usage.blocks)
     yield from (used, resting, free, leased)
     short = GaugeMetricFamily(
         "zonemesh_pool_exhausted", "1 while a zone gets no block.", labels=labels

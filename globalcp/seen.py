@@ -42,6 +42,8 @@ class Seen:
     disconnected_ms: int | None = None
     updated_ms: int = 0
     """Zone's wall time of its last merged entry."""
+    behind_ms: int = 0
+    """How old it may have been when it was merged: a backlog, or a zone that died meanwhile."""
     lag_ms: int | None = None
     """Age of what the zone itself had applied of global's log, by its own report."""
     entries: int = 0

@@ -16,6 +16,7 @@ from zonecp.agent_guard import agent_guard
 from zonecp.answering import Answering
 from zonecp.backend import ZoneBackend
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
+from zonecp.canaries import Canaries
 from zonecp.config import ZoneConfig
 from zonecp.downlink import Downlink
 from zonecp.explain_route import add_explain
@@ -41,11 +42,14 @@ from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Log, Store
 from zonemesh.log.redis import RedisStore
+from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
 from zonemesh.model import Position
+from zonemesh.origins import Origins
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.plane import describe_reader
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
 from zonemesh.runtime.datadir import data_dir
@@ -117,6 +121,10 @@ class Zone:
             user_services=self.state.user_services,
             federated=store is not None,
         )
+        self.origins = Origins(self.copy)
+        self._stale_after_s = config.diagnostics.stale_after
+        self._behind_s: float | None = None
+        """Since when the map is being brought up to date with more than one turn can do."""
         self.downlink = Downlink(self.state, self.copy)
         self.copy.add_index(self.downlink)
         self.over_quota = OverQuota(config.name)
@@ -127,13 +135,21 @@ class Zone:
             self.vipmap,
             lambda: Revision(self.state.registry.cursor, self.copy.cursor),
             uid=lambda: self.state.note.uid if self.state.note else "",
-            lag_s=self.lag_s,
+            lag_s=self.map_lag_s,
             ready=self.ready,
         )
         self.snapshotter = Snapshotter(
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
         )
-        own_follower = Follower(own, self.state.registry, clock=clock, on_entries=self._own_applied)
+        self.own_follower = Follower(
+            own, self.state.registry, clock=clock, on_entries=self._own_applied
+        )
+        self.canaries = Canaries(
+            config.name,
+            self.state.registry,
+            self.copy,
+            every_s=0.0 if store is None else config.canary,
+        )
         self.liveness = Liveness(self.state, clock)
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
@@ -144,6 +160,7 @@ class Zone:
             heartbeat_s=config.heartbeat,
             cleanup_s=config.runtime.universal.dataplane_cleanup_age,
             liveness=self.liveness,
+            canaries=self.canaries,
             store=store,
             downlink=self.downlink if store is not None else None,
             uplink=self._uplink,
@@ -152,7 +169,7 @@ class Zone:
         self.leadership = Leadership(
             own,
             self.state.registry,
-            own_follower,
+            self.own_follower,
             self.plane,
             lease=Lease(writer=self.writer_id, url=url),
             clock=clock,
@@ -166,6 +183,7 @@ class Zone:
             uplink_refused=self._uplink_refused,
             over_quota=self.over_quota.describe,
             held_back=self.shrink_guard.describe,
+            about=self._about,
         )
 
     def lag_s(self) -> float:
@@ -177,6 +195,72 @@ class Zone:
             return 0.0
         lag_s = self.follower.lag_s
         return self._copy_age_s() if lag_s is None else lag_s
+
+    def map_lag_s(self) -> float:
+        """Age of what the map holds of other zones: every hop on the way here.
+
+        That is the age of global's log here, or of the worst zone that counts as online, and for
+        how long the map has not been brought up to date with that.
+        """
+        behind_s = 0.0
+        if self.feed.catching_up and self._behind_s is not None:
+            behind_s = self.clock.mono_s() - self._behind_s
+        oldest_s = self.origins.oldest_s(self.clock.mono_s(), but=self.state.zone)
+        return max(self.lag_s(), oldest_s) + behind_s
+
+    def origin_lags_s(self) -> dict[str, float]:
+        """Age of what is known of each other zone, those that are offline included."""
+        ages_s = self.origins.ages_s(self.clock.mono_s())
+        return {zone: age_s for zone, age_s in ages_s.items() if zone != self.state.zone}
+
+    def stale(self) -> str | None:
+        """Why what is served may be out of date, or None. It goes on being served: a zone that is
+        cut off is still the best that its agents have.
+        """
+        if (lag_s := self.lag_s()) > self._stale_after_s:
+            return f"what is known of other zones is {lag_s:.1f} s old"
+        if self.follower is not None and self.follower.halted is not None:
+            return f"stopped following global's log: {self.follower.halted}"
+        missing_s = self.canaries.missing_s(self.clock.mono_s())
+        if missing_s > self._stale_after_s:
+            return f"what is registered here has not come back from global for {missing_s:.1f} s"
+        if (map_lag_s := self.map_lag_s()) > self._stale_after_s:
+            return f"what the map holds of other zones is {map_lag_s:.1f} s old"
+        return None
+
+    def _about(self) -> Mapping[str, Any]:
+        writer = self.leadership.writer
+        reader = {} if self.follower is None else describe_reader(self.follower)
+        return {
+            "plane": "zone",
+            "version": __version__,
+            "now_ms": self.clock.wall_ms(),
+            "federated": self._store is not None,
+            "ready": self.ready(),
+            "stale": self.stale(),
+            "map_lag_s": round(self.map_lag_s(), 3),
+            "canary_round_trip_s": self.canaries.round_trip_s,
+            "blocked_s": None if writer is None else round(writer.blocked_s, 3),
+            "renumbered": self.plane.renumbered,
+            "subscribers": self.feed.subscribers,
+            **reader,
+            "zones": self._zones(),
+        }
+
+    def _zones(self) -> dict[str, dict[str, Any]]:
+        """What global's log says of all zones, as this copy of it has it."""
+        now_s = self.clock.mono_s()
+        ages_s, canaries_s = self.origins.ages_s(now_s), self.canaries.ages_s(now_s)
+        return {
+            zone: {
+                "online": origin.online,
+                "lagSeconds": round(ages_s[zone], 3) if zone in ages_s else None,
+                "canarySeconds": round(canaries_s[zone], 3) if zone in canaries_s else None,
+                "version": origin.version,
+                "url": origin.url,
+            }
+            for zone, origin in self.origins
+        }
 
     def _uplink_refused(self) -> str | None:
         return None if self.plane.uplink is None else self.plane.uplink.refused
@@ -212,7 +296,12 @@ class Zone:
         )
 
     def components(self) -> Mapping[str, Component]:
-        found: dict[str, Component] = {"feed": self.feed.run, "leadership": self.leadership.run}
+        found: dict[str, Component] = {
+            "feed": self.feed.run,
+            "leadership": self.leadership.run,
+            "scrub": lambda: scrub(self.state.registry, self._own_damaged),
+            "scrub_copy": lambda: scrub(self.copy, self._copy_damaged),
+        }
         if self.keeper is not None:
             found["copy"] = self.keeper.run
         if self.follower is not None:
@@ -224,6 +313,7 @@ class Zone:
         """Take up global's log where the copy on disk ends, before anything is reached."""
         if self.keeper is not None and await self.keeper.load():
             self._copy_loaded = True
+            self.origins.date(self.lag_s(), self.clock.mono_s())
             log.info("copy_served", age_s=round(self.lag_s(), 3), until="global's log is read")
 
     def _follow_global(self, store: Store | None) -> Follower | None:
@@ -235,8 +325,23 @@ class Zone:
             clock=self.clock,
             on_entries=self._copy_applied,
             on_replaced=self._copy_replaced,
+            told=self._told,
             hold=self.holding,
         )
+
+    def _told(self, note: Mapping[str, Any]) -> object:
+        states = note.get("states")
+        return states.get(self.state.zone) if isinstance(states, dict) else None
+
+    def _own_damaged(self, parts: str) -> None:
+        why = f"records of {parts} are not what was put"
+        self.own_follower.distrust(why)
+        if self.leadership.writer is not None:
+            self.leadership.writer.depose(why)
+
+    def _copy_damaged(self, parts: str) -> None:
+        if self.follower is not None:
+            self.follower.distrust(f"records of {parts} are not what was put")
 
     async def _run_follower(self) -> None:
         assert self.follower is not None
@@ -273,7 +378,12 @@ class Zone:
     def _publish(self) -> None:
         # While logs are loaded nobody may read, and each step would be made over again by the next.
         if self._map_complete():
+            if not self.feed.catching_up:
+                self._behind_s = self.clock.mono_s()
             self.feed.publish()
+            if not self.feed.catching_up:
+                now_s = self.clock.mono_s()
+                self.canaries.passed(self.origins.ages_s(now_s), now_s)
 
     def _map_complete(self) -> bool:
         return self.leadership.terms_led > 0 and self.state.adopted and self._copy_loaded
@@ -287,11 +397,14 @@ class Zone:
         self.backend.applied()
 
     def _copy_applied(self, entries: Sequence[Sealed]) -> None:
+        delta_ms = entries[-1].entry.mono_delta_ms
+        self.origins.date(self.lag_s(), self.clock.mono_s(), delta_ms=delta_ms)
         if self.keeper is not None:
             self.keeper.applied(entries)
         self._publish()
 
     def _copy_replaced(self) -> None:
+        self.origins.date(self.lag_s(), self.clock.mono_s())
         if self.keeper is not None:
             self.keeper.replaced()
         self._publish()
@@ -372,8 +485,14 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             zone.leadership,
             zone.feed,
             follower=zone.follower,
+            own_follower=zone.own_follower,
             uplink=lambda: zone.plane.uplink,
             lag_s=zone.lag_s,
+            map_lag_s=zone.map_lag_s,
+            origin_lags_s=zone.origin_lags_s,
+            canaries=zone.canaries,
+            mono_s=zone.clock.mono_s,
+            degraded=lambda: (zone.ready() or zone.stale()) is not None,
             committed=lambda: (zone.entries, zone.bytes),
             renumbered=lambda: zone.plane.renumbered,
             over_quota=lambda: zone.over_quota.refused,
@@ -381,7 +500,9 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
         )
         app = rest(zone, config, config_dump)
         diagnostics = http.make_diagnostics(
-            registry, ready={"map": lambda: because(zone.ready(), store)}
+            registry,
+            ready={"map": lambda: because(zone.ready(), store)},
+            fresh={"fresh": lambda: because(zone.stale(), store)},
         )
         async with (
             http.serving(

@@ -21,7 +21,12 @@ from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.plane import PlaneBackend, describe_registry, fingerprint
+from zonemesh.rest.plane import (
+    PlaneBackend,
+    describe_pools,
+    describe_registry,
+    fingerprint,
+)
 from zonemesh.travel import GRACE, SEEN
 from zonemesh.vipmap import VipMap
 
@@ -45,7 +50,9 @@ class ZoneBackend(PlaneBackend):
         uplink_refused: Callable[[], str | None],
         over_quota: Callable[[], str | None] = lambda: None,
         held_back: Callable[[], str | None] = lambda: None,
+        about: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """`about`: what the process says of itself in `GET /_state`."""
         super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
@@ -55,6 +62,7 @@ class ZoneBackend(PlaneBackend):
         self._uplink_refused = uplink_refused
         self._over_quota = over_quota
         self._held_back = held_back
+        self._about = about
 
     @property
     def zone(self) -> str:
@@ -175,4 +183,12 @@ class ZoneBackend(PlaneBackend):
             "uplink_refused": self._uplink_refused(),
             "over_quota": self._over_quota(),
             "held_back": self._held_back(),
+            "term": self._state.registry.position.term,
+            "uid": self._state.note.uid if self._state.note else None,
+            **self._about(),
+            "pools": describe_pools(self._state.ledgers, [self.zone]),
+            "shortages": [
+                {"pool": pool, "zone": self.zone, "why": why}
+                for pool, why in sorted(self._state.shortages.items())
+            ],
         }

@@ -119,6 +119,8 @@ class ZoneConfig:
     shrink_guard: ShrinkGuardConfig = field(default_factory=ShrinkGuardConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     heartbeat: float = setting(1.0, duration=True, minimum=0.05, maximum=5.0)
+    canary: float = setting(5.0, duration=True, minimum=0.0, maximum=60.0)
+    """How often a record is changed only to see it arrive everywhere; 0: never."""
     log: OwnLogConfig = field(default_factory=OwnLogConfig)
 
     def __post_init__(self) -> None:

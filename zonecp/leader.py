@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from zonecp.adoption import adopt
+from zonecp.canaries import Canaries
 from zonecp.downlink import Downlink
 from zonecp.inputs import Begin, Tick
 from zonecp.liveness import Liveness
@@ -41,6 +42,7 @@ class ZonePlane:
         heartbeat_s: float,
         cleanup_s: float,
         liveness: Liveness,
+        canaries: Canaries,
         store: Store | None,
         downlink: Downlink | None,
         uplink: Callable[[str, bool], Uplink],
@@ -56,6 +58,7 @@ class ZonePlane:
         self._heartbeat_s = heartbeat_s
         self._cleanup_s = cleanup_s
         self._liveness = liveness
+        self._canaries = canaries
         self._store = store
         self._downlink = downlink
         self._make_uplink = uplink
@@ -127,8 +130,8 @@ class ZonePlane:
 
     async def _beat(self, writer: Writer) -> None:
         while True:
-            note = {"hash": self._state.registry.digest, "formats": [FORMAT]}
-            await writer.submit(Tick(note))
+            canary = self._canaries.next(self._clock.wall_ms(), self._clock.mono_s())
+            await writer.submit(Tick({"formats": [FORMAT]}, canary))
             await asyncio.sleep(self._heartbeat_s)
 
     def _apply(self, sealed: Sealed) -> None:

@@ -44,7 +44,7 @@ from zonemesh.model import Key, Record
 from zonemesh.registry import Index, Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
-from zonemesh.travel import GLOBAL_LOG, GRACE, VERDICT, ZONE_STATE
+from zonemesh.travel import CANARY, GLOBAL_LOG, GRACE, VERDICT, ZONE_STATE
 from zonemesh.wire import UP_ENTRY_BYTES_MAX
 
 RECORD_BYTES_MAX = 64 << 10
@@ -258,7 +258,9 @@ class _Deciding(Deciding):
             self._follow_bytes += SERVICE_BYTES
 
     def _tick(self, item: Tick) -> None:
-        self._decision.note = dict(item.note)
+        if item.canary is not None:
+            self._draft.set(CANARY, zone_key(self._zone), item.canary or None)
+        self._decision.note = {**item.note, "state": self._registry.digest}
         self._looks_around = True
 
     def _heard(self, item: Heard) -> None:
@@ -317,6 +319,8 @@ class _Deciding(Deciding):
 
     def _adopt(self, item: Adopt) -> None:
         for kind, key, payload in item.changes:
+            if kind == CANARY:
+                continue
             present = self._draft.get(kind, key)
             if payload is not None:
                 payload = self._taken_over(kind, present, payload)  # noqa: PLW2901

@@ -19,6 +19,7 @@ MeshError
     ├── GapError             an entry is missing before this one
     ├── ForkError            same positions, other history
     ├── RolledBackError      the log's head is behind what was read
+    ├── StateMismatchError   the same log, and another state than its writer has
     ├── StoreLostError       the log is missing, or is another incarnation
     └── StaleLogError        a zone's own log is older than what the zone has published
 
@@ -134,6 +135,10 @@ class RolledBackError(LogFaultError):
 
 class StoreLostError(LogFaultError):
     code = "store_lost"
+
+
+class StateMismatchError(LogFaultError):
+    code = "state_mismatch"
 
 
 class StaleLogError(LogFaultError):

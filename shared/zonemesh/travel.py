@@ -29,6 +29,9 @@ GRACE = "grace"
 """Kind of a zone's notes when a service's last Dataplane went; keys are the service's."""
 ZONE_STATE = "zone.state"
 """Kind of a zone's note about itself (UID, adopted or not): key `/<zone>//`."""
+CANARY = "canary"
+"""Kind of the records that zones change for no other reason than to see them arrive: key
+`/<zone>//`. They travel as registrations do, and nobody is shown them."""
 _KDS_SYNC = KDS_SYNC.encode()
 INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, RECOVERY, ZONE_STATE})
 
@@ -57,7 +60,9 @@ def goes_up(kind: str, key: str, zone: str) -> bool:
     """Whether a record of a zone's own log is copied to its up stream."""
     if zone_of(key) != zone or kind in INTERNAL:
         return False
-    return pool_of(kind) is not None or kind == AGENT or (kind in KINDS and KINDS[kind].up)
+    if kind in (AGENT, CANARY) or pool_of(kind) is not None:
+        return True
+    return kind in KINDS and KINDS[kind].up
 
 
 def held_back(kind: str, payload: bytes | None) -> bool:
@@ -97,6 +102,8 @@ def kept_by(zone: str) -> Callable[[str, str], bool]:
             return kind in (SETTINGS, SEEN, RECOVERY) or (
                 kind in (BLOCK, VERDICT) and origin == zone
             )
+        if kind == CANARY:
+            return True  # its own too: the way there and back
         pool = pool_of(kind)
         if pool is not None:
             # Others' addresses where what they are of is seen here; its own for their order.

@@ -11,7 +11,6 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from zonemesh import labels
@@ -25,10 +24,11 @@ from zonemesh.hostnames import (
     ServiceFacts,
     parse_generator,
 )
-from zonemesh.ipam import Binding, ipv4_text, ipv6_text, pool_of, vip_kind
+from zonemesh.ipam import Binding, ipv4_text, ipv6_packed, ipv6_text, pool_of, vip_kind
 from zonemesh.legacymap import LegacyMap, Named
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.lostzones import MESH, Effect, LostZones
+from zonemesh.maphash import name_hash
 from zonemesh.members import DATAPLANE, MESH_SERVICE, Backing, Members, UserServices
 from zonemesh.model import START, Key, Position, Record, ServiceRef, zone_of
 from zonemesh.otherzones import OtherZones
@@ -39,7 +39,6 @@ from zonemesh.settings import SETTINGS
 from zonemesh.travel import SEEN
 
 TTL_S = 60
-_HASH_BITS = 64
 _SERVED = frozenset(name for name, kind in KINDS.items() if kind.pool)
 _ZONE = "Zone"
 _ZONE_INGRESS = "ZoneIngress"
@@ -573,6 +572,4 @@ def _live_address(packed: bytes | None) -> int | None:
 def _name_hash(name: str, named: Named | None) -> int:
     if named is None:
         return 0
-    text = f"{name}\0{named.address}\0{named.kind}\0{named.key}"
-    digest = blake2b(text.encode(), digest_size=_HASH_BITS // 8).digest()
-    return int.from_bytes(digest, "big")
+    return name_hash(name, named.address.to_bytes(4, "big"), ipv6_packed(named.address))

@@ -63,6 +63,8 @@ class DiagnosticsConfig:
     address: str = "127.0.0.1"
     port: int = setting(-1, minimum=-1, maximum=65535)
     """-1: the REST port less one."""
+    stale_after: float = setting(10.0, duration=True, minimum=2.0)
+    """What is older than this is said to be by `/ready`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
