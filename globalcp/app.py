@@ -243,7 +243,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
         ):
             components = {
                 **replica.components(),
-                "redis_check": lambda: check_redis(store),
+                "redis_check": lambda: check_redis(store, zone=None),
                 "stall": stall.run,
                 "heap": lambda: freeze_as_it_grows(replica.state.registry.__len__),
             }

@@ -366,7 +366,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
                 ),
             }
             if store is not None:
-                components["redis_check"] = lambda: check_redis(store)
+                components["redis_check"] = lambda: check_redis(store, zone=config.name)
             await run_until(components, stop, zone.leadership)
             if zone.keeper is not None:
                 await zone.keeper.flush()

@@ -18,7 +18,8 @@ from tests.redis_server import RedisServer, free_port, running
 from zonemesh.errors import ConfigError, FateUnknownError, RefusedError, UnavailableError
 from zonemesh.log.connections import pool_of
 from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo
-from zonemesh.log.redis import RedisStore, ServerReport
+from zonemesh.log.redis import RedisStore
+from zonemesh.log.redisfacts import facts_of
 from zonemesh.model import START, Position
 from zonemesh.runtime.redisserver import find_redis_server
 from zonemesh.wire import NO_HASH, Entry, Sealed, seal
@@ -350,30 +351,10 @@ async def test_a_zones_user_reaches_its_own_stream_only(redis_url: str, store: R
         await store.commands.call("ACL", "SETUSER", "zone-west", "-xtrim")
         with pytest.raises(UnavailableError, match="ACL"):
             await up.trim(Position(1, 2))
-        assert await zone.check_server() == ServerReport(), "INFO is not granted: nothing is known"
         await zone.close()
 
 
 # ── the server ──
-
-
-async def test_the_server_is_reported(store: RedisStore) -> None:
-    report = await store.check_server()
-
-    assert report.version is not None
-    assert report.appendonly is not None
-    assert report.maxmemory_policy == "noeviction"
-
-
-async def test_a_server_that_is_too_old_is_refused() -> None:
-    async def old(command: list[bytes]) -> bytes:
-        return bulk(b"redis_version:6.0.16\r\n" if command[0] == b"INFO" else command[-1])
-
-    async with server(old) as url:
-        store = RedisStore(url)
-        with pytest.raises(ConfigError, match=r"6\.0\.16"):
-            await store.check_server()
-        await store.close()
 
 
 async def test_a_server_that_forgot_its_scripts_is_told_them_again(store: RedisStore) -> None:
@@ -588,7 +569,7 @@ async def test_cancelling_at_any_moment_mixes_no_replies(store: RedisStore) -> N
 
 
 async def test_no_call_blocks_the_event_loop(no_blocking: BlockBuster, store: RedisStore) -> None:
-    await store.check_server()
+    await facts_of(store.commands, store.keys, zone=None)
     await store.log("global").create(chain_of(1)[0])
     await store.log("global").read(START, block_s=0.01)
     await store.log("global").read(Position(1, 0), block_s=0.01)

@@ -11,10 +11,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
@@ -152,6 +159,32 @@ class Connections:
         self.fault: str | None = None
         """Why the newest exchange failed; None if it did not."""
 
+    @property
+    def where(self) -> str:
+        """Address of the server that the newest connection leads to, or was to lead to."""
+        if self._node is not None:
+            return _address_text(*self._node)
+        options = self._pool.connection_kwargs
+        return str(options.get("path") or _address_text(options.get("host"), options.get("port")))
+
+    @property
+    def private(self) -> bool:
+        """Whether nobody on a network can listen: TLS, loopback or a Unix socket."""
+        connection = _new(self._pool)
+        if self._node is None and isinstance(self._pool, SentinelConnectionPool):
+            return True  # nobody has told yet where the master is
+        if isinstance(connection, SSLConnection) or not isinstance(connection, Connection):
+            return True
+        host = connection.host if self._node is None else self._node[0]
+        return host == "localhost" or _is_loopback(host)
+
+    @property
+    def sentinels(self) -> int | None:
+        """How many sentinels were given; None: the server itself was."""
+        if not isinstance(self._pool, SentinelConnectionPool):
+            return None
+        return len(self._pool.sentinel_manager.sentinels)
+
     async def call(self, *command: str | bytes | int, extra_s: float = 0.0) -> Reply:
         """Send one command.
 
@@ -287,6 +320,18 @@ def _new(pool: ConnectionPool) -> AbstractConnection:
 def _address_of(connection: AbstractConnection) -> tuple[str, int] | None:
     """None: a unix socket."""
     return (connection.host, connection.port) if isinstance(connection, Connection) else None
+
+
+def _address_text(host: str | None, port: int | None) -> str:
+    host = host or "localhost"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def _reply(connection: AbstractConnection) -> Reply:

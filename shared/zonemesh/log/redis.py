@@ -16,7 +16,6 @@ import structlog
 from redis.asyncio.connection import ConnectionPool
 
 from zonemesh.errors import (
-    ConfigError,
     FateUnknownError,
     NotFoundError,
     RefusedError,
@@ -34,7 +33,6 @@ from zonemesh.names import is_dns_label
 from zonemesh.travel import up_log
 from zonemesh.wire import FORMAT, HASH_BYTES, Sealed
 
-VERSION_MIN = (6, 2)
 TIMEOUT_S = 2.0
 LEASE_MS = 2_000
 PRESENT_MS = 5_000
@@ -73,17 +71,6 @@ _HEAD = ("incarnation", "position", "h", "time", "owner", "format")
 
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerReport:
-    """What could be learnt of a server; None where its ACL does not tell."""
-
-    version: str | None = None
-    appendonly: bool | None = None
-    """False: a restart empties every log."""
-    maxmemory_policy: str | None = None
-    """Anything but `noeviction` may drop a whole log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,32 +119,6 @@ class RedisStore:
     def fault(self) -> str | None:
         """Why the newest command failed, for whoever asks what a plane waits for."""
         return self.commands.fault
-
-    async def check_server(self) -> ServerReport:
-        """Learn what the server is.
-
-        Raises:
-            ConfigError: Older than 6.2.
-            UnavailableError: It does not answer.
-        """
-        await self.commands.call("ECHO", "zonemesh")
-        facts: dict[str, str] = {}
-        for section in ("server", "persistence", "memory"):  # several at once only from 7.0 on
-            try:
-                facts |= _facts(await self.commands.call("INFO", section))
-            except UnavailableError:
-                # INFO is @dangerous: a zone's ACL does not grant it. That the server answers was
-                # seen above.
-                break
-        version = facts.get("redis_version")
-        if version is not None and _version(version) < VERSION_MIN:
-            raise ConfigError([f"redis.url: Redis {version}; 6.2 or later is needed"])
-        aof = facts.get("aof_enabled")
-        return ServerReport(
-            version=version,
-            appendonly=None if aof is None else aof == "1",
-            maxmemory_policy=facts.get("maxmemory_policy"),
-        )
 
     async def announce(self, zone: str) -> None:
         await self.commands.call("SADD", self.keys.zones, zone)
@@ -516,12 +477,3 @@ def _announced(entry_id: bytes, fields: Sequence[bytes]) -> _Announced:
         return _Announced(info, _text(by_name[b"token"]))
     except (ValueError, KeyError) as error:
         raise WrongKeyError(f"snapshot {entry_id!r} is announced wrongly: {error!r}") from error
-
-
-def _facts(info: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
-    return {name: value for name, colon, value in lines if colon}
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
