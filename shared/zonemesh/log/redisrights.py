@@ -20,7 +20,6 @@ DANGEROUS: tuple[Command, ...] = (
     ("FLUSHDB",),
     ("SWAPDB", "0", "1"),
     ("SHUTDOWN", "NOSAVE"),
-    ("DEBUG", "SLEEP", "0"),
     ("CONFIG", "SET", "appendonly", "no"),
     ("REPLICAOF", "NO", "ONE"),
     ("ACL", "SETUSER", "x"),
