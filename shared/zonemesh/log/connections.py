@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from redis.asyncio.connection import (
     AbstractConnection,
@@ -57,6 +57,8 @@ _MASTER_RETRY_S = 10.0
 # driver_info: redis-py reads its version from disk on each new connection, within the event loop.
 _OPTIONS: dict[str, Any] = {"protocol": 2, "decode_responses": False, "driver_info": None}
 
+_SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
+
 _ADVICE = (
     ("NOAUTH", "it wants a password: give one in redis.url"),
     ("WRONGPASS", "it refuses the user or password in redis.url"),
@@ -77,12 +79,14 @@ def pool_of(url: str) -> ConnectionPool:
     redis+sentinel://[user:password@]host[:port][,host[:port]]/service[/db].
 
     A sentinel's own credentials are its `sentinel_username` and `sentinel_password` parameters.
+    rediss:// and rediss+sentinel:// (sentinels as well) are TLS and take redis-py's `ssl_…`
+    parameters: `ssl_ca_certs`, and `ssl_certfile` and `ssl_keyfile` where the server asks for them.
 
     Raises:
         ConfigError: Not such a URL.
     """
     try:
-        if url.startswith("redis+sentinel://"):
+        if url.startswith(_SENTINEL_SCHEMES):
             pool: ConnectionPool = _sentinel_pool(url)
         else:
             # The URL's parameters first, so that none of them changes what this module relies on.
@@ -107,7 +111,9 @@ def _sentinel_pool(url: str) -> SentinelConnectionPool:
     if not service:
         raise ValueError("redis+sentinel:// needs the service's name: …/service[/db]")
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    tls = _tls(query) if parts.scheme == "rediss+sentinel" else {}
     theirs = {
+        **tls,
         "username": query.pop("sentinel_username", None),
         "password": query.pop("sentinel_password", None),
         "socket_timeout": _SENTINEL_TIMEOUT_S,
@@ -117,7 +123,7 @@ def _sentinel_pool(url: str) -> SentinelConnectionPool:
         "driver_info": None,
     }
     if query:
-        raise ValueError(f"redis+sentinel:// has no parameter {', '.join(sorted(query))}")
+        raise ValueError(f"{parts.scheme}:// has no parameter {', '.join(sorted(query))}")
     sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py annotates it in part
         [_address(one) for one in addresses.split(",")], sentinel_kwargs=theirs
     )
@@ -127,8 +133,16 @@ def _sentinel_pool(url: str) -> SentinelConnectionPool:
         db=int(db or 0),
         username=unquote(username) or None,
         password=unquote(password) or None,
+        **tls,
         **_options(),
     )
+
+
+def _tls(query: dict[str, str]) -> dict[str, Any]:
+    """Take the `ssl_…` parameters out of a query."""
+    taken = {name: query.pop(name) for name in list(query) if name.startswith("ssl_")}
+    found: dict[str, Any] = {**parse_url(f"rediss://host?{urlencode(taken)}")}
+    return {"ssl": True, **{name: found[name] for name in taken}}
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -14,8 +14,8 @@ from zonemesh.runtime.config import setting
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisConfig:
     url: str = ""
-    """redis://, rediss://, unix:// or redis+sentinel://host:port,…/service: global's Redis. For a
-    zone, empty means one of its own, without a global control plane."""
+    """redis://, rediss://, unix://, redis+sentinel://host:port,…/service or rediss+sentinel://:
+    global's Redis. For a zone, empty means one of its own, without a global control plane."""
     key_prefix: str = "zm"
 
 
