@@ -24,7 +24,6 @@ from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Store
-from zonemesh.log.redis import RedisStore
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.members import Members
@@ -37,6 +36,7 @@ from zonemesh.runtime.plane import (
     because,
     check_redis,
     freeze_as_it_grows,
+    global_store,
     run_until,
 )
 from zonemesh.runtime.supervise import Component
@@ -194,7 +194,7 @@ def rest(replica: Replica, config: GlobalConfig, config_dump: Mapping[str, Any])
 
 def check(config: GlobalConfig) -> None:
     """Raise ConfigError for what cannot work; connects nothing."""
-    RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    global_store(config.redis)
 
 
 async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
@@ -211,7 +211,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
     clock = Clock()
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
-    store = RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    store = global_store(config.redis)
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     try:
         known = await disk.head() is not None

@@ -47,6 +47,7 @@ from zonemesh.runtime.plane import (
     because,
     check_redis,
     freeze_as_it_grows,
+    global_store,
     lead_alone,
     run_until,
 )
@@ -297,7 +298,7 @@ def rest(zone: Zone, config: ZoneConfig, config_dump: Mapping[str, Any]) -> web.
 def check(config: ZoneConfig) -> None:
     """Raise ConfigError for what cannot work; connects nothing."""
     if config.redis.url:
-        RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+        global_store(config.redis)
     own_log(config)
     read_corefile_template(config.bootstrap_server.template)
 
@@ -315,9 +316,7 @@ async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.
 async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
-    store = (
-        RedisStore(config.redis.url, prefix=config.redis.key_prefix) if config.redis.url else None
-    )
+    store = global_store(config.redis) if config.redis.url else None
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     own, own_store = own_log(config)
     try:

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
@@ -25,6 +26,7 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import (
     DataError,
     MovedError,
@@ -61,7 +63,7 @@ _SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 
 _ADVICE = (
     ("NOAUTH", "it wants a password: give one in redis.url"),
-    ("WRONGPASS", "it refuses the user or password in redis.url"),
+    ("WRONGPASS", "it refuses the user or password in redis.url (or redis.passwordPath)"),
     ("NOPERM", "its ACL denies this user a command or key that is needed"),
     ("executing the script can't", "its ACL denies this user a command that a script needs"),  # 6.2
     ("ACL failure", "its ACL denies this user a command that a script needs"),  # 7.0
@@ -70,17 +72,41 @@ _ADVICE = (
     ("READONLY", "it is a replica now: redis.url must lead to the master"),
     ("MISCONF", "it cannot write to its disk"),
     ("NOREPLICAS", "too few of its replicas are connected (min-replicas-to-write)"),
+    ("CLUSTERDOWN", "its cluster is down: look at CLUSTER INFO"),
+    ("LOADING", "it is still loading its data"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not what redis.url expects (ssl_ca_certs)"),
+    ("CERTIFICATE_REQUIRED", "it wants a certificate: ssl_certfile and ssl_keyfile in redis.url"),
+    ("UNKNOWN_CA", "it does not know the CA of our certificate (ssl_certfile in redis.url)"),
     ("unknown command", "it is too old or the command is disabled: Redis 6.2 or later is needed"),
 )
 
 
-def pool_of(url: str) -> ConnectionPool:
+_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+
+
+class _PasswordFile(CredentialProvider):
+    """A password read from its file for each new connection: it may be changed while we run."""
+
+    def __init__(self, username: str | None, path: Path) -> None:
+        self._username = username
+        self._path = path
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._path.read_text(errors="replace").strip()
+        return (password,) if self._username is None else (self._username, password)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return await asyncio.to_thread(self.get_credentials)
+
+
+def pool_of(url: str, password_path: Path | None = None) -> ConnectionPool:
     """What makes the connections: redis://, rediss://, unix:// or
     redis+sentinel://[user:password@]host[:port][,host[:port]]/service[/db].
 
     A sentinel's own credentials are its `sentinel_username` and `sentinel_password` parameters.
     rediss:// and rediss+sentinel:// (sentinels as well) are TLS and take redis-py's `ssl_…`
     parameters: `ssl_ca_certs`, and `ssl_certfile` and `ssl_keyfile` where the server asks for them.
+    These files, and the password's (instead of one in the URL), are read for each new connection.
 
     Raises:
         ConfigError: Not such a URL.
@@ -91,6 +117,16 @@ def pool_of(url: str) -> ConnectionPool:
         else:
             # The URL's parameters first, so that none of them changes what this module relies on.
             pool = ConnectionPool(**{**parse_url(url), **_options()})
+        options = pool.connection_kwargs
+        if password_path is not None:
+            options.pop("password", None)
+            username = options.pop("username", None)
+            options["credential_provider"] = _PasswordFile(username, password_path)
+            if not password_path.is_file():
+                raise ConfigError([f"redis.passwordPath: there is no file {password_path}"])
+        for name in _FILES:
+            if options.get(name) and not Path(options[name]).is_file():
+                raise ValueError(f"{name}: there is no file {options[name]}")
         _new(pool)  # connects nothing; an unknown parameter shows only here
     except (ValueError, TypeError, RedisError) as error:
         raise ConfigError([f"redis.url: {error}"]) from error

@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from redis.asyncio.connection import ConnectionPool
@@ -90,6 +91,7 @@ class RedisStore:
         prefix: First part of every key, in braces.
         timeout_s: For one command; a blocking read has this much on top of what it blocks.
         lease_ms: How long a leader's lease lasts without renewal.
+        password_path: File with the password, instead of one in `url`.
         pool: Makes the connections instead of `url` (tests: fakeredis's).
     """
 
@@ -100,9 +102,10 @@ class RedisStore:
         prefix: str = names.PREFIX,
         timeout_s: float = TIMEOUT_S,
         lease_ms: int = LEASE_MS,
+        password_path: Path | None = None,
         pool: ConnectionPool | None = None,
     ) -> None:
-        pool = pool_of(url) if pool is None else pool
+        pool = pool_of(url, password_path) if pool is None else pool
         self.keys = names.Keys(prefix)
         self.lease_ms = lease_ms
         self.commands = Connections(pool, timeout_s=timeout_s, limit=_COMMANDS_MAX)

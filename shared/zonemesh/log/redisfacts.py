@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from redis.exceptions import ResponseError
 
@@ -17,14 +18,16 @@ _TIMEOUT_S = 2.0
 _SECTIONS = ("server", "memory", "persistence", "replication")  # several at once only from 7.0 on
 
 
-async def weaknesses(url: str, *, prefix: str = PREFIX, zone: str | None = None) -> list[Weakness]:
+async def weaknesses(
+    url: str, *, prefix: str = PREFIX, zone: str | None = None, password_path: Path | None = None
+) -> list[Weakness]:
     """What is wrong with a Redis, errors first; its user is judged as global's or as a zone's.
 
     Raises:
         ConfigError: The URL leads nowhere.
         UnavailableError: The server does not answer, or lets nobody in by this URL.
     """
-    connections = Connections(pool_of(url), timeout_s=_TIMEOUT_S, limit=1)
+    connections = Connections(pool_of(url, password_path), timeout_s=_TIMEOUT_S, limit=1)
     try:
         return weaknesses_of(await facts_of(connections, Keys(prefix), zone=zone))
     finally:

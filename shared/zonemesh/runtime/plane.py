@@ -18,7 +18,7 @@ from zonemesh.log.redischecks import weaknesses_of
 from zonemesh.log.redisfacts import facts_of
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.runtime.main import freeze_heap, give_back_memory
-from zonemesh.runtime.sections import HttpConfig
+from zonemesh.runtime.sections import HttpConfig, RedisConfig
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 
 _FREEZE_LOOK_S = 2.0
@@ -40,6 +40,15 @@ async def run_until(
 
     every: dict[str, Callable[[], Any]] = {**components, "stop": graceful}
     await supervise(every, Backoff(), random.Random(), stop=ended)
+
+
+def global_store(config: RedisConfig) -> RedisStore:
+    """Where global's log and the zones' up streams are; connects nothing.
+
+    Raises:
+        ConfigError: The URL leads nowhere, or a file is missing.
+    """
+    return RedisStore(config.url, prefix=config.key_prefix, password_path=config.password_path)
 
 
 async def check_redis(store: RedisStore, *, zone: str | None) -> None:
