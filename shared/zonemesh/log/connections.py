@@ -81,6 +81,9 @@ _ADVICE = (
 )
 
 
+_ENDED = ("reset by peer", "Connection closed by server")
+"""How a server that refuses our certificate may look: by TLS 1.3 it says so when we are done."""
+
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
@@ -206,6 +209,7 @@ class Connections:
         """Where a cluster's redirection or the sentinels say that all our keys are."""
         self._ask_master_s = 0.0
         self._closed = False
+        self._tls = issubclass(pool.connection_class, SSLConnection)
         self.fault: str | None = None
         """Why the newest exchange failed; None if it did not."""
 
@@ -280,7 +284,8 @@ class Connections:
         await self._forget()
         if isinstance(self._pool, SentinelConnectionPool):
             for sentinel in self._pool.sentinel_manager.sentinels:
-                await sentinel.aclose()
+                with suppress(RedisError, OSError):  # a dead one says no farewell
+                    await sentinel.aclose()
 
     async def _exchange(self, commands: Sequence[Command], extra_s: float) -> list[Reply]:
         if self._closed:
@@ -297,6 +302,8 @@ class Connections:
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             await self._forget()  # most likely the idle ones lead to the same dead end
             found = unavailable(error)
+            if self._tls and any(mark in str(error) for mark in _ENDED):
+                found = UnavailableError(f"{found}: perhaps for our ssl_certfile in redis.url")
             self.fault = str(found)
             raise found from error
 
@@ -313,7 +320,7 @@ class Connections:
         except BaseException:
             # Cancelled or not: what is still to come must never be read as another's reply.
             # redis-py 8.1 disconnects by itself here; it did not always.
-            await connection.disconnect(nowait=True)
+            await _cut(connection)
             raise
         self._idle.append(connection)
         for reply in replies:
@@ -334,7 +341,7 @@ class Connections:
             # Readable while idle: the server closed it, or it holds a reply that nobody waits for.
             if connection.is_connected and not moved and not await connection.can_read():
                 return connection
-            await connection.disconnect(nowait=True)
+            await _cut(connection)
         return None
 
     def _new_connection(self) -> AbstractConnection:
@@ -359,7 +366,7 @@ class Connections:
         self._ask_master_s = 0.0
         idle, self._idle = self._idle, []
         for connection in idle:
-            await connection.disconnect(nowait=True)
+            await _cut(connection)
 
 
 def _new(pool: ConnectionPool) -> AbstractConnection:
@@ -382,6 +389,15 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+async def _cut(connection: AbstractConnection) -> None:
+    """Disconnect at once."""
+    writer = vars(connection).get("_writer")
+    if isinstance(connection, SSLConnection) and writer is not None:
+        # Closed, it would wait for the other side's farewell: of a dead one up to 30 s.
+        writer.transport.abort()
+    await connection.disconnect(nowait=True)
 
 
 async def _reply(connection: AbstractConnection) -> Reply:
