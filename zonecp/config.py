@@ -20,7 +20,16 @@ from zonemesh.runtime.sections import (
 )
 from zonemesh.settings import POOLS, Settings
 
-_LOG_SCHEMES = ("sqlite", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+_LOG_SCHEMES = (
+    "sqlite",
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from blockbuster import BlockBuster
 
 from tests.redis_server import RedisServer, free_port, running
 from zonemesh.errors import ConfigError, FateUnknownError, RefusedError, UnavailableError
-from zonemesh.log.connections import pool_of
+from zonemesh.log.pools import pool_of
 from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redisfacts import facts_of
@@ -729,6 +729,9 @@ async def test_a_closed_store_says_so(redis_url: str) -> None:
         "redis+sentinel://:26379/mymaster",
         "redis+sentinel://localhost/mymaster/one",
         "redis+sentinel://localhost/mymaster?nonsense=1",
+        "redis+cluster://",
+        "redis+cluster://localhost/1",
+        "redis+cluster://localhost?nonsense=1",
     ],
 )
 def test_a_url_that_leads_nowhere_is_refused_at_start(url: str) -> None:
@@ -743,6 +746,8 @@ def test_a_url_that_leads_nowhere_is_refused_at_start(url: str) -> None:
         "rediss://localhost?ssl_cert_reqs=none",
         "unix:///run/redis.sock?db=1",
         "redis+sentinel://user:p%40ss@one:26379,two,[::1]:26380/mymaster/2?sentinel_password=x",
+        "redis+cluster://user:p%40ss@one:6379,two,[::1]:6380",
+        "rediss+cluster://one,two?ssl_cert_reqs=none",
     ],
 )
 def test_urls_of_every_kind_are_understood(url: str) -> None:

@@ -12,41 +12,33 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from typing import Any
 
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
     ConnectionPool,
     SSLConnection,
-    parse_url,
 )
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
-from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.exceptions import (
+    AskError,
     DataError,
     MovedError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
-from zonemesh.errors import ConfigError, UnavailableError, WrongKeyError
+from zonemesh.errors import UnavailableError, WrongKeyError
+from zonemesh.log.pools import SENTINEL_TIMEOUT_S, ClusterPool, new_connection
 from zonemesh.log.scripts import Script
 
 Command = Sequence[str | bytes | int]
 Reply = Any
 """What RESP2 knows: bytes, int, None and lists of them."""
-
-SENTINEL_PORT = 26379
-
-_SENTINEL_TIMEOUT_S = 0.5
-"""Per sentinel: a dead one must leave time, within a call's deadline, to ask the next."""
 
 _MASTER_EVERY_S = 1.0
 """A master that was failed over takes writes until it is demoted, up to 11 s later (measured): all
@@ -54,12 +46,6 @@ of them are lost. Asking the sentinels again bounds how long we are a party to t
 
 _MASTER_RETRY_S = 10.0
 """After no sentinel answered: the master may be well, and must not be slowed down by asking."""
-
-# `legacy_responses` and such are the client's; at this level the protocol alone fixes the shape.
-# driver_info: redis-py reads its version from disk on each new connection, within the event loop.
-_OPTIONS: dict[str, Any] = {"protocol": 2, "decode_responses": False, "driver_info": None}
-
-_SENTINEL_SCHEMES = ("redis+sentinel://", "rediss+sentinel://")
 
 _ADVICE = (
     ("NOAUTH", "it wants a password: give one in redis.url"),
@@ -84,112 +70,6 @@ _ADVICE = (
 _ENDED = ("reset by peer", "Connection closed by server")
 """How a server that refuses our certificate may look: by TLS 1.3 it says so when we are done."""
 
-_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-
-
-class _PasswordFile(CredentialProvider):
-    """A password read from its file for each new connection: it may be changed while we run."""
-
-    def __init__(self, username: str | None, path: Path) -> None:
-        self._username = username
-        self._path = path
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        password = self._path.read_text(errors="replace").strip()
-        return (password,) if self._username is None else (self._username, password)
-
-    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        return await asyncio.to_thread(self.get_credentials)
-
-
-def pool_of(url: str, password_path: Path | None = None) -> ConnectionPool:
-    """What makes the connections: redis://, rediss://, unix:// or
-    redis+sentinel://[user:password@]host[:port][,host[:port]]/service[/db].
-
-    A sentinel's own credentials are its `sentinel_username` and `sentinel_password` parameters.
-    rediss:// and rediss+sentinel:// (sentinels as well) are TLS and take redis-py's `ssl_…`
-    parameters: `ssl_ca_certs`, and `ssl_certfile` and `ssl_keyfile` where the server asks for them.
-    These files, and the password's (instead of one in the URL), are read for each new connection.
-
-    Raises:
-        ConfigError: Not such a URL.
-    """
-    try:
-        if url.startswith(_SENTINEL_SCHEMES):
-            pool: ConnectionPool = _sentinel_pool(url)
-        else:
-            # The URL's parameters first, so that none of them changes what this module relies on.
-            pool = ConnectionPool(**{**parse_url(url), **_options()})
-        options = pool.connection_kwargs
-        if password_path is not None:
-            options.pop("password", None)
-            username = options.pop("username", None)
-            options["credential_provider"] = _PasswordFile(username, password_path)
-            if not password_path.is_file():
-                raise ConfigError([f"redis.passwordPath: there is no file {password_path}"])
-        for name in _FILES:
-            if options.get(name) and not Path(options[name]).is_file():
-                raise ValueError(f"{name}: there is no file {options[name]}")
-        _new(pool)  # connects nothing; an unknown parameter shows only here
-    except (ValueError, TypeError, RedisError) as error:
-        raise ConfigError([f"redis.url: {error}"]) from error
-    return pool
-
-
-def _options() -> dict[str, Any]:
-    # No timeouts of its own: `exchange` has one around the whole. wait_for, which redis-py would
-    # use for each write, costs a task each time on Python 3.11.
-    return {**_OPTIONS, "socket_timeout": None, "retry": Retry(NoBackoff(), 0)}
-
-
-def _sentinel_pool(url: str) -> SentinelConnectionPool:
-    parts = urlsplit(url)
-    credentials, _, addresses = parts.netloc.rpartition("@")
-    username, _, password = credentials.partition(":")
-    service, _, db = parts.path.strip("/").partition("/")
-    if not service:
-        raise ValueError("redis+sentinel:// needs the service's name: …/service[/db]")
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    tls = _tls(query) if parts.scheme == "rediss+sentinel" else {}
-    theirs = {
-        **tls,
-        "username": query.pop("sentinel_username", None),
-        "password": query.pop("sentinel_password", None),
-        "socket_timeout": _SENTINEL_TIMEOUT_S,
-        "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "driver_info": None,
-    }
-    if query:
-        raise ValueError(f"{parts.scheme}:// has no parameter {', '.join(sorted(query))}")
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py annotates it in part
-        [_address(one) for one in addresses.split(",")], sentinel_kwargs=theirs
-    )
-    return SentinelConnectionPool(  # type: ignore[no-untyped-call]  # as above
-        service,
-        sentinel,
-        db=int(db or 0),
-        username=unquote(username) or None,
-        password=unquote(password) or None,
-        **tls,
-        **_options(),
-    )
-
-
-def _tls(query: dict[str, str]) -> dict[str, Any]:
-    """Take the `ssl_…` parameters out of a query."""
-    taken = {name: query.pop(name) for name in list(query) if name.startswith("ssl_")}
-    found: dict[str, Any] = {**parse_url(f"rediss://host?{urlencode(taken)}")}
-    return {"ssl": True, **{name: found[name] for name in taken}}
-
-
-def _address(text: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError(f"{text!r} is not a sentinel's host[:port]")
-    return parts.hostname, parts.port or SENTINEL_PORT
-
 
 class Connections:
     """Lends a connection to one exchange at a time; keeps the idle ones.
@@ -207,6 +87,8 @@ class Connections:
         self._idle: list[AbstractConnection] = []
         self._node: tuple[str, int] | None = None
         """Where a cluster's redirection or the sentinels say that all our keys are."""
+        self._seed = 0
+        """Which of a cluster's known nodes to ask where our keys are."""
         self._ask_master_s = 0.0
         self._closed = False
         self._tls = issubclass(pool.connection_class, SSLConnection)
@@ -216,15 +98,15 @@ class Connections:
     @property
     def where(self) -> str:
         """Address of the server that the newest connection leads to, or was to lead to."""
-        if self._node is not None:
-            return _address_text(*self._node)
+        if (node := self._known_node()) is not None:
+            return _address_text(*node)
         options = self._pool.connection_kwargs
         return str(options.get("path") or _address_text(options.get("host"), options.get("port")))
 
     @property
     def private(self) -> bool:
         """Whether nobody on a network can listen: TLS, loopback or a Unix socket."""
-        connection = _new(self._pool)
+        connection = new_connection(self._pool)
         if self._node is None and isinstance(self._pool, SentinelConnectionPool):
             return True  # nobody has told yet where the master is
         if isinstance(connection, SSLConnection) or not isinstance(connection, Connection):
@@ -300,6 +182,7 @@ class Connections:
         except DataError:
             raise  # not a string, bytes or int: our own mistake
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            self._seed += 1
             await self._forget()  # most likely the idle ones lead to the same dead end
             found = unavailable(error)
             if self._tls and any(mark in str(error) for mark in _ENDED):
@@ -345,10 +228,16 @@ class Connections:
         return None
 
     def _new_connection(self) -> AbstractConnection:
-        connection = _new(self._pool)
-        if self._node is not None:  # a sentinel's connection asks by itself where to go
-            vars(connection).update(host=self._node[0], port=self._node[1])
+        connection = new_connection(self._pool)
+        if (node := self._known_node()) is not None:
+            vars(connection).update(host=node[0], port=node[1])
         return connection
+
+    def _known_node(self) -> tuple[str, int] | None:
+        """None: the URL's, or a sentinel's connection asks by itself where to go."""
+        if self._node is None and isinstance(self._pool, ClusterPool):
+            return self._pool.seeds[self._seed % len(self._pool.seeds)]
+        return self._node
 
     async def _ask_sentinels(self, pool: SentinelConnectionPool) -> None:
         clock = asyncio.get_running_loop().time
@@ -356,7 +245,7 @@ class Connections:
             return
         self._ask_master_s = clock() + _MASTER_RETRY_S
         with suppress(RedisError, OSError):
-            async with asyncio.timeout(_SENTINEL_TIMEOUT_S):
+            async with asyncio.timeout(SENTINEL_TIMEOUT_S):
                 self._node = await pool.get_master_address()  # type: ignore[no-untyped-call]  # as in `_new`
             self._ask_master_s = clock() + _MASTER_EVERY_S
 
@@ -367,11 +256,6 @@ class Connections:
         idle, self._idle = self._idle, []
         for connection in idle:
             await _cut(connection)
-
-
-def _new(pool: ConnectionPool) -> AbstractConnection:
-    connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
-    return cast("AbstractConnection", connection)
 
 
 def _address_of(connection: AbstractConnection) -> tuple[str, int] | None:
@@ -425,6 +309,8 @@ def unavailable(error: Exception) -> UnavailableError:
     A refusal (password, ACL, foreign key) is no exception: it is cured at the server, without us,
     and until then a plane must go on with what it holds rather than end.
     """
+    if isinstance(error, (AskError, TryAgainError)):
+        return UnavailableError("redis: our slot of its cluster is being moved: wait until it is")
     if isinstance(error, TimeoutError):
         return UnavailableError("redis: no answer in time")
     if isinstance(error, MasterNotFoundError):  # its text goes on with every sentinel's client

@@ -26,7 +26,8 @@ from zonemesh.errors import (
 )
 from zonemesh.log import keys as names
 from zonemesh.log import scripts
-from zonemesh.log.connections import Connections, Reply, pool_of
+from zonemesh.log.connections import Connections, Reply
+from zonemesh.log.pools import pool_of
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.log.scripts import Script
 from zonemesh.model import SEQ_MAX, Position
@@ -206,8 +207,12 @@ class RedisStore:
         found: list[bytes] = []
         cursor = b"0"
         for _ in range(_SCANS_MAX):
-            cursor, page = await self.commands.call(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT
+            # SCAN names no key: that a cluster sends it to our node is EXISTS's doing.
+            _, (cursor, page) = await self.commands.calls(
+                [
+                    ("EXISTS", beginning),
+                    ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT),
+                ]
             )
             found += page
             if cursor == b"0":

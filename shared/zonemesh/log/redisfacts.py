@@ -8,11 +8,13 @@ from pathlib import Path
 from redis.exceptions import ResponseError
 
 from zonemesh.errors import UnavailableError
-from zonemesh.log.connections import Connections, Reply, pool_of
+from zonemesh.log.connections import Connections, Reply
 from zonemesh.log.keys import PREFIX, Keys
+from zonemesh.log.pools import pool_of
 from zonemesh.log.redischecks import SETTINGS, Facts, Weakness, weaknesses_of
 from zonemesh.log.redisrights import Command, forbidden, needed
 from zonemesh.log.scripts import MAY
+from zonemesh.travel import GLOBAL_LOG
 
 _TIMEOUT_S = 2.0
 _SECTIONS = ("server", "memory", "persistence", "replication")  # several at once only from 7.0 on
@@ -41,6 +43,8 @@ async def facts_of(connections: Connections, keys: Keys, *, zone: str | None) ->
         UnavailableError: It does not answer.
     """
     await connections.call("ECHO", "zonemesh")
+    # Of a cluster's nodes the one that has our keys is meant; INFO by itself goes to any.
+    await _asked(connections, "HMGET", keys.of(GLOBAL_LOG).head, "incarnation")
     user = await _asked(connections, "ACL", "WHOAMI")
     return Facts(
         where=connections.where,
