@@ -277,7 +277,7 @@ def _is_loopback(host: str) -> bool:
 
 async def _cut(connection: AbstractConnection) -> None:
     """Disconnect at once."""
-    writer = vars(connection).get("_writer")
+    writer = getattr(connection, "_writer", None)
     if isinstance(connection, SSLConnection) and writer is not None:
         # Closed, it would wait for the other side's farewell: of a dead one up to 30 s.
         writer.transport.abort()
