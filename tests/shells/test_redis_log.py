@@ -682,6 +682,29 @@ async def test_a_failover_is_followed_though_the_old_master_still_answers(tmp_pa
         assert b":2" in replica.command("XLEN {zm}:global:log")
 
 
+async def test_a_log_moves_to_another_server_without_a_loss(tmp_path: Path) -> None:
+    with running(tmp_path / "old") as old, running(tmp_path / "new") as new:
+        chain = chain_of(3)
+        before, after = RedisStore(old.url, timeout_s=0.5), RedisStore(new.url)
+        await write(before.log("global"), chain[:2])
+        old.command("CONFIG SET repl-diskless-sync-delay 0")
+        new.command(f"REPLICAOF 127.0.0.1 {old.port}")
+
+        async def attached() -> bool:
+            return b"master_link_status:up" in new.command("INFO replication")
+
+        await until(attached)
+        old.command("CLIENT PAUSE 600000 WRITE")
+        with pytest.raises(FateUnknownError):
+            await before.log("global").append(chain[2])
+        new.command("REPLICAOF NO ONE")
+        await after.log("global").append(chain[2])
+
+        assert len(await after.log("global").read(START)) == 3
+        await before.close()
+        await after.close()
+
+
 async def _config(store: RedisStore, name: str) -> list[bytes]:
     reply: list[bytes] = await store.commands.call("CONFIG", "GET", name)
     return reply

@@ -16,7 +16,7 @@ from zonemesh.log.redis import RedisStore
 from zonemesh.log.redisfacts import weaknesses
 from zonemesh.log.redisrights import DANGEROUS, Command, forbidden, needed
 from zonemesh.model import START, Position
-from zonemesh.travel import GLOBAL_LOG, up_log
+from zonemesh.travel import GLOBAL_LOG, copy_log, up_log
 from zonemesh.wire import NO_HASH, Entry, Sealed, seal
 
 ROLES: tuple[tuple[str, str | None], ...] = (("global", None), ("west", "west"), ("east", "east"))
@@ -153,12 +153,18 @@ async def test_a_zone_and_global_work_together_with_these_users(node: Node) -> N
             await up.put_snapshot(snapshot_of(sealed), [b"chunk"])
         assert await up.load_snapshot(snapshot_of(chain[3])) == [b"chunk"]
         await up.trim(Position(1, 1))
+        await of_west.commands.call("DEL", Keys().of(up_log("west")).head)
+        assert await up.repair(chain[3], owner="uid")
+        offered = of_west.log(copy_log("west"))
+        await offered.put_snapshot(snapshot_of(chain[1]), [b"copy"])
         seen = of_west.log(GLOBAL_LOG)
         assert len(await seen.read(START, block_s=0.01)) == 2
         assert await seen.head() is not None
         assert await seen.load_snapshot(snapshot_of(chain[1])) == [b"chunk"]
 
         assert await of_global.zones() == {"west"}
+        copy = of_global.log(copy_log("west"))
+        assert await copy.load_snapshot(snapshot_of(chain[1])) == [b"copy"]
         read = await of_global.read_many({up_log("west"): START}, block_s=0.01)
         assert len(read[up_log("west")]) == 3
         assert await of_global.log(up_log("west")).trim(Position(1, 2)) == 1

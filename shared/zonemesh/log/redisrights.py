@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from zonemesh.log.keys import Keys, LogKeys
 from zonemesh.model import Position
-from zonemesh.travel import GLOBAL_LOG, own_log, up_log
+from zonemesh.travel import GLOBAL_LOG, copy_log, up_log
 
 Command = tuple[str, ...]
 """A command with its arguments; only asked about, never sent."""
@@ -35,8 +35,12 @@ def needed(keys: Keys, zone: str | None) -> tuple[Command, ...]:
     """What the user of global (None) or of a zone must be allowed."""
     shared = keys.of(GLOBAL_LOG)
     if zone is not None:
-        up = keys.of(up_log(zone))
-        return (("SADD", keys.zones, zone), *_reading(shared), *_reading(up), *_writing(up))
+        up, copy = keys.of(up_log(zone)), keys.of(copy_log(zone))
+        return (
+            ("SADD", keys.zones, zone),
+            *_reading(shared),
+            *(right for log in (up, copy) for right in (*_reading(log), *_writing(log))),
+        )
     up = keys.of(up_log("x"))
     return (
         *_reading(shared),
@@ -70,12 +74,6 @@ def forbidden(keys: Keys, zone: str | None) -> tuple[Command, ...]:
     )
 
 
-def needed_own(keys: Keys, zone: str) -> tuple[Command, ...]:
-    """What the user of a zone's own log needs, where `log.url` is a Redis."""
-    own = keys.of(own_log(zone))
-    return (*_reading(own), *_writing(own), *_leading(own))
-
-
 def _reading(log: LogKeys) -> tuple[Command, ...]:
     return (
         ("HMGET", log.head, "incarnation"),
@@ -102,6 +100,7 @@ def _changing(log: LogKeys) -> tuple[Command, ...]:
     return (
         ("XADD", log.log, "NOMKSTREAM", str(_AT), "e", ""),
         ("HSET", log.head, "position", str(_AT)),
+        ("DEL", log.head),
         ("XTRIM", log.log, "MINID", "=", str(_AT)),
         ("SET", chunk, "", "EX", "3600"),
         ("UNLINK", chunk),
