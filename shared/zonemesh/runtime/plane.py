@@ -72,8 +72,10 @@ async def check_redis(store: RedisStore, *, zone: str | None) -> None:
     for weakness in weaknesses_of(facts):
         if weakness.code == "too_old":
             raise ConfigError([f"redis.url: {weakness.what}: {weakness.remedy}"])
-        say = log.info if weakness.severity == "unknown" else log.warning
-        say("redis_weakness", **asdict(weakness))
+        if weakness.severity == "unknown":
+            log.info("redis_weakness", **asdict(weakness))
+        else:
+            log.warning("redis_weakness", **asdict(weakness))
 
 
 def because(why: str | None, store: RedisStore | None) -> str | None:
