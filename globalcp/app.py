@@ -26,7 +26,6 @@ from zonemesh.log.history import History
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Store
 from zonemesh.log.presence import Presence
-from zonemesh.log.redis import RedisStore
 from zonemesh.log.restore import Restorer
 from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
@@ -46,6 +45,7 @@ from zonemesh.runtime.plane import (
     because,
     check_redis,
     freeze_as_it_grows,
+    global_store,
     run_until,
 )
 from zonemesh.runtime.supervise import Component
@@ -263,7 +263,7 @@ def rest(replica: Replica, config: GlobalConfig, config_dump: Mapping[str, Any])
 
 def check(config: GlobalConfig) -> None:
     """Raise ConfigError for what cannot work; connects nothing."""
-    RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    global_store(config.redis)
 
 
 async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
@@ -280,7 +280,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
     clock = Clock()
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
-    store = RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    store = global_store(config.redis)
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     try:
         address = config.api_server.http
@@ -314,7 +314,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
         ):
             components = {
                 **replica.components(),
-                "redis_check": lambda: check_redis(store),
+                "redis_check": lambda: check_redis(store, zone=None),
                 "stall": stall.run,
                 "heap": lambda: freeze_as_it_grows(replica.state.registry.__len__),
             }

@@ -58,6 +58,7 @@ from zonemesh.runtime.plane import (
     because,
     check_redis,
     freeze_as_it_grows,
+    global_store,
     lead_alone,
     run_until,
 )
@@ -442,7 +443,7 @@ def rest(zone: Zone, config: ZoneConfig, config_dump: Mapping[str, Any]) -> web.
 def check(config: ZoneConfig) -> None:
     """Raise ConfigError for what cannot work; connects nothing."""
     if config.redis.url:
-        RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+        global_store(config.redis)
     own_log(config)
     read_corefile_template(config.bootstrap_server.template)
 
@@ -460,9 +461,7 @@ async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.
 async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
-    store = (
-        RedisStore(config.redis.url, prefix=config.redis.key_prefix) if config.redis.url else None
-    )
+    store = global_store(config.redis) if config.redis.url else None
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     own, own_store = own_log(config)
     try:
@@ -521,7 +520,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
                 ),
             }
             if store is not None:
-                components["redis_check"] = lambda: check_redis(store)
+                components["redis_check"] = lambda: check_redis(store, zone=config.name)
             await run_until(components, stop, zone.leadership)
             if zone.keeper is not None:
                 await zone.keeper.flush()

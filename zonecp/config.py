@@ -20,6 +20,17 @@ from zonemesh.runtime.sections import (
 )
 from zonemesh.settings import POOLS, Settings
 
+_LOG_SCHEMES = (
+    "sqlite",
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneNameConfig:
@@ -135,7 +146,7 @@ class ZoneConfig:
             )
         faults += self.dns_server.faults(cidr for cidrs in POOLS.values() for cidr in cidrs)
         scheme = self.log.url.partition(":")[0]
-        if self.log.url and scheme not in ("sqlite", "redis", "rediss", "unix", "redis+sentinel"):
+        if self.log.url and scheme not in _LOG_SCHEMES:
             faults.append(f"log.url: unknown scheme {scheme!r}; use sqlite:///<path> or redis://…")
         if faults:
             raise ConfigError(faults)

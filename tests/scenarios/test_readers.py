@@ -264,7 +264,7 @@ async def test_a_hole_in_globals_log_is_bridged_by_a_snapshot(world: World, who:
     reader.cut()
     await west.register("mongo")
     await world.pass_time(3.0)
-    world.store.delete_entry("global", -2)
+    world.store.delete_entry("global", world.entries("global")[-2].position)
     reader.heal()
 
     await world.until(world.converged, 20.0)

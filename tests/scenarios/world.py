@@ -103,8 +103,7 @@ class Copy(MemoryLog):
 
     async def put_snapshot(self, info: SnapshotInfo, chunks: Sequence[bytes]) -> None:
         data = await self._request()
-        newest = data.snapshots[0] if data.snapshots else None
-        if fence.announces(None, None, newest, info):
+        if fence.announces(None, None, data.snapshots, info):
             data.snapshots = [info, *data.snapshots[:1]]
             data.chunks[info.position] = tuple(chunks)
 

@@ -19,7 +19,9 @@ from zonemesh.cli.connection import URL, URL_VARIABLE
 from zonemesh.cli.diagnosis import Finding, Level, fine
 from zonemesh.errors import ConfigError, MeshError
 from zonemesh.log.keys import PREFIX
-from zonemesh.log.redis import RedisStore, ServerReport
+from zonemesh.log.redis import RedisStore
+from zonemesh.log.redischecks import Weakness
+from zonemesh.log.redisfacts import weaknesses
 from zonemesh.travel import GLOBAL_LOG
 
 TIMEOUT_S = 3.0
@@ -184,7 +186,7 @@ async def _ask_redis(url: str, prefix: str) -> tuple[list[Finding], list[str]]:
     except ConfigError as error:
         return [Finding(Level.ERROR, "redis", where, str(error), "correct --redis")], []
     try:
-        found = _of_server(await store.check_server(), where)
+        found = _of_server(await weaknesses(url, prefix=prefix), where)
         head = await store.log(GLOBAL_LOG).head()
         replicas = await store.replicas(GLOBAL_LOG)
     except ConfigError as error:
@@ -201,19 +203,12 @@ async def _ask_redis(url: str, prefix: str) -> tuple[list[Finding], list[str]]:
     return [*found, _of_replicas(urls, where)], urls
 
 
-def _of_server(report: ServerReport, where: str) -> list[Finding]:
-    found = []
-    if report.appendonly is False:
-        what = "is not durable: a restart loses the log"
-        found.append(Finding(Level.ERROR, "redis", where, what, "set appendonly yes"))
-    if report.maxmemory_policy not in (None, "noeviction"):
-        what = f"may evict the log (maxmemory-policy {report.maxmemory_policy})"
-        remedy = "set maxmemory-policy noeviction"
-        found.append(Finding(Level.ERROR, "redis", where, what, remedy))
-    if report.version is None:
-        what = "its settings are not shown to this user"
-        found.append(Finding(Level.UNKNOWN, "redis", where, what, "ask as a user that may INFO"))
-    return found or [fine("redis", where, f"Redis {report.version} is set up as it should be")]
+def _of_server(found: Sequence[Weakness], where: str) -> list[Finding]:
+    told = [
+        Finding(Level(each.severity), "redis", f"{where} {each.where}", each.what, each.remedy)
+        for each in found
+    ]
+    return told or [fine("redis", where, "is set up as it should be")]
 
 
 def _of_replicas(urls: Sequence[str], where: str) -> Finding:

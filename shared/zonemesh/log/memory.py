@@ -280,6 +280,13 @@ class MemoryStore:
         data.stream.add(raw)
         self._server.tell()
 
+    def delete_entry(self, name: str, position: Position) -> None:
+        """XDEL: the stream remembers its highest position, and the head stays."""
+        stream = self._server.data.log(name).stream
+        if stream is not None:
+            stream.raws = [raw for raw in stream.raws if raw.position != position]
+            stream.heads.pop(position, None)
+
     def delete_key(self, name: str, part: Part) -> None:
         """DEL of one key; a lease is dropped by deleting `leader`."""
         data = self._server.data.log(name)
@@ -330,12 +337,6 @@ class MemoryStore:
             case _:
                 assert_never(head)
         self._server.tell()
-
-    def delete_entry(self, name: str, number: int) -> None:
-        """XDEL of one of the entries that are held, in the middle of a log."""
-        stream = self._server.data.log(name).stream
-        assert stream is not None
-        stream.heads.pop(stream.raws.pop(number).position, None)
 
     def trim_to(self, name: str, entries: int) -> None:
         """Keep the newest `entries`, whoever still has to read the others."""
@@ -413,8 +414,7 @@ class MemoryLog:
         data = await self._request()
         entry = None if data.stream is None else data.stream.find(info.position)
         entry_h = None if entry is None else fence.hash_of(entry.data)
-        newest = data.snapshots[0] if data.snapshots else None
-        if fence.announces(data.head, entry_h, newest, info):
+        if fence.announces(data.head, entry_h, data.snapshots, info):
             kept = [old for old in data.snapshots[:1] if old.incarnation == info.incarnation]
             data.snapshots = [info, *kept]
             data.chunks[info.position] = tuple(chunks)

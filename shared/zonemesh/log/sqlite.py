@@ -536,7 +536,7 @@ def _may_announce(connection: sqlite3.Connection, info: SnapshotInfo, *, fenced:
     return fence.announces(
         read_head(connection) if fenced else None,
         None if row is None else fence.hash_of(row[0]),
-        announced[0] if announced else None,
+        announced,
         info,
     )
 
