@@ -162,12 +162,6 @@ class GlobalBackend(PlaneBackend):
         """Age of this replica's copy of the log: 0 for its writer; None until that is known."""
         return 0.0 if self._leadership().writer is not None else self._follower.lag_s
 
-    def leader_url(self) -> str | None:
-        leadership = self._leadership()
-        if leadership.writer is not None:
-            return None
-        return leadership.leading_url or ""
-
     def describe(self) -> Mapping[str, Any]:
         registry = self._state.registry
         return {

@@ -21,7 +21,8 @@ from zonecp.explain_route import add_explain
 from zonecp.explaining import View
 from zonecp.feed import Feed
 from zonecp.leader import ZonePlane
-from zonecp.liveness import Liveness
+from zonecp.liveness import MOVE_S, Liveness
+from zonecp.replicas import Replicas
 from zonecp.revision import Revision
 from zonecp.routes import FeedRoute
 from zonecp.state import ZoneState
@@ -55,6 +56,9 @@ from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import Sealed
 
+LAG_MAX_S = 5.0
+"""A replica that has not heard of its zone's log for longer is not ready: others know more."""
+
 log = structlog.get_logger()
 
 
@@ -70,8 +74,12 @@ class Zone:
         disk: CopyLog | None,
         clock: Clock,
         url: str,
+        own_store: Store | None = None,
     ) -> None:
-        """`store` is global's and `disk` holds the copy of its log; None for a zone alone."""
+        """`store` is global's and `disk` holds the copy of its log; None for a zone alone.
+
+        `own_store` is where `own` is, if other control planes of this zone may share it.
+        """
         self.clock = clock
         self._started_s = clock.mono_s()
         self.url = url
@@ -82,6 +90,7 @@ class Zone:
         self.tail = Tail()
         self._own = own
         self._store = store
+        self._own_read = False
         self._copy_loaded = store is None
         self._heartbeat_s = config.heartbeat
         self.entries = 0
@@ -109,8 +118,14 @@ class Zone:
         self.snapshotter = Snapshotter(
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
         )
-        own_follower = Follower(own, self.state.registry, clock=clock, on_entries=self._own_applied)
-        self.liveness = Liveness(self.state, clock)
+        self.own_follower = Follower(
+            own,
+            self.state.registry,
+            clock=clock,
+            on_entries=self._own_applied,
+            on_replaced=self._own_replaced,
+        )
+        self.liveness = Liveness(self.state, clock, move_s=MOVE_S if own_store is not None else 0.0)
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
             self.state,
@@ -128,18 +143,21 @@ class Zone:
         self.leadership = Leadership(
             own,
             self.state.registry,
-            own_follower,
+            self.own_follower,
             self.plane,
             lease=Lease(writer=self.writer_id, url=url),
             clock=clock,
         )
+        self.replicas = self._make_replicas(own_store)
         self.backend = ZoneBackend(
             self.state,
             self.copy,
             self.vipmap,
             lambda: self.leadership,
             lag_s=self.lag_s,
+            own_lag_s=self.own_lag_s,
             uplink_refused=self._uplink_refused,
+            replicas=self.replicas,
         )
 
     def lag_s(self) -> float:
@@ -152,6 +170,23 @@ class Zone:
         lag_s = self.follower.lag_s
         return self._copy_age_s() if lag_s is None else lag_s
 
+    def own_lag_s(self) -> float | None:
+        """Age of what is applied of the zone's own log: 0 for its writer; None: not known yet."""
+        return 0.0 if self.leadership.writer is not None else self.own_follower.lag_s
+
+    def _make_replicas(self, own_store: Store | None) -> Replicas | None:
+        if own_store is None:
+            return None
+        return Replicas(
+            own_store,
+            self._own.name,
+            self.state.registry,
+            self.liveness,
+            writer=self.writer_id,
+            url=self.url,
+            leads=lambda: self.leadership.writer is not None,
+        )
+
     def _uplink_refused(self) -> str | None:
         return None if self.plane.uplink is None else self.plane.uplink.refused
 
@@ -163,7 +198,7 @@ class Zone:
 
     def ready(self) -> str | None:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
-        if self.leadership.terms_led == 0:
+        if not self._own_read:
             return "the zone's own log has not been read yet"
         if not self.state.adopted:
             return "the zone waits for global's copy of what was registered and bound here"
@@ -171,6 +206,18 @@ class Zone:
             return "global's log has not been read yet, and there is no copy of it on disk"
         if not self.feed.begun:
             return "the map of names is being made"
+        return None
+
+    def behind(self) -> str | None:
+        """Why others should be asked instead, though what is here is sound; None if not."""
+        if self.replicas is None or self.leadership.writer is not None:
+            return None
+        if self.own_follower.halted is not None:
+            return f"stopped following the zone's own log: {self.own_follower.halted}"
+        lag_s = self.own_follower.lag_s
+        if lag_s is None or lag_s > LAG_MAX_S:
+            since = "" if lag_s is None else f" for {lag_s:.1f} s"
+            return f"has heard nothing of the zone's own log{since}"
         return None
 
     def view(self) -> View:
@@ -191,6 +238,8 @@ class Zone:
             found["copy"] = self.keeper.run
         if self.follower is not None:
             found["downlink"] = self._run_follower
+        if self.replicas is not None:
+            found["replicas"] = self.replicas.run
         return found
 
     async def load_copy(self) -> None:
@@ -245,13 +294,22 @@ class Zone:
             self.feed.publish()
 
     def _map_complete(self) -> bool:
-        return self.leadership.terms_led > 0 and self.state.adopted and self._copy_loaded
+        return self._own_read and self.state.adopted and self._copy_loaded
 
     def _own_applied(self, entries: Sequence[Sealed]) -> None:
+        leads = self.leadership.terms_led > 0
+        self._own_read = self._own_read or leads or self.own_follower.caught_up
         self.entries += len(entries)
         self.bytes += sum(len(sealed.data) for sealed in entries)
         for sealed in entries:
             self.tail.push(sealed)
+        self._publish()
+        self.backend.applied()
+        if entries[-1].entry.note.get("resign"):
+            self.leadership.resignation_seen()
+
+    def _own_replaced(self) -> None:
+        self._own_read = True
         self._publish()
         self.backend.applied()
 
@@ -330,6 +388,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             disk=disk if store is not None else None,
             clock=Clock(),
             url=url,
+            own_store=own_store,
         )
         if isinstance(own, SqliteLog):
             await lead_alone(own, zone.writer_id)
@@ -340,6 +399,8 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             zone.leadership,
             zone.feed,
             follower=zone.follower,
+            own_follower=None if own_store is None else zone.own_follower,
+            own_lag_s=zone.own_lag_s,
             uplink=lambda: zone.plane.uplink,
             lag_s=zone.lag_s,
             committed=lambda: (zone.entries, zone.bytes),
@@ -347,7 +408,11 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
         )
         app = rest(zone, config, config_dump)
         diagnostics = http.make_diagnostics(
-            registry, ready={"map": lambda: because(zone.ready(), store)}
+            registry,
+            ready={
+                "map": lambda: because(zone.ready(), store),
+                "log": lambda: because(zone.behind(), own_store),
+            },
         )
         async with (
             http.serving(

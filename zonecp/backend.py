@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack
 
+from zonecp.replicas import Replicas
 from zonecp.state import ZoneState
 from zonemesh import status
 from zonemesh.agents import AgentNote
@@ -41,15 +42,20 @@ class ZoneBackend(PlaneBackend):
         leadership: Callable[[], Leadership],
         *,
         lag_s: Callable[[], float],
+        own_lag_s: Callable[[], float | None],
         uplink_refused: Callable[[], str | None],
+        replicas: Replicas | None = None,
     ) -> None:
+        """`replicas`: None for a control plane whose log nobody else can write."""
         super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
         self._index(copy)
         self._vipmap = vipmap
         self._lag_s = lag_s
+        self._own_lag_s = own_lag_s
         self._uplink_refused = uplink_refused
+        self._replicas = replicas
 
     @property
     def zone(self) -> str:
@@ -153,7 +159,7 @@ class ZoneBackend(PlaneBackend):
         return {self.zone: self._vipmap.outcomes(ServiceRef(kind.name, found.key.packed))}
 
     def leader_url(self) -> str | None:
-        return None
+        return None if self._replicas is None else super().leader_url()
 
     def describe(self) -> Mapping[str, Any]:
         return {
@@ -164,4 +170,14 @@ class ZoneBackend(PlaneBackend):
             "lag_s": round(self._lag_s(), 3),
             "leader": self._leadership().writer is not None,
             "uplink_refused": self._uplink_refused(),
+            **self._describe_replicas(),
+        }
+
+    def _describe_replicas(self) -> Mapping[str, Any]:
+        if self._replicas is None:
+            return {}
+        return {
+            "own_lag_s": self._own_lag_s(),
+            "leader_url": self._leadership().leading_url,
+            "replicas": self._replicas.describe(),
         }

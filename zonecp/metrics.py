@@ -23,12 +23,15 @@ def register(
     feed: Feed,
     *,
     follower: Follower | None,
+    own_follower: Follower | None,
+    own_lag_s: Callable[[], float | None],
     uplink: Callable[[], Uplink | None],
     lag_s: Callable[[], float],
     committed: Callable[[], tuple[int, int]],
     renumbered: Callable[[], int],
 ) -> None:
-    """`follower` follows global's log; `committed` counts the own log's entries and bytes."""
+    """`follower` follows global's log, `own_follower` the zone's where others may write it;
+    `committed` counts the own log's entries and bytes."""
 
     def collect() -> Iterable[Metric]:
         entries, size = committed()
@@ -48,6 +51,14 @@ def register(
             yield labelled("resyncs", "Resyncs by reason.", ["reason"], follower.resyncs)
             yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
             yield gauge("log_halted", "1 after the same fault thrice.", bool(follower.halted))
+        if own_follower is not None:
+            lag = own_lag_s()
+            if lag is not None:
+                yield gauge("own_log_lag_seconds", "Age of what is applied of the own log.", lag)
+            own_resyncs = own_follower.resyncs
+            yield labelled("own_resyncs", "Resyncs of the own log.", ["reason"], own_resyncs)
+            own_halted = bool(own_follower.halted)
+            yield gauge("own_log_halted", "1 after the same fault thrice.", own_halted)
         yield counter("vips_renumbered", "Addresses given up to another zone.", renumbered())
         yield from _uplink(uplink())
         yield from _pools(state.ledgers, state.zone)
