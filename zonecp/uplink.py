@@ -278,6 +278,7 @@ class Uplink:
         if head.owner != self._uid and head != self._silent:
             await self._contend(head)
             head = await self._log.head() or head
+        await self._check_leads()
         newest = await self._newest(head)
         if newest is None:
             return await self._create(head)  # its entries are gone: nothing follows that head
@@ -301,6 +302,24 @@ class Uplink:
         await self._opened(appender, term, self._src(), {**self._note(), **self._marks()})
         log.info("uplink_resumed", zone=self._state.zone, copied=str(resume), term=term)
         return appender
+
+    async def _check_leads(self) -> None:
+        """Make sure, after the stream's head was read, that this is still the zone's leader.
+
+        One that was paused could publish a state that is older than what its successor has: what
+        the successor publishes from here on moves the head, and this one's next append is refused.
+
+        Raises:
+            RefusedError: The own log has gone on without this process, or is gone.
+        """
+        registry = self._state.registry
+        head = await self._own.head()
+        if (
+            head is None
+            or head.incarnation != registry.incarnation
+            or head.position.term > registry.position.term
+        ):
+            raise RefusedError("the zone's own log is led by another control plane")
 
     async def _opened(
         self, appender: Appender, term: int, src: dict[str, Cursor], note: dict[str, Any]
