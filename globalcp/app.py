@@ -13,6 +13,7 @@ from aiohttp import web
 
 from globalcp import metrics as global_metrics
 from globalcp.backend import GlobalBackend
+from globalcp.claims import Claims
 from globalcp.config import GlobalConfig
 from globalcp.inputs import Begin
 from globalcp.leader import GlobalPlane
@@ -113,7 +114,10 @@ class Replica:
             lease=Lease(writer=self._writer_id, url=url),
             clock=clock,
         )
-        self.backend = GlobalBackend(self.state, members, self.follower, lambda: self.leadership)
+        self.claims = Claims(store, clock)
+        self.backend = GlobalBackend(
+            self.state, members, self.follower, lambda: self.leadership, claim=self.claims.of
+        )
 
     def ready(self) -> str | None:
         """Why this replica should not be asked, or None."""
@@ -139,6 +143,7 @@ class Replica:
             "copy": self.copy.run,
             "leadership": self.leadership.run,
             "presence": self._say_present,
+            "claims": self.claims.run,
         }
 
     async def load_copy(self) -> None:
@@ -226,6 +231,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
             leadership=replica.leadership,
             snapshotter=replica.snapshotter,
             counts=replica.plane.counts,
+            claim=replica.claims.of,
             committed=lambda: (replica.entries, replica.bytes),
         )
         app = rest(replica, config, config_dump)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from globalcp.claims import Claimant
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from zonemesh import labels, multizone, status
@@ -41,9 +42,12 @@ class GlobalBackend(PlaneBackend):
         members: Members,
         follower: Follower,
         leadership: Callable[[], Leadership],
+        *,
+        claim: Callable[[str], Claimant | None] = lambda _: None,
     ) -> None:
         super().__init__(state.registry, leadership)
         self._state = state
+        self._claim = claim
         self._members = members
         generators = Generators()
         state.registry.add_index(generators)
@@ -118,7 +122,9 @@ class GlobalBackend(PlaneBackend):
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)
-        return None if seen is None else zone_insight(zone, seen, self._lag_s(seen))
+        if seen is None:
+            return None
+        return zone_insight(zone, seen, self._lag_s(seen), self._claim(zone))
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -170,14 +176,21 @@ class GlobalBackend(PlaneBackend):
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
             "zones": {
-                zone: {"online": seen.online, "cursor": str(registry.cursors.get(up_log(zone), ""))}
+                zone: {
+                    "online": seen.online,
+                    "uid": seen.uid,
+                    "cursor": str(registry.cursors.get(up_log(zone), "")),
+                    **({"claimed_by": _claimed_by(claim)} if (claim := self._claim(zone)) else {}),
+                }
                 for zone in self._state.zones()
                 if (seen := Seen.of(registry, zone)) is not None
             },
         }
 
 
-def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
+def zone_insight(
+    zone: str, seen: Seen, lag_s: float | None, claim: Claimant | None = None
+) -> dict[str, Any]:
     """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`."""
     counters = {
         "responsesSent": str(seen.records),
@@ -211,5 +224,16 @@ def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
             "records": seen.records,
             "rejectedRecords": seen.rejected,
             "bindingConflicts": seen.conflicts,
+            **({} if claim is None else {"claimedBy": _claimed_by(claim)}),
         },
+    }
+
+
+def _claimed_by(claim: Claimant) -> dict[str, Any]:
+    return {
+        "uid": claim.uid,
+        "url": claim.url,
+        "owner": claim.owner,
+        "firstTime": rfc3339(claim.first_ms),
+        "lastTime": rfc3339(claim.last_ms),
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import CollectorRegistry
 
+from globalcp.claims import Claimant
 from globalcp.ingest import Counts
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
@@ -24,6 +25,7 @@ def register(
     leadership: Leadership,
     snapshotter: Snapshotter,
     counts: Counts,
+    claim: Callable[[str], Claimant | None],
     committed: Callable[[], tuple[int, int]],
 ) -> None:
     """`committed`: entries and bytes of the log applied by this process."""
@@ -48,7 +50,7 @@ def register(
         yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
         yield labelled("resyncs", "Resyncs of the log by reason.", ["reason"], follower.resyncs)
         yield from _ingested(counts)
-        yield from _zones(state)
+        yield from _zones(state, claim)
         yield from _pools(state)
 
     registry.register(Collecting(collect))
@@ -65,7 +67,7 @@ def _ingested(counts: Counts) -> Iterable[Metric]:
     yield family
 
 
-def _zones(state: GlobalState) -> Iterable[Metric]:
+def _zones(state: GlobalState, claim: Callable[[str], Claimant | None]) -> Iterable[Metric]:
     online = GaugeMetricFamily("zonemesh_zone_online", "1 while heard from.", labels=["zone"])
     age = GaugeMetricFamily(
         "zonemesh_zone_lag_seconds", "Age of a zone's last merged heartbeat.", labels=["zone"]
@@ -78,15 +80,21 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
         "Bindings refused since another zone owns the address.",
         labels=["zone"],
     )
+    claimed = GaugeMetricFamily(
+        "zonemesh_zone_claimed",
+        "1 for minutes after a second control plane has claimed a zone.",
+        labels=["zone"],
+    )
     for zone in state.zones():
         seen = Seen.of(state.registry, zone)
         if seen is None:
             continue
+        claimed.add_metric([zone], claim(zone) is not None)
         conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
         age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)
         rejected.add_metric([zone], seen.rejected)
-    yield from (online, age, rejected, conflicts)
+    yield from (online, age, rejected, conflicts, claimed)
 
 
 def _pools(state: GlobalState) -> Iterable[Metric]:

@@ -15,6 +15,7 @@ from zonecp import metrics as zone_metrics
 from zonecp.agent_guard import agent_guard
 from zonecp.backend import ZoneBackend
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
+from zonecp.claim import Claim
 from zonecp.config import ZoneConfig
 from zonecp.downlink import Downlink
 from zonecp.explain_route import add_explain
@@ -75,10 +76,12 @@ class Zone:
         clock: Clock,
         url: str,
         own_store: Store | None = None,
+        takeover: bool = False,
     ) -> None:
         """`store` is global's and `disk` holds the copy of its log; None for a zone alone.
 
         `own_store` is where `own` is, if other control planes of this zone may share it.
+        `takeover`: an operator says that this zone is this one's, whoever runs under its name.
         """
         self.clock = clock
         self._started_s = clock.mono_s()
@@ -96,6 +99,18 @@ class Zone:
         self.entries = 0
         self.bytes = 0
         self.writer_id = secrets.token_hex(8)
+        self._claim = None
+        if store is not None:
+            self._claim = Claim(
+                store,
+                config.name,
+                writer=self.writer_id,
+                clock=clock,
+                heartbeat_s=config.heartbeat,
+                url=url,
+                alone=own_store is None,
+                takeover=takeover,
+            )
         self.vipmap = VipMap(
             config.name,
             self.state.registry,
@@ -270,6 +285,7 @@ class Zone:
 
     def _uplink(self, uid: str, adopted_anew: bool) -> Uplink:  # noqa: FBT001 -- a callback
         assert self._store is not None
+        assert self._claim is not None
         return Uplink(
             self._store,
             self.state,
@@ -277,6 +293,7 @@ class Zone:
             self.tail,
             self.copy,
             uid=uid,
+            claim=self._claim,
             writer=self.writer_id,
             clock=self.clock,
             heartbeat_s=self._heartbeat_s,
@@ -360,17 +377,25 @@ def check(config: ZoneConfig) -> None:
     read_corefile_template(config.bootstrap_server.template)
 
 
-async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
-    """Run one zone's control plane until `stop` is set.
+async def run(
+    config: ZoneConfig,
+    config_dump: Mapping[str, Any],
+    stop: asyncio.Event,
+    *,
+    takeover: bool = False,
+) -> None:
+    """Run one zone's control plane until `stop` is set; `takeover` as for `Zone`.
 
     Raises:
         ConfigError: Something that an operator must change.
     """
     with data_dir(config.data_dir):
-        await _run(config, config_dump, stop)
+        await _run(config, config_dump, stop, takeover=takeover)
 
 
-async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
+async def _run(
+    config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event, *, takeover: bool
+) -> None:
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
     store = (
@@ -389,6 +414,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             clock=Clock(),
             url=url,
             own_store=own_store,
+            takeover=takeover,
         )
         if isinstance(own, SqliteLog):
             await lead_alone(own, zone.writer_id)

@@ -42,8 +42,8 @@ class ZoneBackend(PlaneBackend):
         leadership: Callable[[], Leadership],
         *,
         lag_s: Callable[[], float],
-        own_lag_s: Callable[[], float | None],
         uplink_refused: Callable[[], str | None],
+        own_lag_s: Callable[[], float | None] = lambda: 0.0,
         replicas: Replicas | None = None,
     ) -> None:
         """`replicas`: None for a control plane whose log nobody else can write."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from zonecp.config import IGNORED, ZoneConfig
-from zonemesh.runtime.command import Check, Run, make_command
+from zonemesh.runtime.command import Check, Flagged, make_command
 
 
-def _find() -> tuple[Run[ZoneConfig], Check[ZoneConfig]]:
+def _find() -> tuple[Flagged, Check[ZoneConfig]]:
     from zonecp import app  # noqa: PLC0415 -- `version` needs none of it
 
     return app.run, app.check
@@ -18,6 +18,10 @@ cli = make_command(
     ZoneConfig,
     IGNORED,
     _find,
+    flags={
+        "takeover": "Take the zone over from whoever runs it under another UID, or on a copy of"
+        " this dataDir: what it has published is adopted, and it ends. For one start only.",
+    },
 )
 
 

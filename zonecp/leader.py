@@ -14,7 +14,7 @@ from zonecp.inputs import Begin, Tick
 from zonecp.liveness import Liveness
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
-from zonemesh.errors import RefusedError, StaleLogError
+from zonemesh.errors import ForeignLogError, RefusedError, StaleLogError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
@@ -61,7 +61,8 @@ class ZonePlane:
         self._make_uplink = uplink
         self._on_committed = on_committed
         self.uplink: Uplink | None = None
-        self._stale = False
+        self._stale: StaleLogError | None = None
+        """Why what is known elsewhere must be adopted, whatever the own log says."""
         self._stale_term = 0
         self.renumbered = 0
         """Services that had to give up their address, since another zone owns it."""
@@ -95,33 +96,42 @@ class ZonePlane:
             self._settings,
             adopted=alone,
             cleanup_ms=round(self._cleanup_s * 1000) or None,
-            stale=self._stale,
+            stale=self._stale is not None,
         )
         await writer.submit(begin)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(writer), name="heartbeat")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             if self._store is not None and self._downlink is not None:
-                self.uplink = uplink = self._make_uplink(uid, self._stale)
+                self.uplink = uplink = self._make_uplink(uid, self._stale is not None)
                 if not self._state.adopted:
                     await adopt(
-                        self._store, self._state, writer, claim=uplink.claim, stale=self._stale
+                        self._store,
+                        self._state,
+                        writer,
+                        claim=uplink.claim,
+                        stale=self._is_old,
                     )
                 # Adopted once: what comes after is this zone's own, and newer than any copy.
-                self._stale = False
+                self._stale = None
                 group.create_task(self._copy_up(uplink), name="uplink")
                 downlink = self._downlink
                 downlink.look_again()
                 group.create_task(keep("downlink", lambda: downlink.run(writer)), name="downlink")
             group.create_task(self._liveness.run(writer), name="liveness")
 
+    @property
+    def _is_old(self) -> bool:
+        """Whether the own log is of this zone's past; another's log has nothing to be deleted."""
+        return self._stale is not None and not isinstance(self._stale, ForeignLogError)
+
     async def _copy_up(self, uplink: Uplink) -> None:
         """Copy up until the own log proves older than the stream: then lead anew and adopt."""
         try:
             await keep("uplink", uplink.run)
         except StaleLogError as error:
-            log.warning("own_log_stale", zone=self._state.zone, error=str(error))
-            self._stale = True
+            log.warning("own_log_stale", zone=self._state.zone, reason=error.code, error=str(error))
+            self._stale = error
             self._stale_term = max(self._stale_term, error.term)
             raise RefusedError(f"the own log is stale: {error}") from error
 

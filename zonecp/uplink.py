@@ -14,12 +14,12 @@ from typing import Any
 import msgpack
 import structlog
 
+from zonecp.claim import Claim, newest_entry
 from zonecp.state import ZoneState
 from zonemesh.errors import (
-    ConfigError,
+    ForeignLogError,
     RefusedError,
     StaleLogError,
-    UnavailableError,
     WireError,
 )
 from zonemesh.log import snapshotter
@@ -37,9 +37,6 @@ from zonemesh.wire import FORMAT, NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, de
 
 _CHANGES_BYTES = 180 << 10
 """Own entries are put together into one up entry to this size; a single one always fits."""
-_CLAIM_WATCH_S = 10.0
-"""How long another UID's stream is watched for signs of life before its zone is taken over."""
-_CLAIM_LOOK_S = 0.5
 _REOPEN_S = 0.2
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
@@ -59,6 +56,7 @@ class Uplink:
         copy: Registry,
         *,
         uid: str,
+        claim: Claim,
         writer: str,
         clock: Clock,
         heartbeat_s: float,
@@ -75,6 +73,7 @@ class Uplink:
         self._tail = tail
         self._copy = copy
         self._uid = uid
+        self._claim = claim
         self._writer = writer
         self._clock = clock
         self._heartbeat_s = heartbeat_s
@@ -89,8 +88,8 @@ class Uplink:
         self._waited = 0
         """Heartbeats in a row for which it has stood there, with more to read."""
         self._begin_anew = False
-        self._silent: Head | None = None
-        """The head of another UID's stream that was watched for long enough."""
+        self._last: Cursor | None = None
+        """The last entry that this process has written."""
         self.copied: Cursor | None = None
         """How far the own log has been copied."""
         self.refused: str | None = None
@@ -105,7 +104,8 @@ class Uplink:
         Raises:
             UnavailableError: The store does not answer; run again, nothing is lost.
             ConfigError: Another control plane claims this zone and is alive.
-            StaleLogError: The own log lacks what this zone has published: an old backup.
+            StaleLogError: The own log lacks what this zone has published: an old backup, or it
+                is not the log that the stream was copied from.
         """
         while True:
             try:
@@ -127,7 +127,8 @@ class Uplink:
         """
         head = await self._log.head()
         if head is not None and head.owner != self._uid:
-            await self._contend(head)
+            await self._claim.contend(self._uid, head)
+            await self._claim.seize(self._uid, self._next_term(head))
 
     async def _copy_on(self, appender: Appender) -> None:
         beat_s = self._clock.mono_s() + self._heartbeat_s
@@ -208,6 +209,7 @@ class Uplink:
             self.refused = None
         self.entries += 1
         self.bytes += len(sealed.data)
+        self._last = Cursor(sealed.entry.incarnation, sealed.entry.position)
 
     async def _check_followed(self, place: Place) -> None:
         """Look, with each heartbeat, whether global can read what it has not read yet.
@@ -275,16 +277,16 @@ class Uplink:
         head = await self._log.head()
         if head is None:
             return await self._create(None)
-        if head.owner != self._uid and head != self._silent:
-            await self._contend(head)
+        if head.owner != self._uid:
+            await self._meet_owner(head)
             head = await self._log.head() or head
         await self._check_leads()
-        newest = await self._newest(head)
+        newest = await newest_entry(self._log, head)
         if newest is None:
             return await self._create(head)  # its entries are gone: nothing follows that head
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
-        term = max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
-        self._term = term
+        if head.owner == self._uid:
+            await self._claim.check_twin(self._uid, head, newest, self._written_in(head))
+        self._term = term = self._next_term(head)
         appender = Appender(
             self._log,
             writer=self._writer,
@@ -302,6 +304,34 @@ class Uplink:
         await self._opened(appender, term, self._src(), {**self._note(), **self._marks()})
         log.info("uplink_resumed", zone=self._state.zone, copied=str(resume), term=term)
         return appender
+
+    def _next_term(self, head: Head) -> int:
+        """Above every one that is known."""
+        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        return max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
+
+    def _written_in(self, head: Head) -> Position | None:
+        """The last entry that this process has written into the log of a head."""
+        last = self._last
+        return None if last is None or last.incarnation != head.incarnation else last.position
+
+    async def _meet_owner(self, head: Head) -> None:
+        """The stream is of another UID: that was here first, has come since, or is back in time.
+
+        Raises:
+            ConfigError: It lives.
+            ForeignLogError: It does not, and what it has published must be adopted first.
+        """
+        if self._last is None:
+            await self._claim.contend(self._uid, head)
+            raise ForeignLogError(
+                f"the stream of zone {self._state.zone} is of UID {head.owner}, not of this log",
+                term=0,
+            )
+        written = self._written_in(head)
+        if written is not None and head.position > written:
+            raise self._claim.overtaken(self._uid, head.owner)
+        await self._claim.contend(self._uid, head)
 
     async def _check_leads(self) -> None:
         """Make sure, after the stream's head was read, that this is still the zone's leader.
@@ -373,12 +403,6 @@ class Uplink:
         self.full_syncs += 1
         log.info("uplink_snapshot_published", zone=zone, position=str(sealed.entry.position))
 
-    async def _newest(self, head: Head) -> Entry | None:
-        for raw in await self._log.read(head.position.before(), count=1):
-            sealed, _ = decode(raw.data, NO_HASH)
-            return sealed.entry
-        return None
-
     async def _resumable(self, newest: Entry) -> Cursor | None:
         """Where copying goes on; None if the stream must begin anew from a snapshot."""
         src = newest.src.get(self._own.name)
@@ -422,35 +446,6 @@ class Uplink:
         return any(
             info.incarnation == newest.incarnation and info.position >= base for info in infos
         )
-
-    async def _contend(self, head: Head) -> None:
-        """Another UID owns this zone's stream: refuse to start if it lives, else take over."""
-        log.warning(
-            "zone_claimed_by_another", zone=self._state.zone, uid=self._uid, owner=head.owner
-        )
-        deadline_s = self._clock.mono_s() + _CLAIM_WATCH_S
-        while self._clock.mono_s() < deadline_s:
-            await asyncio.sleep(_CLAIM_LOOK_S)
-            now = await self._log.head()
-            if now is None:
-                raise UnavailableError("the zone's stream has just disappeared")
-            if now.owner == self._uid:
-                return
-            if now.position < head.position:
-                # Nobody's doing: the store has gone back in time. Watch what is there now.
-                head, deadline_s = now, self._clock.mono_s() + _CLAIM_WATCH_S
-            if now.position > head.position:
-                raise ConfigError(
-                    [
-                        (
-                            f"zone {self._state.zone}: another control plane with UID {now.owner}"
-                            f" is running under this name (this one is {self._uid}); stop one of"
-                            " them or give one another multizone.zone.name"
-                        )
-                    ]
-                )
-        self._silent = head
-        log.warning("zone_taken_over", zone=self._state.zone, uid=self._uid, owner=head.owner)
 
 
 def _meta(sealed: Sealed, zone: str) -> dict[str, Any]:

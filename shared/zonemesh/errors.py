@@ -21,6 +21,7 @@ MeshError
     ├── RolledBackError      the log's head is behind what was read
     ├── StoreLostError       the log is missing, or is another incarnation
     └── StaleLogError        a zone's own log is older than what the zone has published
+        └── ForeignLogError  what was published is of another log of that zone altogether
 
 Only `UnavailableError` is ever retried, by `runtime.supervise` (an append's bytes by its writer).
 What is not in this tree is a bug, and ends the process.
@@ -143,3 +144,7 @@ class StaleLogError(LogFaultError):
         super().__init__(message)
         self.term = term
         """The highest term of that log that is known: the next one must be above it."""
+
+
+class ForeignLogError(StaleLogError):
+    code = "foreign_log"

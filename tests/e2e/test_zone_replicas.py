@@ -109,7 +109,9 @@ def test_a_write_at_a_follower_can_be_read_there_at_once(replicated: Replicated)
     follower = replicated.zone_follower()
     for number in range(20):
         assert replicated.register(follower, f"s-{number}") == 201
-        assert replicated.call(follower, "GET", f"/meshes/default/dataplanes/s-{number}-1")[0] == 200
+        assert (
+            replicated.call(follower, "GET", f"/meshes/default/dataplanes/s-{number}-1")[0] == 200
+        )
     assert replicated.remove(follower, "s-0") == 200
 
     state = replicated.state(follower)
@@ -128,7 +130,10 @@ def test_a_zone_leader_that_stops_hands_over_at_once_and_its_agents_were_never_g
 ) -> None:
     addresses = replicated.registered(*SERVICES)
     assert replicated.call(
-        "west", "PUT", "/meshes/default/dataplanes/west-client", dataplane("web", name="west-client")
+        "west",
+        "PUT",
+        "/meshes/default/dataplanes/west-client",
+        dataplane("web", name="west-client"),
     )[0] in (200, 201)
     eventually(lambda: all(replicated.online(name) for name in REPLICAS))
     leader, follower = replicated.zone_leader(), replicated.zone_follower()

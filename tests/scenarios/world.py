@@ -169,7 +169,6 @@ class Agent:
         self.at: ZoneNode | None = None
         """Whom a roaming agent is connected to, or tries."""
         self._heard_s = 0.0
-        self._closed = False
 
     @property
     def removed(self) -> list[str]:
@@ -183,15 +182,13 @@ class Agent:
     async def roam(self, nodes: Sequence[ZoneNode]) -> None:
         """Be served by one of these, by the next one whenever that is heard of no more."""
         for node in itertools.cycle(nodes):
-            if self._closed:
-                return
             if node.process is None or not node.composed:
                 await asyncio.sleep(REFUSED_S)
                 continue
             self._heard_s = _time()
             self.at = node
             serving = self.serve(node.process, node.zone)
-            while not (self._closed or serving.done() or node.process.dead or self._silent):
+            while not (serving.done() or node.process.dead or self._silent):
                 await asyncio.sleep(POLL_S)
             # A process that is frozen learns of the end of the connection once it wakes.
             serving.cancel()
@@ -200,10 +197,6 @@ class Agent:
     @property
     def _silent(self) -> bool:
         return _time() - self._heard_s > SILENCE_S
-
-    def close(self) -> None:
-        """End roaming."""
-        self._closed = True
 
     async def leave(self) -> None:
         """Close the subscription."""
@@ -468,6 +461,8 @@ class ZoneNode(Node):
         self.config = config
         self.own_store = own_store
         self.own_link: MemoryStore | None = None
+        self.takeover = False
+        """Whether it is started with --takeover."""
         self.agents: list[Agent] = []
         self._zone: Zone | None = None
 
@@ -547,6 +542,7 @@ class ZoneNode(Node):
             clock=self.clock,
             url=f"http://{self.name}:5681",
             own_store=own_store,
+            takeover=self.takeover,
         )
         zone.state.registry.add_index(self.world.auditor)
         zone.copy.add_index(self.world.auditor)
