@@ -13,8 +13,8 @@ from aiohttp import web
 
 from globalcp import metrics as global_metrics
 from globalcp.backend import GlobalBackend
-from globalcp.claims import Claims
 from globalcp.config import GlobalConfig
+from globalcp.contenders import Contenders
 from globalcp.inputs import Begin
 from globalcp.leader import GlobalPlane
 from globalcp.state import GlobalState
@@ -114,9 +114,13 @@ class Replica:
             lease=Lease(writer=self._writer_id, url=url),
             clock=clock,
         )
-        self.claims = Claims(store, clock)
+        self.contenders = Contenders(store, clock)
         self.backend = GlobalBackend(
-            self.state, members, self.follower, lambda: self.leadership, claim=self.claims.of
+            self.state,
+            members,
+            self.follower,
+            lambda: self.leadership,
+            contender=self.contenders.of,
         )
 
     def ready(self) -> str | None:
@@ -143,7 +147,7 @@ class Replica:
             "copy": self.copy.run,
             "leadership": self.leadership.run,
             "presence": self._say_present,
-            "claims": self.claims.run,
+            "contenders": self.contenders.run,
         }
 
     async def load_copy(self) -> None:
@@ -231,7 +235,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
             leadership=replica.leadership,
             snapshotter=replica.snapshotter,
             counts=replica.plane.counts,
-            claim=replica.claims.of,
+            contender=replica.contenders.of,
             committed=lambda: (replica.entries, replica.bytes),
         )
         app = rest(replica, config, config_dump)

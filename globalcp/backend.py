@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from globalcp.claims import Claimant
+from globalcp.contenders import Contender
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from zonemesh import labels, multizone, status
@@ -43,11 +43,11 @@ class GlobalBackend(PlaneBackend):
         follower: Follower,
         leadership: Callable[[], Leadership],
         *,
-        claim: Callable[[str], Claimant | None] = lambda _: None,
+        contender: Callable[[str], Contender | None] = lambda _: None,
     ) -> None:
         super().__init__(state.registry, leadership)
         self._state = state
-        self._claim = claim
+        self._contender = contender
         self._members = members
         generators = Generators()
         state.registry.add_index(generators)
@@ -124,7 +124,7 @@ class GlobalBackend(PlaneBackend):
         seen = Seen.of(self._state.registry, zone)
         if seen is None:
             return None
-        return zone_insight(zone, seen, self._lag_s(seen), self._claim(zone))
+        return zone_insight(zone, seen, self._lag_s(seen), self._contender(zone))
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -180,7 +180,11 @@ class GlobalBackend(PlaneBackend):
                     "online": seen.online,
                     "uid": seen.uid,
                     "cursor": str(registry.cursors.get(up_log(zone), "")),
-                    **({"claimed_by": _claimed_by(claim)} if (claim := self._claim(zone)) else {}),
+                    **(
+                        {"claimed_by": _claimed_by(contender)}
+                        if (contender := self._contender(zone))
+                        else {}
+                    ),
                 }
                 for zone in self._state.zones()
                 if (seen := Seen.of(registry, zone)) is not None
@@ -189,7 +193,7 @@ class GlobalBackend(PlaneBackend):
 
 
 def zone_insight(
-    zone: str, seen: Seen, lag_s: float | None, claim: Claimant | None = None
+    zone: str, seen: Seen, lag_s: float | None, contender: Contender | None = None
 ) -> dict[str, Any]:
     """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`."""
     counters = {
@@ -224,16 +228,16 @@ def zone_insight(
             "records": seen.records,
             "rejectedRecords": seen.rejected,
             "bindingConflicts": seen.conflicts,
-            **({} if claim is None else {"claimedBy": _claimed_by(claim)}),
+            **({} if contender is None else {"claimedBy": _claimed_by(contender)}),
         },
     }
 
 
-def _claimed_by(claim: Claimant) -> dict[str, Any]:
+def _claimed_by(contender: Contender) -> dict[str, Any]:
     return {
-        "uid": claim.uid,
-        "url": claim.url,
-        "owner": claim.owner,
-        "firstTime": rfc3339(claim.first_ms),
-        "lastTime": rfc3339(claim.last_ms),
+        "uid": contender.uid,
+        "url": contender.url,
+        "owner": contender.owner,
+        "firstTime": rfc3339(contender.first_ms),
+        "lastTime": rfc3339(contender.last_ms),
     }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import CollectorRegistry
 
-from globalcp.claims import Claimant
+from globalcp.contenders import Contender
 from globalcp.ingest import Counts
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
@@ -25,7 +25,7 @@ def register(
     leadership: Leadership,
     snapshotter: Snapshotter,
     counts: Counts,
-    claim: Callable[[str], Claimant | None],
+    contender: Callable[[str], Contender | None],
     committed: Callable[[], tuple[int, int]],
 ) -> None:
     """`committed`: entries and bytes of the log applied by this process."""
@@ -50,7 +50,7 @@ def register(
         yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
         yield labelled("resyncs", "Resyncs of the log by reason.", ["reason"], follower.resyncs)
         yield from _ingested(counts)
-        yield from _zones(state, claim)
+        yield from _zones(state, contender)
         yield from _pools(state)
 
     registry.register(Collecting(collect))
@@ -67,7 +67,7 @@ def _ingested(counts: Counts) -> Iterable[Metric]:
     yield family
 
 
-def _zones(state: GlobalState, claim: Callable[[str], Claimant | None]) -> Iterable[Metric]:
+def _zones(state: GlobalState, contender: Callable[[str], Contender | None]) -> Iterable[Metric]:
     online = GaugeMetricFamily("zonemesh_zone_online", "1 while heard from.", labels=["zone"])
     age = GaugeMetricFamily(
         "zonemesh_zone_lag_seconds", "Age of a zone's last merged heartbeat.", labels=["zone"]
@@ -89,7 +89,7 @@ def _zones(state: GlobalState, claim: Callable[[str], Claimant | None]) -> Itera
         seen = Seen.of(state.registry, zone)
         if seen is None:
             continue
-        claimed.add_metric([zone], claim(zone) is not None)
+        claimed.add_metric([zone], contender(zone) is not None)
         conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
         age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)

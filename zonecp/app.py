@@ -15,7 +15,6 @@ from zonecp import metrics as zone_metrics
 from zonecp.agent_guard import agent_guard
 from zonecp.backend import ZoneBackend
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
-from zonecp.claim import Claim
 from zonecp.config import ZoneConfig
 from zonecp.downlink import Downlink
 from zonecp.explain_route import add_explain
@@ -23,6 +22,7 @@ from zonecp.explaining import View
 from zonecp.feed import Feed
 from zonecp.leader import ZonePlane
 from zonecp.liveness import MOVE_S, Liveness
+from zonecp.ownership import Ownership
 from zonecp.replicas import Replicas
 from zonecp.revision import Revision
 from zonecp.routes import FeedRoute
@@ -99,9 +99,9 @@ class Zone:
         self.entries = 0
         self.bytes = 0
         self.writer_id = secrets.token_hex(8)
-        self._claim = None
+        self._ownership = None
         if store is not None:
-            self._claim = Claim(
+            self._ownership = Ownership(
                 store,
                 config.name,
                 writer=self.writer_id,
@@ -285,7 +285,7 @@ class Zone:
 
     def _uplink(self, uid: str, adopted_anew: bool) -> Uplink:  # noqa: FBT001 -- a callback
         assert self._store is not None
-        assert self._claim is not None
+        assert self._ownership is not None
         return Uplink(
             self._store,
             self.state,
@@ -293,7 +293,7 @@ class Zone:
             self.tail,
             self.copy,
             uid=uid,
-            claim=self._claim,
+            ownership=self._ownership,
             writer=self.writer_id,
             clock=self.clock,
             heartbeat_s=self._heartbeat_s,

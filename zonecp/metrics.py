@@ -31,7 +31,8 @@ def register(
     renumbered: Callable[[], int],
 ) -> None:
     """`follower` follows global's log, `own_follower` the zone's where others may write it;
-    `committed` counts the own log's entries and bytes."""
+    `committed` counts the own log's entries and bytes.
+    """
 
     def collect() -> Iterable[Metric]:
         entries, size = committed()

@@ -2,8 +2,8 @@
 
 An agent follows one replica, and only the leader writes the log. So each replica says every second
 which Dataplanes' agents are connected to it, in a key of the log's store that goes with its writer,
-and the leader reads them all. Not over REST: what the leader hears it can only write while the store
-answers, so nothing is gained by a second way.
+and the leader reads them all. Not over REST: what the leader hears it can only write while the
+store answers, so nothing is gained by a second way.
 """
 
 from __future__ import annotations

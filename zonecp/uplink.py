@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import structlog
 
-from zonecp.claim import Claim, newest_entry
+from zonecp.ownership import Ownership, newest_entry
 from zonecp.state import ZoneState
 from zonemesh.errors import (
     ForeignLogError,
@@ -56,7 +56,7 @@ class Uplink:
         copy: Registry,
         *,
         uid: str,
-        claim: Claim,
+        ownership: Ownership,
         writer: str,
         clock: Clock,
         heartbeat_s: float,
@@ -73,7 +73,7 @@ class Uplink:
         self._tail = tail
         self._copy = copy
         self._uid = uid
-        self._claim = claim
+        self._ownership = ownership
         self._writer = writer
         self._clock = clock
         self._heartbeat_s = heartbeat_s
@@ -127,8 +127,8 @@ class Uplink:
         """
         head = await self._log.head()
         if head is not None and head.owner != self._uid:
-            await self._claim.contend(self._uid, head)
-            await self._claim.seize(self._uid, self._next_term(head))
+            await self._ownership.contend(self._uid, head)
+            await self._ownership.seize(self._uid, self._next_term(head))
 
     async def _copy_on(self, appender: Appender) -> None:
         beat_s = self._clock.mono_s() + self._heartbeat_s
@@ -285,7 +285,7 @@ class Uplink:
         if newest is None:
             return await self._create(head)  # its entries are gone: nothing follows that head
         if head.owner == self._uid:
-            await self._claim.check_twin(self._uid, head, newest, self._written_in(head))
+            await self._ownership.check_twin(self._uid, head, newest, self._written_in(head))
         self._term = term = self._next_term(head)
         appender = Appender(
             self._log,
@@ -323,15 +323,15 @@ class Uplink:
             ForeignLogError: It does not, and what it has published must be adopted first.
         """
         if self._last is None:
-            await self._claim.contend(self._uid, head)
+            await self._ownership.contend(self._uid, head)
             raise ForeignLogError(
                 f"the stream of zone {self._state.zone} is of UID {head.owner}, not of this log",
                 term=0,
             )
         written = self._written_in(head)
         if written is not None and head.position > written:
-            raise self._claim.overtaken(self._uid, head.owner)
-        await self._claim.contend(self._uid, head)
+            raise self._ownership.overtaken(self._uid, head.owner)
+        await self._ownership.contend(self._uid, head)
 
     async def _check_leads(self) -> None:
         """Make sure, after the stream's head was read, that this is still the zone's leader.

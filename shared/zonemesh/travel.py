@@ -22,7 +22,7 @@ GRACE = "grace"
 """Kind of a zone's notes when a service's last Dataplane went; keys are the service's."""
 ZONE_STATE = "zone.state"
 """Kind of a zone's note about itself (UID, adopted or not): key `/<zone>//`."""
-CLAIM = "claim"
+CONTENDER = "claim"
 """The writer's name under which whoever claims another's zone says so beside its stream
 (`Store.present`): {uid, url, owner}."""
 _KDS_SYNC = KDS_SYNC.encode()

@@ -188,8 +188,8 @@ class Agent:
             self._heard_s = _time()
             self.at = node
             serving = self.serve(node.process, node.zone)
-            while not (serving.done() or node.process.dead or self._silent):
-                await asyncio.sleep(POLL_S)
+            while not (serving.done() or node.process.dead or self._silent):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)  # a process that is killed tells nobody
             # A process that is frozen learns of the end of the connection once it wakes.
             serving.cancel()
             await asyncio.sleep(REFUSED_S)

@@ -27,6 +27,7 @@ class PlaneConfig(Protocol):
 
 
 C = TypeVar("C", bound=PlaneConfig)
+F = TypeVar("F", bound=Callable[..., Any])
 
 Run = Callable[[C, Mapping[str, Any], asyncio.Event], Coroutine[Any, Any, None]]
 """(configuration, its dump, stop) -> the process, until `stop` is set."""
@@ -47,13 +48,23 @@ _FILE = click.option(
 )
 
 
+def _flags(flags: Mapping[str, str]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for name, about in flags.items():
+            command = click.option(f"--{name}", is_flag=True, help=about)(command)
+        return command
+
+    return add
+
+
 def make_command(
     name: str,
     about: str,
     config_class: type[C],
     ignored: Mapping[str, str],
     find: Callable[[], tuple[Flagged, Check[C]]],
-    flags: Mapping[str, str] = {},
+    *,
+    flags: Mapping[str, str] | None = None,
 ) -> click.Group:
     """Build the command.
 
@@ -84,6 +95,7 @@ def make_command(
 
     @group.command()
     @_FILE
+    @_flags(flags or {})
     def run(file: Path | None, **chosen: bool) -> None:
         """Run until SIGTERM or Ctrl-C."""
         config, warnings, process = load(file)
@@ -92,9 +104,6 @@ def make_command(
             structlog.get_logger().warning("config_ignored", detail=warning)
         dump = configuration.dump(config)
         sys.exit(run_main(lambda stop: process(config, dump, stop, **chosen)))
-
-    for flag, about_it in flags.items():
-        run = click.option(f"--{flag}", is_flag=True, help=about_it)(run)
 
     @group.command("config")
     @_FILE

@@ -1,7 +1,7 @@
-"""Who claims a zone that another control plane runs: seen by what the newcomer says beside its stream.
+"""Who claims a zone that another control plane runs, by what the newcomer says beside its stream.
 
 Only what is shown to an operator comes of it: which of the two goes, they decide between themselves
-(`zonecp.claim`).
+(`zonecp.ownership`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import structlog
 from zonemesh.errors import UnavailableError
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
-from zonemesh.travel import CLAIM, up_log
+from zonemesh.travel import CONTENDER, up_log
 
 _LOOK_EVERY_S = 2.0
 """Less than half of what a word beside a stream lasts for."""
 SHOWN_S = 600.0
-"""How long after it was last heard a claim is shown: the claimant may be gone after some seconds."""
+"""How long a claim is shown after it was last heard: the claimant is gone after some seconds."""
 _TEXT_MAX = 200
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claimant:
+class Contender:
     """A control plane that has found another one in its zone."""
 
     uid: str
@@ -41,15 +41,15 @@ class Claimant:
     """Wall time of this replica, when it was first and last heard."""
 
 
-class Claims:
+class Contenders:
     """The claims of the last minutes, by zone; a component for `supervise`."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._claims: dict[str, Claimant] = {}
+        self._claims: dict[str, Contender] = {}
 
-    def of(self, zone: str) -> Claimant | None:
+    def of(self, zone: str) -> Contender | None:
         found = self._claims.get(zone)
         if found is None or self._clock.wall_ms() - found.last_ms > SHOWN_S * 1000:
             return None
@@ -66,7 +66,7 @@ class Claims:
 
     async def _look(self) -> None:
         zones = {up_log(zone): zone for zone in await self._store.zones()}
-        for name, payload in (await self._store.said(CLAIM, sorted(zones))).items():
+        for name, payload in (await self._store.said(CONTENDER, sorted(zones))).items():
             self._heard(zones[name], payload)
         for zone in [zone for zone in self._claims if self.of(zone) is None]:
             del self._claims[zone]
@@ -85,7 +85,7 @@ class Claims:
             self._claims[zone] = replace(known, last_ms=now_ms)
             return
         log.warning("zone_claimed_twice", zone=zone, uid=uid, url=url, owner=owner)
-        self._claims[zone] = Claimant(
+        self._claims[zone] = Contender(
             uid=uid, url=url, owner=owner, first_ms=now_ms, last_ms=now_ms
         )
 

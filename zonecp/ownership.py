@@ -20,7 +20,7 @@ from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Store
 from zonemesh.model import Position
 from zonemesh.replica import Place
-from zonemesh.travel import CLAIM, up_log
+from zonemesh.travel import CONTENDER, up_log
 from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, decode
 
 _WATCH_S = 10.0
@@ -34,7 +34,7 @@ _SEIZE_TRIES = 20
 log = structlog.get_logger()
 
 
-class Claim:
+class Ownership:
     """What one process knows of its claim to its zone; outlives its terms."""
 
     def __init__(
@@ -138,7 +138,7 @@ class Claim:
         # goes up while this waits.
         wait_s = _TWIN_BEATS * self._heartbeat_s
         age_s = (self._clock.wall_ms() - newest.time_ms) / 1000
-        await self._watch(uid, head, wait_s - age_s if 0.0 <= age_s else wait_s)
+        await self._watch(uid, head, wait_s - age_s if age_s >= 0.0 else wait_s)
 
     def overtaken(self, uid: str, owner: str) -> ConfigError:
         """What ends the one whose stream another UID has taken over while it ran."""
@@ -176,7 +176,7 @@ class Claim:
     async def _tell(self, uid: str, owner: str) -> None:
         """Let global show it: a few seconds after the last word it is forgotten."""
         about = {"uid": uid, "url": self._url, "owner": owner}
-        await self._store.present(up_log(self._zone), CLAIM, msgpack.packb(about))
+        await self._store.present(up_log(self._zone), CONTENDER, msgpack.packb(about))
 
     def _rival(self, uid: str, owner: str) -> str:
         return (
