@@ -15,12 +15,15 @@ from tests.e2e.mesh import (
     HOST,
     PLANES,
     Mesh,
+    Process,
     at_home,
     dataplane,
     elsewhere,
     eventually,
+    program,
     watching,
 )
+from zonemesh.cli.demo.ports import free
 
 REPLICAS = ("west", "west-2")
 SERVICES = ("one", "two")
@@ -149,3 +152,50 @@ def test_a_zone_leader_that_stops_hands_over_at_once_and_its_agents_were_never_g
 
     print(f"handover of a zone: {took_s:.3f} s after the process had ended")
     assert took_s < 1.0, "the lease of a dead leader would last for 2 s"
+
+
+@pytest.mark.timeout(90)
+def test_a_zone_is_taken_over_on_an_operators_word_and_global_shows_who_claimed_it(
+    mesh: Mesh,
+) -> None:
+    mesh.start()
+    mesh.start(*AGENTS)
+    addresses = mesh.registered(*SERVICES)
+    old, new = mesh["west"], usurper(mesh)
+    new.start()
+
+    assert new.wait(25) == 2
+    owner = zone_seen(mesh)["uid"]
+    assert f"with UID {owner} is running under this name" in new.log.read_text()
+    assert "--takeover" in new.log.read_text()
+    claimed = eventually(lambda: zone_seen(mesh).get("claimedBy"))
+    assert claimed["owner"] == owner
+    assert claimed["uid"] in new.log.read_text()
+    assert mesh.metric(mesh.leader() or "", "zonemesh_zone_claimed")['zone="west"'] == 1.0
+    assert old.running
+
+    with watching(mesh, {("east", elsewhere(s)): a for s, a in addresses.items()}):
+        again = usurper(mesh, "--takeover")
+        again.start()
+        assert old.wait(25) == 2
+        eventually(partial(mesh.is_ready, "west-2"), 20, mesh, "west-2")
+        assert mesh.register("west-2", "new") == 201
+        mesh.resolves("east", elsewhere("new"))
+    assert "has taken this zone over from this one" in old.log.read_text()
+    for name in ("west-2", "east", "g1"):
+        eventually(partial(mesh.holds, name, addresses), 5, mesh, name)
+
+
+def usurper(mesh: Mesh, *flags: str) -> Process:
+    """Another control plane under the name of zone west, with a data directory of its own."""
+    if "west-2" not in mesh.ports:
+        mesh.ports["west-2"], mesh._diagnostics["west-2"] = free(2)
+        mesh._add("west-2", "zonecp", {"multizone": {"zone": {"name": "west"}}})
+    command = [program("zonecp"), "run", "-c", str(mesh.directory / "west-2.yaml"), *flags]
+    mesh.processes["west-2"] = Process("west-2", command, mesh.directory / "west-2.log")
+    return mesh["west-2"]
+
+
+def zone_seen(mesh: Mesh) -> dict[str, Any]:
+    found: dict[str, Any] = mesh.get("g1", "/zones+insights/west")["zoneInsight"]["zonemesh"]
+    return found
