@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -25,6 +26,7 @@ from zonemesh.errors import (
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
+from zonemesh.log.history import History, replay
 from zonemesh.log.port import Head, Log, SnapshotInfo, Store
 from zonemesh.log.tail import Tail
 from zonemesh.log.writer import cursors_note
@@ -53,7 +55,7 @@ class Uplink:
         state: ZoneState,
         own: Log,
         tail: Tail,
-        copy: Registry,
+        known: Callable[[], Registry],
         *,
         uid: str,
         ownership: Ownership,
@@ -61,9 +63,11 @@ class Uplink:
         clock: Clock,
         heartbeat_s: float,
         describe: Callable[[], dict[str, Any]],
+        answers: Callable[[], Awaitable[dict[str, Any]]],
         adopted_anew: bool = False,
     ) -> None:
-        """`describe` gives what heartbeats say about this control plane (url, version, lag).
+        """`known` is what was read of global's log last, `describe` gives what heartbeats say about
+        this control plane (url, version, lag), `answers` what global is to be told but once.
 
         `adopted_anew`: the own log was older than the stream, and has taken over what it lacked.
         """
@@ -71,7 +75,10 @@ class Uplink:
         self._state = state
         self._own = own
         self._tail = tail
-        self._copy = copy
+        self._known = known
+        self._answers = answers
+        self._sent = Tail()
+        """What this stream holds, to put back where its store has lost the newest of it."""
         self._uid = uid
         self._ownership = ownership
         self._writer = writer
@@ -88,8 +95,6 @@ class Uplink:
         self._waited = 0
         """Heartbeats in a row for which it has stood there, with more to read."""
         self._begin_anew = False
-        self._last: Cursor | None = None
-        """The last entry that this process has written."""
         self.copied: Cursor | None = None
         """How far the own log has been copied."""
         self.refused: str | None = None
@@ -131,7 +136,7 @@ class Uplink:
             await self._ownership.seize(self._uid, self._next_term(head))
 
     async def _copy_on(self, appender: Appender) -> None:
-        beat_s = self._clock.mono_s() + self._heartbeat_s
+        beat_s = self._clock.mono_s()  # the first entry says what is held
         while True:
             entries = await self._news()
             changes, last = self._exported(entries)
@@ -139,7 +144,7 @@ class Uplink:
             if last is not None:
                 self.copied = last
             if changes or now_s >= beat_s:
-                note = self._note() if now_s >= beat_s else {}
+                note = {**self._note(), **await self._answers()} if now_s >= beat_s else {}
                 sealed = await appender.commit(
                     src=self._src(), note={**note, **self._marks()}, changes=changes
                 )
@@ -194,7 +199,7 @@ class Uplink:
         return {"base": list(self._base)}
 
     def _note(self) -> dict[str, Any]:
-        copy = self._copy
+        copy = self._known()
         return {
             **self._describe(),
             "uid": self._uid,
@@ -207,9 +212,9 @@ class Uplink:
         if self.refused is not None:
             log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
             self.refused = None
+        self._sent.push(sealed)
         self.entries += 1
         self.bytes += len(sealed.data)
-        self._last = Cursor(sealed.entry.incarnation, sealed.entry.position)
 
     async def _check_followed(self, place: Place) -> None:
         """Look, with each heartbeat, whether global can read what it has not read yet.
@@ -219,7 +224,7 @@ class Uplink:
         """
         if self._overtaken(place.incarnation, place.position):
             raise RefusedError("this stream has lost entries that global has read")
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
@@ -248,7 +253,7 @@ class Uplink:
 
     def _merged_h(self) -> bytes:
         """Hash of the entry that global has merged last, b"" if it does not say."""
-        packed = self._copy.get(SEEN, zone_key(self._state.zone))
+        packed = self._known().get(SEEN, zone_key(self._state.zone))
         h: bytes = b"" if packed is None else msgpack.unpackb(packed).get("h", b"")
         return h
 
@@ -267,13 +272,14 @@ class Uplink:
 
         A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
         """
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
 
     # Opening
 
     async def _open(self) -> Appender:
         await self._store.announce(self._state.zone)
+        await self._put_back()
         head = await self._log.head()
         if head is None:
             return await self._create(None)
@@ -307,12 +313,12 @@ class Uplink:
 
     def _next_term(self, head: Head) -> int:
         """Above every one that is known."""
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         return max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
 
     def _written_in(self, head: Head) -> Position | None:
         """The last entry that this process has written into the log of a head."""
-        last = self._last
+        last = None if self._sent.newest is None else self._sent.newest.entry
         return None if last is None or last.incarnation != head.incarnation else last.position
 
     async def _meet_owner(self, head: Head) -> None:
@@ -322,7 +328,7 @@ class Uplink:
             ConfigError: It lives.
             ForeignLogError: It does not, and what it has published must be adopted first.
         """
-        if self._last is None:
+        if self._sent.newest is None:
             await self._ownership.contend(self._uid, head)
             raise ForeignLogError(
                 f"the stream of zone {self._state.zone} is of UID {head.owner}, not of this log",
@@ -351,6 +357,15 @@ class Uplink:
         ):
             raise RefusedError("the zone's own log is led by another control plane")
 
+    async def _put_back(self) -> None:
+        """Give the stream back what its store has lost of what this process has written."""
+        head, newest = await self._log.head(), self._sent.newest
+        if head is None:
+            await self._log.repair(newest, owner=self._uid)
+        elif head.owner == self._uid:
+            with suppress(RefusedError):  # it has gone another way
+                await replay(self._log, History(self._sent), head)
+
     async def _opened(
         self, appender: Appender, term: int, src: dict[str, Cursor], note: dict[str, Any]
     ) -> Sealed:
@@ -359,7 +374,7 @@ class Uplink:
         return sealed
 
     async def _create(self, replacing: Head | None) -> Appender:
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
@@ -439,7 +454,7 @@ class Uplink:
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
             return True
         infos: Sequence[SnapshotInfo] = await self._log.snapshots()

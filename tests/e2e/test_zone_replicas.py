@@ -168,7 +168,7 @@ def test_a_zone_is_taken_over_on_an_operators_word_and_global_shows_who_claimed_
     owner = zone_seen(mesh)["uid"]
     assert f"with UID {owner} is running under this name" in new.log.read_text()
     assert "--takeover" in new.log.read_text()
-    claimed = eventually(lambda: zone_seen(mesh).get("claimedBy"))
+    claimed: dict[str, str] = eventually(lambda: zone_seen(mesh).get("claimedBy") or {})
     assert claimed["owner"] == owner
     assert claimed["uid"] in new.log.read_text()
     assert mesh.metric(mesh.leader() or "", "zonemesh_zone_claimed")['zone="west"'] == 1.0
