@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from zonecp.feed import Feed
 from zonecp.holding import Holding
 from zonecp.leader import ZonePlane
 from zonecp.liveness import MOVE_S, Liveness
-from zonecp.ownership import Ownership
-from zonecp.replicas import Replicas
+from zonecp.ownership import Ownership, newest_entry
+from zonecp.replicas import Replicas, told
 from zonecp.revision import Revision
 from zonecp.routes import FeedRoute
 from zonecp.state import ZoneState
@@ -35,13 +36,18 @@ from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
+from zonemesh.log.history import History
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Log, Store
+from zonemesh.log.presence import Presence
 from zonemesh.log.redis import RedisStore
+from zonemesh.log.restore import Restorer
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
+from zonemesh.model import Change, Cursor
 from zonemesh.registry import Registry
+from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
@@ -55,10 +61,13 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
-from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
+from zonemesh.settings import zone_key
+from zonemesh.travel import GLOBAL_LOG, ZONE_STATE, held_back, kept_by, up_log
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import Sealed
 
+SETTLE_S = 5.0
+"""After the own log has lost entries: a leader's taking over, and its first look at the stream."""
 LAG_MAX_S = 5.0
 """A replica that has not heard of its zone's log for longer is not ready: others know more."""
 
@@ -78,11 +87,13 @@ class Zone:
         clock: Clock,
         url: str,
         own_store: Store | None = None,
+        own_disk: CopyLog | None = None,
         takeover: bool = False,
     ) -> None:
         """`store` is global's and `disk` holds the copy of its log; None for a zone alone.
 
-        `own_store` is where `own` is, if other control planes of this zone may share it.
+        `own_store` is where `own` is, if other control planes of this zone may share it; `own_disk`
+        then holds a copy of it.
         `takeover`: an operator says that this zone is this one's, whoever runs under its name.
         """
         self.clock = clock
@@ -97,6 +108,7 @@ class Zone:
         self._own = own
         self._store = store
         self._own_read = False
+        self._settled_s = 0.0
         self._copy_loaded = store is None
         self._heartbeat_s = config.heartbeat
         self.entries = 0
@@ -136,14 +148,17 @@ class Zone:
         self.snapshotter = Snapshotter(
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
         )
+        self.liveness = Liveness(self.state, clock, move_s=MOVE_S if own_store is not None else 0.0)
+        self.own_keeper = None if own_disk is None else CopyKeeper(own_disk, self.state.registry)
+        presence = self._make_presence(own_store)
         self.own_follower = Follower(
             own,
             self.state.registry,
             clock=clock,
             on_entries=self._own_applied,
             on_replaced=self._own_replaced,
+            healer=None if presence is None else self._make_restorer(presence),
         )
-        self.liveness = Liveness(self.state, clock, move_s=MOVE_S if own_store is not None else 0.0)
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
             self.state,
@@ -157,6 +172,8 @@ class Zone:
             downlink=self.downlink if store is not None else None,
             uplink=self._uplink,
             on_committed=self._own_applied,
+            presence=presence,
+            known_term=self._known_term,
         )
         self.leadership = Leadership(
             own,
@@ -166,7 +183,11 @@ class Zone:
             lease=Lease(writer=self.writer_id, url=url),
             clock=clock,
         )
-        self.replicas = self._make_replicas(own_store)
+        self.replicas = None
+        if presence is not None:
+            self.replicas = Replicas(
+                presence, self.liveness, leads=lambda: self.leadership.writer is not None
+            )
         self.backend = ZoneBackend(
             self.state,
             self.copy,
@@ -192,18 +213,53 @@ class Zone:
         """Age of what is applied of the zone's own log: 0 for its writer; None: not known yet."""
         return 0.0 if self.leadership.writer is not None else self.own_follower.lag_s
 
-    def _make_replicas(self, own_store: Store | None) -> Replicas | None:
+    def _make_presence(self, own_store: Store | None) -> Presence | None:
         if own_store is None:
             return None
-        return Replicas(
+        registry = self.state.registry
+        return Presence(
             own_store,
             self._own.name,
-            self.state.registry,
-            self.liveness,
-            writer=self.writer_id,
+            self.writer_id,
             url=self.url,
-            leads=lambda: self.leadership.writer is not None,
+            place=lambda: Place(registry.incarnation, registry.position, registry.h),
+            more=lambda: told(self.liveness),
         )
+
+    def _make_restorer(self, presence: Presence) -> Restorer:
+        return Restorer(
+            self._own,
+            self.state.registry,
+            History(self.tail, self.own_keeper),
+            presence,
+            writer=self.writer_id,
+            clock=self.clock,
+            known_term=self._known_term,
+            first_changes=self._continued,
+            founded=self._own_restored,
+        )
+
+    async def _known_term(self) -> int:
+        """The highest term of the own log that is known elsewhere: by what was published of it."""
+        if self._store is None:
+            return 0
+        up = self._store.log(up_log(self.state.zone))
+        try:
+            head = await up.head()
+            newest = None if head is None else await newest_entry(up, head)
+        except UnavailableError:
+            return 0
+        src = None if newest is None else newest.src.get(self._own.name)
+        return 0 if src is None else src.position.term
+
+    def _continued(self, first: Cursor) -> Sequence[Change]:
+        """What a log that is founded again begins with: how much of the lost one it holds."""
+        del first
+        note = self.state.note
+        if note is None:
+            return ()
+        note = replace(note, continues=str(self.state.registry.cursor))
+        return [Change(ZONE_STATE, zone_key(self.state.zone), note.pack())]
 
     def _uplink_refused(self) -> str | None:
         return None if self.plane.uplink is None else self.plane.uplink.refused
@@ -218,6 +274,8 @@ class Zone:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
         if not self._own_read:
             return "the zone's own log has not been read yet"
+        if not self._settled:
+            return "the zone's own log has lost entries, and it is seen which of them are published"
         if not self.state.adopted:
             return "the zone waits for global's copy of what was registered and bound here"
         if not self._copy_loaded:
@@ -254,6 +312,8 @@ class Zone:
         found: dict[str, Component] = {"feed": self.feed.run, "leadership": self.leadership.run}
         if self.keeper is not None:
             found["copy"] = self.keeper.run
+        if self.own_keeper is not None:
+            found["own_copy"] = self.own_keeper.run
         if self.follower is not None:
             found["downlink"] = self._run_follower
         if self.replicas is not None:
@@ -261,7 +321,9 @@ class Zone:
         return found
 
     async def load_copy(self) -> None:
-        """Take up global's log where the copy on disk ends, before anything is reached."""
+        """Take up logs where their copies on disk end, before anything is reached."""
+        if self.own_keeper is not None and await self.own_keeper.load():
+            self._own_read = True
         if self.keeper is not None and await self.keeper.load():
             self._copy_loaded = True
             log.info("copy_served", age_s=round(self.lag_s(), 3), until="global's log is read")
@@ -322,8 +384,18 @@ class Zone:
         if self._map_complete():
             self.feed.publish()
 
+    async def flush(self) -> None:
+        """Write what copies on disk lack yet."""
+        for keeper in (self.keeper, self.own_keeper):
+            if keeper is not None:
+                await keeper.flush()
+
+    @property
+    def _settled(self) -> bool:
+        return self.clock.mono_s() >= self._settled_s
+
     def _map_complete(self) -> bool:
-        return self._own_read and self.state.adopted and self._copy_loaded
+        return self._own_read and self._settled and self.state.adopted and self._copy_loaded
 
     def _own_applied(self, entries: Sequence[Sealed]) -> None:
         leads = self.leadership.terms_led > 0
@@ -332,13 +404,24 @@ class Zone:
         self.bytes += sum(len(sealed.data) for sealed in entries)
         for sealed in entries:
             self.tail.push(sealed)
+        if self.own_keeper is not None:
+            self.own_keeper.applied(entries)
         self._publish()
         self.backend.applied()
         if entries[-1].entry.note.get("resign"):
             self.leadership.resignation_seen()
 
     def _own_replaced(self) -> None:
+        if self._own_read:
+            # Another history may lack what was published. Whoever leads finds that out, and adopts
+            # it; until then names that exist would be taken away.
+            self._settled_s = self.clock.mono_s() + SETTLE_S
+        self._own_restored()
+
+    def _own_restored(self) -> None:
         self._own_read = True
+        if self.own_keeper is not None:
+            self.own_keeper.replaced()
         self._publish()
         self.backend.applied()
 
@@ -415,6 +498,7 @@ async def _run(
     )
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     own, own_store = own_log(config)
+    own_disk = SqliteLog(config.data_dir / "own-copy.db", own.name, durable=False)
     try:
         address = config.api_server.http
         url = advertised(address)
@@ -426,6 +510,7 @@ async def _run(
             clock=Clock(),
             url=url,
             own_store=own_store,
+            own_disk=own_disk if own_store is not None else None,
             takeover=takeover,
         )
         if isinstance(own, SqliteLog):
@@ -471,10 +556,10 @@ async def _run(
             if store is not None:
                 components["redis_check"] = lambda: check_redis(store)
             await run_until(components, stop, zone.leadership)
-            if zone.keeper is not None:
-                await zone.keeper.flush()
+            await zone.flush()
     finally:
         await disk.close()
+        await own_disk.close()
         await own.close()
         for each in (store, own_store):
             if each is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -14,13 +14,15 @@ from zonecp.inputs import Begin, Tick
 from zonecp.liveness import Liveness
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
-from zonemesh.errors import ForeignLogError, RefusedError, StaleLogError
+from zonemesh.errors import ForeignLogError, RefusedError, StaleLogError, UnavailableError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
+from zonemesh.log.presence import Presence, longest
+from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer
-from zonemesh.model import Position
+from zonemesh.replica import NOWHERE
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
 from zonemesh.wire import FORMAT, Sealed
@@ -45,9 +47,16 @@ class ZonePlane:
         downlink: Downlink | None,
         uplink: Callable[[str, bool], Uplink],
         on_committed: Callable[[Sequence[Sealed]], None],
+        presence: Presence | None = None,
+        known_term: Callable[[], Awaitable[int]],
     ) -> None:
-        """`store` and `downlink` are None for a zone without a global; `uplink` takes the UID and
-        whether the zone has adopted anew what its own log lacked.
+        """Make the leader's side.
+
+        Args:
+            store: Global's; None for a zone without a global, as is `downlink`.
+            uplink: Takes the UID, and whether the zone has adopted anew what its own log lacked.
+            presence: Of other control planes of this zone, which may hold its log.
+            known_term: The highest term of the own log that anybody has heard of.
         """
         self._state = state
         self._snapshotter = snapshotter
@@ -60,6 +69,9 @@ class ZonePlane:
         self._downlink = downlink
         self._make_uplink = uplink
         self._on_committed = on_committed
+        self._presence = presence
+        self._known_term = known_term
+        self._founded_h = b""
         self.uplink: Uplink | None = None
         self._stale: StaleLogError | None = None
         """Why what is known elsewhere must be adopted, whatever the own log says."""
@@ -68,14 +80,29 @@ class ZonePlane:
         """Services that had to give up their address, since another zone owns it."""
 
     async def found(self, appender: Appender) -> None:
-        sealed = await appender.create(secrets.token_hex(8), term=1)
+        if self._presence is not None:
+            await self._leave_to_holders(self._presence)
+        term = await self._known_term() + 1
+        sealed = await appender.create(secrets.token_hex(8), term=term)
+        self._founded_h = sealed.h
         log.info("log_created", zone=self._state.zone, incarnation=sealed.entry.incarnation)
         self._apply(sealed)
 
+    async def _leave_to_holders(self, presence: Presence) -> None:
+        """Raises UnavailableError: another control plane of this zone holds the missing log."""
+        await asyncio.sleep(WINDOW_S)
+        best = longest(await presence.others())
+        if best is not None and best.place != NOWHERE:
+            raise UnavailableError(
+                f"the own log of zone {self._state.zone} is missing from its Redis; the control"
+                f" plane {best.url or best.writer} holds it up to {best.place.position} and"
+                " restores it"
+            )
+
     async def open(self, appender: Appender) -> None:
         self._stale_term = max(self._stale_term, appender.place.position.term)
-        if appender.place.position == Position(1, 0) and self._state.registry.h == appender.place.h:
-            return
+        if appender.place.h == self._founded_h:
+            return  # just founded: that entry opened the term
         self._apply(await appender.open(self._stale_term + 1))
 
     def writer(self, appender: Appender) -> Writer:

@@ -422,7 +422,10 @@ class Uplink:
         """Where copying goes on; None if the stream must begin anew from a snapshot."""
         src = newest.src.get(self._own.name)
         registry = self._state.registry
-        if src is None or src.incarnation != registry.incarnation:
+        if src is None:
+            return None
+        if src.incarnation != registry.incarnation:
+            self._check_continued(src)
             return None
         if await self._stale(src):
             if self._adopted_anew:
@@ -442,6 +445,22 @@ class Uplink:
             return None
         sealed, _ = decode(first[0].data, NO_HASH)
         return src if sealed.entry.previous == src.position else None
+
+    def _check_continued(self, src: Cursor) -> None:
+        """Make sure that an own log that was lost and restored holds all that was published.
+
+        Raises:
+            StaleLogError: It was restored from a history that ends before that.
+        """
+        note = self._state.note
+        if note is None or not note.continues or self._adopted_anew:
+            return
+        held = Cursor.parse(note.continues)
+        if held.incarnation == src.incarnation and held.position < src.position:
+            raise StaleLogError(
+                f"own log was restored as of {held.position}, and {src.position} is published",
+                term=0,
+            )
 
     async def _stale(self, src: Cursor) -> bool:
         """Whether the own log does not lead through a place that was published from it."""

@@ -540,6 +540,7 @@ class ZoneNode(Node):
             clock=self.clock,
             url=f"http://{self.name}:5681",
             own_store=own_store,
+            own_disk=None if own_store is None else Copy(self.disk_link, self.own_log),
             takeover=self.takeover,
         )
         zone.state.registry.add_index(self.world.auditor)
@@ -552,8 +553,7 @@ class ZoneNode(Node):
         for agent in self.agents:
             self._serve(agent)
         await self._supervise(zone.components(), zone.leadership)
-        if zone.keeper is not None:
-            await zone.keeper.flush()
+        await zone.flush()
 
     # What clients do
 
