@@ -50,13 +50,10 @@ class ZonePlane:
         presence: Presence | None = None,
         known_term: Callable[[], Awaitable[int]],
     ) -> None:
-        """Make the leader's side.
-
-        Args:
-            store: Global's; None for a zone without a global, as is `downlink`.
-            uplink: Takes the UID, and whether the zone has adopted anew what its own log lacked.
-            presence: Of other control planes of this zone, which may hold its log.
-            known_term: The highest term of the own log that anybody has heard of.
+        """`store` and `downlink` are None for a zone without a global; `uplink` takes the UID and
+        whether the zone has adopted anew what its own log lacked. `presence`: of other control
+        planes of this zone, which may hold its log; `known_term`: the highest term of it that
+        anybody has heard of.
         """
         self._state = state
         self._snapshotter = snapshotter

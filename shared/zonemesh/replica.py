@@ -4,6 +4,7 @@ XREAD reports neither trimmed nor lost nor rewritten entries, so every check is 
 
   entry.position <= mine, same incarnation     replayed: dropped
   entry of another incarnation                 STORE LOST
+  first entry of a restored log, I am blank    GAP
   entry.previous before my position            FORK (I stand where that history never was)
   entry.previous beyond my position            GAP
   entry.h != H(my h, body)                     FORK
@@ -27,6 +28,8 @@ from zonemesh.errors import (
 from zonemesh.model import START, Position
 from zonemesh.wire import NO_HASH, Sealed
 
+RESTORED = "restored"
+"""In the note of a log's first entry: a state that was held elsewhere comes before it."""
 SAME_FAULT_MAX = 3
 """Resynchronisations in a row that meet the same fault before a reader stops and says so."""
 
@@ -59,6 +62,8 @@ def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:
         raise StoreLostError(
             f"entry {entry.position} is of incarnation {entry.incarnation}, not {place.incarnation}"
         )
+    if not place.incarnation and entry.note.get(RESTORED):
+        raise GapError(f"{entry.position} goes on from a state that is in a snapshot only")
     if place.incarnation and entry.position <= place.position:
         return False
     if place.incarnation and entry.previous < place.position:

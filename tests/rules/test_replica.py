@@ -146,3 +146,19 @@ def test_patience_starts_anew_with_progress() -> None:
 
     assert patience.met(GapError())
     assert patience.met(GapError())
+
+
+def test_a_blank_reader_does_not_take_a_restored_logs_first_entry_for_its_beginning() -> None:
+    first = Entry(
+        incarnation="a" * 16,
+        position=Position(3, 0),
+        previous=START,
+        writer="w",
+        time_ms=0,
+        mono_delta_ms=0,
+        log_time_ms=0,
+        note={RESTORED: "b.2-7"},
+    )
+
+    with pytest.raises(GapError, match="snapshot"):
+        follows(NOWHERE, seal(first, NO_HASH), chained=True)
