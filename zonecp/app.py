@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from zonecp.feed import Feed
 from zonecp.holding import Holding
 from zonecp.leader import ZonePlane
 from zonecp.liveness import MOVE_S, Liveness
-from zonecp.ownership import Ownership, newest_entry
+from zonecp.ownership import Ownership
+from zonecp.ownlog import OwnLog
 from zonecp.replicas import Replicas, told
 from zonecp.revision import Revision
 from zonecp.routes import FeedRoute
@@ -36,16 +36,12 @@ from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
-from zonemesh.log.history import History
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Log, Store
 from zonemesh.log.presence import Presence
 from zonemesh.log.redis import RedisStore
-from zonemesh.log.restore import Restorer
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
-from zonemesh.log.tail import Tail
-from zonemesh.model import Change, Cursor
 from zonemesh.registry import Registry
 from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
@@ -61,15 +57,9 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
-from zonemesh.settings import zone_key
-from zonemesh.travel import GLOBAL_LOG, ZONE_STATE, held_back, kept_by, up_log
+from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import Sealed
-
-SETTLE_S = 5.0
-"""After the own log has lost entries: a leader's taking over, and its first look at the stream."""
-LAG_MAX_S = 5.0
-"""A replica that has not heard of its zone's log for longer is not ready: others know more."""
 
 log = structlog.get_logger()
 
@@ -104,11 +94,7 @@ class Zone:
         )
         self.copy = Registry(keeps=kept_by(config.name), drops=held_back)
         self.holding = Holding(self.copy, clock)
-        self.tail = Tail()
-        self._own = own
         self._store = store
-        self._own_read = False
-        self._settled_s = 0.0
         self._copy_loaded = store is None
         self._heartbeat_s = config.heartbeat
         self.entries = 0
@@ -149,15 +135,16 @@ class Zone:
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
         )
         self.liveness = Liveness(self.state, clock, move_s=MOVE_S if own_store is not None else 0.0)
-        self.own_keeper = None if own_disk is None else CopyKeeper(own_disk, self.state.registry)
-        presence = self._make_presence(own_store)
-        self.own_follower = Follower(
+        self.own = OwnLog(
             own,
-            self.state.registry,
+            self.state,
+            presence=self._presence(own_store),
+            disk=own_disk,
+            store=store,
+            writer=self.writer_id,
             clock=clock,
             on_entries=self._own_applied,
             on_replaced=self._own_replaced,
-            healer=None if presence is None else self._make_restorer(presence),
         )
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
@@ -172,21 +159,21 @@ class Zone:
             downlink=self.downlink if store is not None else None,
             uplink=self._uplink,
             on_committed=self._own_applied,
-            presence=presence,
-            known_term=self._known_term,
+            presence=self.own.presence,
+            known_term=self.own.known_term,
         )
         self.leadership = Leadership(
             own,
             self.state.registry,
-            self.own_follower,
+            self.own.follower,
             self.plane,
             lease=Lease(writer=self.writer_id, url=url),
             clock=clock,
         )
         self.replicas = None
-        if presence is not None:
+        if self.own.presence is not None:
             self.replicas = Replicas(
-                presence, self.liveness, leads=lambda: self.leadership.writer is not None
+                self.own.presence, self.liveness, leads=lambda: self.leadership.writer is not None
             )
         self.backend = ZoneBackend(
             self.state,
@@ -211,55 +198,20 @@ class Zone:
 
     def own_lag_s(self) -> float | None:
         """Age of what is applied of the zone's own log: 0 for its writer; None: not known yet."""
-        return 0.0 if self.leadership.writer is not None else self.own_follower.lag_s
+        return 0.0 if self.leadership.writer is not None else self.own.follower.lag_s
 
-    def _make_presence(self, own_store: Store | None) -> Presence | None:
+    def _presence(self, own_store: Store | None) -> Presence | None:
         if own_store is None:
             return None
         registry = self.state.registry
         return Presence(
             own_store,
-            self._own.name,
+            travel.own_log(self.state.zone),
             self.writer_id,
             url=self.url,
             place=lambda: Place(registry.incarnation, registry.position, registry.h),
             more=lambda: told(self.liveness),
         )
-
-    def _make_restorer(self, presence: Presence) -> Restorer:
-        return Restorer(
-            self._own,
-            self.state.registry,
-            History(self.tail, self.own_keeper),
-            presence,
-            writer=self.writer_id,
-            clock=self.clock,
-            known_term=self._known_term,
-            first_changes=self._continued,
-            founded=self._own_restored,
-        )
-
-    async def _known_term(self) -> int:
-        """The highest term of the own log that is known elsewhere: by what was published of it."""
-        if self._store is None:
-            return 0
-        up = self._store.log(up_log(self.state.zone))
-        try:
-            head = await up.head()
-            newest = None if head is None else await newest_entry(up, head)
-        except UnavailableError:
-            return 0
-        src = None if newest is None else newest.src.get(self._own.name)
-        return 0 if src is None else src.position.term
-
-    def _continued(self, first: Cursor) -> Sequence[Change]:
-        """What a log that is founded again begins with: how much of the lost one it holds."""
-        del first
-        note = self.state.note
-        if note is None:
-            return ()
-        note = replace(note, continues=str(self.state.registry.cursor))
-        return [Change(ZONE_STATE, zone_key(self.state.zone), note.pack())]
 
     def _uplink_refused(self) -> str | None:
         return None if self.plane.uplink is None else self.plane.uplink.refused
@@ -272,10 +224,8 @@ class Zone:
 
     def ready(self) -> str | None:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
-        if not self._own_read:
-            return "the zone's own log has not been read yet"
-        if not self._settled:
-            return "the zone's own log has lost entries, and it is seen which of them are published"
+        if (why := self.own.incomplete()) is not None:
+            return why
         if not self.state.adopted:
             return "the zone waits for global's copy of what was registered and bound here"
         if not self._copy_loaded:
@@ -288,13 +238,7 @@ class Zone:
         """Why others should be asked instead, though what is here is sound; None if not."""
         if self.replicas is None or self.leadership.writer is not None:
             return None
-        if self.own_follower.halted is not None:
-            return f"stopped following the zone's own log: {self.own_follower.halted}"
-        lag_s = self.own_follower.lag_s
-        if lag_s is None or lag_s > LAG_MAX_S:
-            since = "" if lag_s is None else f" for {lag_s:.1f} s"
-            return f"has heard nothing of the zone's own log{since}"
-        return None
+        return self.own.behind()
 
     def view(self) -> View:
         """What questions about names are answered from."""
@@ -309,11 +253,13 @@ class Zone:
         )
 
     def components(self) -> Mapping[str, Component]:
-        found: dict[str, Component] = {"feed": self.feed.run, "leadership": self.leadership.run}
+        found: dict[str, Component] = {
+            **self.own.components(),
+            "feed": self.feed.run,
+            "leadership": self.leadership.run,
+        }
         if self.keeper is not None:
             found["copy"] = self.keeper.run
-        if self.own_keeper is not None:
-            found["own_copy"] = self.own_keeper.run
         if self.follower is not None:
             found["downlink"] = self._run_follower
         if self.replicas is not None:
@@ -322,8 +268,7 @@ class Zone:
 
     async def load_copy(self) -> None:
         """Take up logs where their copies on disk end, before anything is reached."""
-        if self.own_keeper is not None and await self.own_keeper.load():
-            self._own_read = True
+        await self.own.load()
         if self.keeper is not None and await self.keeper.load():
             self._copy_loaded = True
             log.info("copy_served", age_s=round(self.lag_s(), 3), until="global's log is read")
@@ -362,8 +307,8 @@ class Zone:
         return Uplink(
             self._store,
             self.state,
-            self._own,
-            self.tail,
+            self.own.log,
+            self.own.tail,
             known,
             uid=uid,
             ownership=self._ownership,
@@ -386,42 +331,23 @@ class Zone:
 
     async def flush(self) -> None:
         """Write what copies on disk lack yet."""
-        for keeper in (self.keeper, self.own_keeper):
-            if keeper is not None:
-                await keeper.flush()
-
-    @property
-    def _settled(self) -> bool:
-        return self.clock.mono_s() >= self._settled_s
+        await self.own.flush()
+        if self.keeper is not None:
+            await self.keeper.flush()
 
     def _map_complete(self) -> bool:
-        return self._own_read and self._settled and self.state.adopted and self._copy_loaded
+        return self.own.incomplete() is None and self.state.adopted and self._copy_loaded
 
     def _own_applied(self, entries: Sequence[Sealed]) -> None:
-        leads = self.leadership.terms_led > 0
-        self._own_read = self._own_read or leads or self.own_follower.caught_up
+        self.own.applied(entries, led=self.leadership.terms_led > 0)
         self.entries += len(entries)
         self.bytes += sum(len(sealed.data) for sealed in entries)
-        for sealed in entries:
-            self.tail.push(sealed)
-        if self.own_keeper is not None:
-            self.own_keeper.applied(entries)
         self._publish()
         self.backend.applied()
         if entries[-1].entry.note.get("resign"):
             self.leadership.resignation_seen()
 
     def _own_replaced(self) -> None:
-        if self._own_read:
-            # Another history may lack what was published. Whoever leads finds that out, and adopts
-            # it; until then names that exist would be taken away.
-            self._settled_s = self.clock.mono_s() + SETTLE_S
-        self._own_restored()
-
-    def _own_restored(self) -> None:
-        self._own_read = True
-        if self.own_keeper is not None:
-            self.own_keeper.replaced()
         self._publish()
         self.backend.applied()
 
@@ -522,7 +448,7 @@ async def _run(
             zone.leadership,
             zone.feed,
             follower=zone.follower,
-            own_follower=None if own_store is None else zone.own_follower,
+            own_follower=None if own_store is None else zone.own.follower,
             own_lag_s=zone.own_lag_s,
             uplink=lambda: zone.plane.uplink,
             lag_s=zone.lag_s,

@@ -77,9 +77,10 @@ class ZonePlane:
         """Services that had to give up their address, since another zone owns it."""
 
     async def found(self, appender: Appender) -> None:
+        term = 1
         if self._presence is not None:
             await self._leave_to_holders(self._presence)
-        term = await self._known_term() + 1
+            term = await self._known_term() + 1
         sealed = await appender.create(secrets.token_hex(8), term=term)
         self._founded_h = sealed.h
         log.info("log_created", zone=self._state.zone, incarnation=sealed.entry.incarnation)

@@ -126,7 +126,7 @@ async def test_a_zones_frozen_leader_that_wakes_takes_nothing_back(
     await world.until(world.converged)
     assert new.leads
     assert old.running
-    assert old.zone.own_follower.resyncs.total() == 0
+    assert old.zone.own.follower.resyncs.total() == 0
     await world.until(world.up_matches)
     for agent in agents:
         assert agent.removed == []
