@@ -298,18 +298,13 @@ class Zone:
         assert self._store is not None
         assert self._ownership is not None
         assert self.follower is not None
-        follower = self.follower
-
-        def known() -> Registry:
-            return follower.newest
-
-        answering = Answering(self._store, self.state, self.copy, known, self.holding)
+        answering = Answering(self._store, self.state, self.copy, self.follower, self.holding)
         return Uplink(
             self._store,
             self.state,
             self.own.log,
             self.own.tail,
-            known,
+            self.follower,
             uid=uid,
             ownership=self._ownership,
             writer=self.writer_id,
