@@ -13,6 +13,7 @@ from aiohttp import web
 from globalcp import metrics as global_metrics
 from globalcp.backend import GlobalBackend
 from globalcp.config import GlobalConfig
+from globalcp.contenders import Contenders
 from globalcp.ingest import Rates
 from globalcp.inputs import Begin
 from globalcp.leader import GlobalPlane
@@ -143,6 +144,7 @@ class Replica:
             lease=Lease(writer=self._writer_id, url=url),
             clock=clock,
         )
+        self.contenders = Contenders(store, clock)
         self.backend = GlobalBackend(
             self.state,
             members,
@@ -150,6 +152,7 @@ class Replica:
             lambda: self.leadership,
             zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             about=self._about,
+            contender=self.contenders.of,
         )
 
     def ready(self) -> str | None:
@@ -190,6 +193,7 @@ class Replica:
             "leadership": self.leadership.run,
             "scrub": lambda: scrub(self.state.registry, self._damaged),
             "presence": self.presence.run,
+            "contenders": self.contenders.run,
         }
 
     async def load_copy(self) -> None:
@@ -294,6 +298,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
             leadership=replica.leadership,
             snapshotter=replica.snapshotter,
             counts=replica.plane.counts,
+            contender=replica.contenders.of,
             committed=lambda: (replica.entries, replica.bytes),
             lag_s=replica.backend.own_lag_s,
             zone_lag_s=replica.backend.zone_lag_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from globalcp.contenders import Contender
 from globalcp.quota import Use
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
@@ -51,6 +52,7 @@ class GlobalBackend(PlaneBackend):
         *,
         zone_ages_s: Callable[[], Mapping[str, float]] = dict,
         about: Callable[[], Mapping[str, Any]] = dict,
+        contender: Callable[[str], Contender | None] = lambda _: None,
     ) -> None:
         """`zone_ages_s`: how old what this replica knows of each zone is; `about`: what the process
         says of itself in `GET /_state`.
@@ -59,6 +61,7 @@ class GlobalBackend(PlaneBackend):
         self._state = state
         self._zone_ages_s = zone_ages_s
         self._about = about
+        self._contender = contender
         self._members = members
         generators = Generators()
         state.registry.add_index(generators)
@@ -147,8 +150,14 @@ class GlobalBackend(PlaneBackend):
         seen = Seen.of(self._state.registry, zone)
         if seen is None:
             return None
-        effects = effects_in(self._state.registry, zone)
-        return zone_insight(zone, seen, self.zone_lag_s(zone), effects, self._state.use(zone))
+        return zone_insight(
+            zone,
+            seen,
+            self.zone_lag_s(zone),
+            effects=effects_in(self._state.registry, zone),
+            use=self._state.use(zone),
+            contender=self._contender(zone),
+        )
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -196,12 +205,6 @@ class GlobalBackend(PlaneBackend):
         writer = self._leadership().writer
         return self._follower.lag_s if writer is None else writer.blocked_s
 
-    def leader_url(self) -> str | None:
-        leadership = self._leadership()
-        if leadership.writer is not None:
-            return None
-        return leadership.leading_url or ""
-
     def describe(self) -> Mapping[str, Any]:
         registry = self._state.registry
         zones = self._state.zones()
@@ -230,16 +233,24 @@ class GlobalBackend(PlaneBackend):
         }
 
     def _describe_zone(self, zone: str, seen: Seen) -> dict[str, Any]:
+        contender = self._contender(zone)
         return {
             "cursor": str(self._state.registry.cursors.get(up_log(zone), "")),
             "enabled": self._enabled(zone),
             **(self.insight(zone) or {})["zonemesh"],
+            **({"claimed_by": _claimed_by(contender)} if contender else {}),
             "version": seen.version,
         }
 
 
 def zone_insight(
-    zone: str, seen: Seen, lag_s: float | None, effects: Mapping[Effect, int], use: Use
+    zone: str,
+    seen: Seen,
+    lag_s: float | None,
+    *,
+    effects: Mapping[Effect, int],
+    use: Use,
+    contender: Contender | None = None,
 ) -> dict[str, Any]:
     """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`.
 
@@ -287,5 +298,16 @@ def zone_insight(
             "servicesMax": use.quota.services,
             "bytes": use.bytes,
             "bytesMax": use.quota.bytes,
+            **({} if contender is None else {"claimedBy": _claimed_by(contender)}),
         },
+    }
+
+
+def _claimed_by(contender: Contender) -> dict[str, Any]:
+    return {
+        "uid": contender.uid,
+        "url": contender.url,
+        "owner": contender.owner,
+        "firstTime": rfc3339(contender.first_ms),
+        "lastTime": rfc3339(contender.last_ms),
     }

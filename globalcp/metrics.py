@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import CollectorRegistry
 
+from globalcp.contenders import Contender
 from globalcp.ingest import Counts
 from globalcp.seen import Seen, ZoneState
 from globalcp.state import GlobalState
@@ -25,6 +26,7 @@ def register(
     leadership: Leadership,
     snapshotter: Snapshotter,
     counts: Counts,
+    contender: Callable[[str], Contender | None],
     committed: Callable[[], tuple[int, int]],
     lag_s: Callable[[], float | None],
     zone_lag_s: Callable[[str], float | None],
@@ -55,7 +57,7 @@ def register(
         yield from mismatches({"global": follower.agreement})
         yield labelled("resyncs", "Resyncs of the log by reason.", ["reason"], follower.resyncs)
         yield from _ingested(counts)
-        yield from _zones(state, zone_lag_s)
+        yield from _zones(state, zone_lag_s, contender)
         yield from _pools(state)
 
     registry.register(Collecting(collect))
@@ -80,7 +82,11 @@ def _ingested(counts: Counts) -> Iterable[Metric]:
     yield family
 
 
-def _zones(state: GlobalState, lag_s: Callable[[str], float | None]) -> Iterable[Metric]:
+def _zones(
+    state: GlobalState,
+    lag_s: Callable[[str], float | None],
+    contender: Callable[[str], Contender | None],
+) -> Iterable[Metric]:
     online = GaugeMetricFamily("zonemesh_zone_online", "1 while heard from.", labels=["zone"])
     stale = GaugeMetricFamily("zonemesh_zone_stale", "1 while online and behind.", labels=["zone"])
     left = GaugeMetricFamily(
@@ -109,6 +115,11 @@ def _zones(state: GlobalState, lag_s: Callable[[str], float | None]) -> Iterable
     )
     services = GaugeMetricFamily("zonemesh_zone_services", "Services held.", labels=["zone"])
     size = GaugeMetricFamily("zonemesh_zone_held_bytes", "Bytes of records held.", labels=["zone"])
+    claimed = GaugeMetricFamily(
+        "zonemesh_zone_claimed",
+        "1 for minutes after a second control plane has claimed a zone.",
+        labels=["zone"],
+    )
     for zone in state.zones():
         seen = Seen.of(state.registry, zone)
         if seen is None:
@@ -116,6 +127,7 @@ def _zones(state: GlobalState, lag_s: Callable[[str], float | None]) -> Iterable
         refused.add_metric([zone], seen.refused)
         services.add_metric([zone], state.holdings.services[zone])
         size.add_metric([zone], state.holdings.bytes[zone])
+        claimed.add_metric([zone], contender(zone) is not None)
         conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
         stale.add_metric([zone], seen.state == ZoneState.STALE)
@@ -126,7 +138,8 @@ def _zones(state: GlobalState, lag_s: Callable[[str], float | None]) -> Iterable
         if (age_s := lag_s(zone)) is not None:
             age.add_metric([zone], age_s)
         rejected.add_metric([zone], seen.rejected)
-    yield from (online, stale, left, lost, age, rejected, conflicts, refused, services, size)
+    yield from (online, stale, left, lost, age, rejected, conflicts)
+    yield from (refused, services, size, claimed)
 
 
 def _pools(state: GlobalState) -> Iterable[Metric]:

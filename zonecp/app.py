@@ -26,8 +26,11 @@ from zonecp.held_route import add_held
 from zonecp.holding import Holding
 from zonecp.leader import ZonePlane
 from zonecp.leaving import leave
-from zonecp.liveness import Liveness
+from zonecp.liveness import MOVE_S, Liveness
 from zonecp.overquota import OverQuota
+from zonecp.ownership import Ownership
+from zonecp.ownlog import OwnLog
+from zonecp.replicas import Replicas, told
 from zonecp.revision import Revision
 from zonecp.routes import FeedRoute
 from zonecp.shrink import GuardedCopy, Limits
@@ -41,13 +44,14 @@ from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Log, Store
+from zonemesh.log.presence import Presence
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
-from zonemesh.log.tail import Tail
 from zonemesh.model import Position
 from zonemesh.origins import Origins
+from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.plane import describe_reader
 from zonemesh.rest.routes import make_app
@@ -87,8 +91,16 @@ class Zone:
         disk: CopyLog | None,
         clock: Clock,
         url: str,
+        own_store: Store | None = None,
+        own_disk: CopyLog | None = None,
+        takeover: bool = False,
     ) -> None:
-        """`store` is global's and `disk` holds the copy of its log; None for a zone alone."""
+        """`store` is global's and `disk` holds the copy of its log; None for a zone alone.
+
+        `own_store` is where `own` is, if other control planes of this zone may share it; `own_disk`
+        then holds a copy of it.
+        `takeover`: an operator says that this zone is this one's, whoever runs under its name.
+        """
         self.clock = clock
         self._started_s = clock.mono_s()
         self.url = url
@@ -106,14 +118,24 @@ class Zone:
             self.copy, patience_s=guard.patience, clock=clock, publish=self._publish
         )
         self.holding = Holding(self.copy, clock)
-        self.tail = Tail()
-        self._own = own
         self._store = store
         self._copy_loaded = store is None
         self._heartbeat_s = config.heartbeat
         self.entries = 0
         self.bytes = 0
         self.writer_id = secrets.token_hex(8)
+        self._ownership = None
+        if store is not None:
+            self._ownership = Ownership(
+                store,
+                config.name,
+                writer=self.writer_id,
+                clock=clock,
+                heartbeat_s=config.heartbeat,
+                url=url,
+                alone=own_store is None,
+                takeover=takeover,
+            )
         self.vipmap = VipMap(
             config.name,
             self.state.registry,
@@ -142,16 +164,24 @@ class Zone:
         self.snapshotter = Snapshotter(
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
         )
-        self.own_follower = Follower(
-            own, self.state.registry, clock=clock, on_entries=self._own_applied
-        )
         self.canaries = Canaries(
             config.name,
             self.state.registry,
             self.copy,
             every_s=0.0 if store is None else config.canary,
         )
-        self.liveness = Liveness(self.state, clock)
+        self.liveness = Liveness(self.state, clock, move_s=MOVE_S if own_store is not None else 0.0)
+        self.own = OwnLog(
+            own,
+            self.state,
+            presence=self._presence(own_store),
+            disk=own_disk,
+            store=store,
+            writer=self.writer_id,
+            clock=clock,
+            on_entries=self._own_applied,
+            on_replaced=self._own_replaced,
+        )
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
             self.state,
@@ -166,25 +196,34 @@ class Zone:
             downlink=self.downlink if store is not None else None,
             uplink=self._uplink,
             on_committed=self._own_applied,
+            presence=self.own.presence,
+            known_term=self.own.known_term,
         )
         self.leadership = Leadership(
             own,
             self.state.registry,
-            self.own_follower,
+            self.own.follower,
             self.plane,
             lease=Lease(writer=self.writer_id, url=url),
             clock=clock,
         )
+        self.replicas = None
+        if self.own.presence is not None:
+            self.replicas = Replicas(
+                self.own.presence, self.liveness, leads=lambda: self.leadership.writer is not None
+            )
         self.backend = ZoneBackend(
             self.state,
             self.copy,
             self.vipmap,
             lambda: self.leadership,
             lag_s=self.lag_s,
+            own_lag_s=self.own_lag_s,
             uplink_refused=self._uplink_refused,
             over_quota=self.over_quota.describe,
             held_back=self.shrink_guard.describe,
             about=self._about,
+            replicas=self.replicas,
         )
 
     def lag_s(self) -> float:
@@ -263,6 +302,23 @@ class Zone:
             for zone, origin in self.origins
         }
 
+    def own_lag_s(self) -> float | None:
+        """Age of what is applied of the zone's own log: 0 for its writer; None: not known yet."""
+        return 0.0 if self.leadership.writer is not None else self.own.follower.lag_s
+
+    def _presence(self, own_store: Store | None) -> Presence | None:
+        if own_store is None:
+            return None
+        registry = self.state.registry
+        return Presence(
+            own_store,
+            travel.own_log(self.state.zone),
+            self.writer_id,
+            url=self.url,
+            place=lambda: Place(registry.incarnation, registry.position, registry.h),
+            more=lambda: told(self.liveness),
+        )
+
     def _uplink_refused(self) -> str | None:
         return None if self.plane.uplink is None else self.plane.uplink.refused
 
@@ -274,8 +330,8 @@ class Zone:
 
     def ready(self) -> str | None:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
-        if self.leadership.terms_led == 0:
-            return "the zone's own log has not been read yet"
+        if (why := self.own.incomplete()) is not None:
+            return why
         if not self.state.adopted:
             return "the zone waits for global's copy of what was registered and bound here"
         if not self._copy_loaded:
@@ -283,6 +339,12 @@ class Zone:
         if not self.feed.begun:
             return "the map of names is being made"
         return None
+
+    def behind(self) -> str | None:
+        """Why others should be asked instead, though what is here is sound; None if not."""
+        if self.replicas is None or self.leadership.writer is not None:
+            return None
+        return self.own.behind()
 
     def view(self) -> View:
         """What questions about names are answered from."""
@@ -298,6 +360,7 @@ class Zone:
 
     def components(self) -> Mapping[str, Component]:
         found: dict[str, Component] = {
+            **self.own.components(),
             "feed": self.feed.run,
             "leadership": self.leadership.run,
             "scrub": lambda: scrub(self.state.registry, self._own_damaged),
@@ -308,10 +371,13 @@ class Zone:
         if self.follower is not None:
             found["downlink"] = self._run_follower
             found["shrink_guard"] = self.shrink_guard.run
+        if self.replicas is not None:
+            found["replicas"] = self.replicas.run
         return found
 
     async def load_copy(self) -> None:
-        """Take up global's log where the copy on disk ends, before anything is reached."""
+        """Take up logs where their copies on disk end, before anything is reached."""
+        await self.own.load()
         if self.keeper is not None and await self.keeper.load():
             self._copy_loaded = True
             self.origins.date(self.lag_s(), self.clock.mono_s())
@@ -336,7 +402,7 @@ class Zone:
 
     def _own_damaged(self, parts: str) -> None:
         why = f"records of {parts} are not what was put"
-        self.own_follower.distrust(why)
+        self.own.follower.distrust(why)
         if self.leadership.writer is not None:
             self.leadership.writer.depose(why)
 
@@ -355,15 +421,17 @@ class Zone:
 
     def _uplink(self, uid: str, adopted_anew: bool) -> Uplink:  # noqa: FBT001 -- a callback
         assert self._store is not None
+        assert self._ownership is not None
         assert self.follower is not None
         answering = Answering(self._store, self.state, self.copy, self.follower, self.holding)
         return Uplink(
             self._store,
             self.state,
-            self._own,
-            self.tail,
+            self.own.log,
+            self.own.tail,
             self.follower,
             uid=uid,
+            ownership=self._ownership,
             writer=self.writer_id,
             clock=self.clock,
             heartbeat_s=self._heartbeat_s,
@@ -386,14 +454,25 @@ class Zone:
                 now_s = self.clock.mono_s()
                 self.canaries.passed(self.origins.ages_s(now_s), now_s)
 
+    async def flush(self) -> None:
+        """Write what copies on disk lack yet."""
+        await self.own.flush()
+        if self.keeper is not None:
+            await self.keeper.flush()
+
     def _map_complete(self) -> bool:
-        return self.leadership.terms_led > 0 and self.state.adopted and self._copy_loaded
+        return self.own.incomplete() is None and self.state.adopted and self._copy_loaded
 
     def _own_applied(self, entries: Sequence[Sealed]) -> None:
+        self.own.applied(entries, led=self.leadership.terms_led > 0)
         self.entries += len(entries)
         self.bytes += sum(len(sealed.data) for sealed in entries)
-        for sealed in entries:
-            self.tail.push(sealed)
+        self._publish()
+        self.backend.applied()
+        if entries[-1].entry.note.get("resign"):
+            self.leadership.resignation_seen()
+
+    def _own_replaced(self) -> None:
         self._publish()
         self.backend.applied()
 
@@ -448,22 +527,31 @@ def check(config: ZoneConfig) -> None:
     read_corefile_template(config.bootstrap_server.template)
 
 
-async def run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
-    """Run one zone's control plane until `stop` is set.
+async def run(
+    config: ZoneConfig,
+    config_dump: Mapping[str, Any],
+    stop: asyncio.Event,
+    *,
+    takeover: bool = False,
+) -> None:
+    """Run one zone's control plane until `stop` is set; `takeover` as for `Zone`.
 
     Raises:
         ConfigError: Something that an operator must change.
     """
     with data_dir(config.data_dir):
-        await _run(config, config_dump, stop)
+        await _run(config, config_dump, stop, takeover=takeover)
 
 
-async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
+async def _run(
+    config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio.Event, *, takeover: bool
+) -> None:
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
     store = global_store(config.redis) if config.redis.url else None
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     own, own_store = own_log(config)
+    own_disk = SqliteLog(config.data_dir / "own-copy.db", own.name, durable=False)
     try:
         address = config.api_server.http
         url = advertised(address)
@@ -474,6 +562,9 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             disk=disk if store is not None else None,
             clock=Clock(),
             url=url,
+            own_store=own_store,
+            own_disk=own_disk if own_store is not None else None,
+            takeover=takeover,
         )
         if isinstance(own, SqliteLog):
             await lead_alone(own, zone.writer_id)
@@ -484,7 +575,8 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             zone.leadership,
             zone.feed,
             follower=zone.follower,
-            own_follower=zone.own_follower,
+            own_follower=zone.own.follower,
+            own_lag_s=None if own_store is None else zone.own_lag_s,
             uplink=lambda: zone.plane.uplink,
             lag_s=zone.lag_s,
             map_lag_s=zone.map_lag_s,
@@ -500,7 +592,10 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
         app = rest(zone, config, config_dump)
         diagnostics = http.make_diagnostics(
             registry,
-            ready={"map": lambda: because(zone.ready(), store)},
+            ready={
+                "map": lambda: because(zone.ready(), store),
+                "log": lambda: because(zone.behind(), own_store),
+            },
             fresh={"fresh": lambda: because(zone.stale(), store)},
         )
         async with (
@@ -522,10 +617,10 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             if store is not None:
                 components["redis_check"] = lambda: check_redis(store, zone=config.name)
             await run_until(components, stop, zone.leadership)
-            if zone.keeper is not None:
-                await zone.keeper.flush()
+            await zone.flush()
     finally:
         await disk.close()
+        await own_disk.close()
         await own.close()
         for each in (store, own_store):
             if each is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack
 
+from zonecp.replicas import Replicas
 from zonecp.state import ZoneState
 from zonemesh import status
 from zonemesh.agents import AgentNote
@@ -48,21 +49,27 @@ class ZoneBackend(PlaneBackend):
         *,
         lag_s: Callable[[], float],
         uplink_refused: Callable[[], str | None],
+        own_lag_s: Callable[[], float | None] = lambda: 0.0,
+        replicas: Replicas | None = None,
         over_quota: Callable[[], str | None] = lambda: None,
         held_back: Callable[[], str | None] = lambda: None,
         about: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`about`: what the process says of itself in `GET /_state`."""
+        """`replicas`: None for a control plane whose log nobody else can write; `about`: what the
+        process says of itself in `GET /_state`.
+        """
         super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
         self._index(copy)
         self._vipmap = vipmap
         self._lag_s = lag_s
+        self._own_lag_s = own_lag_s
         self._uplink_refused = uplink_refused
         self._over_quota = over_quota
         self._held_back = held_back
         self._about = about
+        self._replicas = replicas
 
     @property
     def zone(self) -> str:
@@ -170,7 +177,7 @@ class ZoneBackend(PlaneBackend):
         return {self.zone: self._vipmap.outcomes(ServiceRef(kind.name, found.key.packed))}
 
     def leader_url(self) -> str | None:
-        return None
+        return None if self._replicas is None else super().leader_url()
 
     def describe(self) -> Mapping[str, Any]:
         return {
@@ -191,4 +198,14 @@ class ZoneBackend(PlaneBackend):
                 {"pool": pool, "zone": self.zone, "why": why}
                 for pool, why in sorted(self._state.shortages.items())
             ],
+            **self._describe_replicas(),
+        }
+
+    def _describe_replicas(self) -> Mapping[str, Any]:
+        if self._replicas is None:
+            return {}
+        return {
+            "own_lag_s": self._own_lag_s(),
+            "leader_url": self._leadership().leading_url,
+            "replicas": self._replicas.describe(),
         }

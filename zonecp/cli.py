@@ -13,11 +13,11 @@ from zonecp.config import IGNORED, ZoneConfig
 from zonemesh.errors import MeshError
 from zonemesh.runtime import config as configuration
 from zonemesh.runtime import logging
-from zonemesh.runtime.command import FILE, Check, Run, make_command
+from zonemesh.runtime.command import FILE, Check, Flagged, make_command
 from zonemesh.runtime.main import report
 
 
-def _find() -> tuple[Run[ZoneConfig], Check[ZoneConfig]]:
+def _find() -> tuple[Flagged, Check[ZoneConfig]]:
     from zonecp import app  # noqa: PLC0415 -- `version` needs none of it
 
     return app.run, app.check
@@ -29,6 +29,10 @@ cli = make_command(
     ZoneConfig,
     IGNORED,
     _find,
+    flags={
+        "takeover": "Take the zone over from whoever runs it under another UID, or on a copy of"
+        " this dataDir: what it has published is adopted, and it ends. For one start only.",
+    },
 )
 
 

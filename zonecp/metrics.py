@@ -25,6 +25,7 @@ def register(
     *,
     follower: Follower | None,
     own_follower: Follower,
+    own_lag_s: Callable[[], float | None] | None,
     uplink: Callable[[], Uplink | None],
     lag_s: Callable[[], float],
     map_lag_s: Callable[[], float],
@@ -37,7 +38,9 @@ def register(
     over_quota: Callable[[], int],
     holding: Callable[[], Mapping[str, int]],
 ) -> None:
-    """`follower` follows global's log; `committed` counts the own log's entries and bytes."""
+    """`follower` follows global's log, `own_follower` the zone's where others may write it;
+    `committed` counts the own log's entries and bytes.
+    """
 
     def collect() -> Iterable[Metric]:
         entries, size = committed()
@@ -69,6 +72,14 @@ def register(
             yield labelled("resyncs", "Resyncs by reason.", ["reason"], follower.resyncs)
             yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
             yield gauge("log_halted", "1 after the same fault thrice.", bool(follower.halted))
+        if own_lag_s is not None:
+            lag = own_lag_s()
+            if lag is not None:
+                yield gauge("own_log_lag_seconds", "Age of what is applied of the own log.", lag)
+            own_resyncs = own_follower.resyncs
+            yield labelled("own_resyncs", "Resyncs of the own log.", ["reason"], own_resyncs)
+            own_halted = bool(own_follower.halted)
+            yield gauge("own_log_halted", "1 after the same fault thrice.", own_halted)
         yield counter("vips_renumbered", "Addresses given up to another zone.", renumbered())
         yield gauge("over_quota_records", "Records that global refuses.", over_quota())
         held = GaugeMetricFamily(

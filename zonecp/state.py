@@ -69,9 +69,11 @@ class ZoneNote:
 
     uid: str
     adopted: bool
+    continues: str = ""
+    """The cursor up to which another incarnation of this log, lost since, is held in this one."""
 
     def pack(self) -> bytes:
-        packed: bytes = msgpack.packb((self.uid, self.adopted))
+        packed: bytes = msgpack.packb((self.uid, self.adopted, self.continues))
         return packed
 
     @classmethod

@@ -22,6 +22,7 @@ MeshError
     ├── StateMismatchError   the same log, and another state than its writer has
     ├── StoreLostError       the log is missing, or is another incarnation
     └── StaleLogError        a zone's own log is older than what the zone has published
+        └── ForeignLogError  what was published is of another log of that zone altogether
 
 Only `UnavailableError` is ever retried, by `runtime.supervise` (an append's bytes by its writer).
 What is not in this tree is a bug, and ends the process.
@@ -148,3 +149,7 @@ class StaleLogError(LogFaultError):
         super().__init__(message)
         self.term = term
         """The highest term of that log that is known: the next one must be above it."""
+
+
+class ForeignLogError(StaleLogError):
+    code = "foreign_log"

@@ -4,7 +4,7 @@ XREAD reports neither trimmed nor lost nor rewritten entries, so every check is 
 
   entry.position <= mine, same incarnation     replayed: dropped
   entry of another incarnation                 STORE LOST
-  the first I read says that a snapshot precedes it   GAP
+  first entry of a restored log, I am blank    GAP
   entry.previous before my position            FORK (I stand where that history never was)
   entry.previous beyond my position            GAP
   entry.h != H(my h, body)                     FORK
@@ -63,10 +63,10 @@ def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:
         raise StoreLostError(
             f"entry {entry.position} is of incarnation {entry.incarnation}, not {place.incarnation}"
         )
+    if not place.incarnation and entry.note.get(RESTORED):
+        raise GapError(f"{entry.position} goes on from a state that is in a snapshot only")
     if place.incarnation and entry.position <= place.position:
         return False
-    if not place.incarnation and RESTORED in entry.note:
-        raise GapError(f"the log begins at {entry.position} with the state of a snapshot")
     if place.incarnation and entry.previous < place.position:
         raise ForkError(f"{entry.position} follows {entry.previous}, before {place.position}")
     if entry.previous != place.position:

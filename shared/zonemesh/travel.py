@@ -32,6 +32,9 @@ ZONE_STATE = "zone.state"
 CANARY = "canary"
 """Kind of the records that zones change for no other reason than to see them arrive: key
 `/<zone>//`. They travel as registrations do, and nobody is shown them."""
+CONTENDER = "claim"
+"""The writer's name under which whoever claims another's zone says so beside its stream
+(`Store.present`): {uid, url, owner}."""
 _KDS_SYNC = KDS_SYNC.encode()
 INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, RECOVERY, ZONE_STATE})
 

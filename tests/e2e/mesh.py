@@ -110,7 +110,7 @@ class Mesh:
     ) -> None:
         """Sections of configuration beside those that every process has; of agents, by zone."""
         self.directory = directory
-        self._numbers = iter(free(14))
+        self._numbers = iter(free(16))
         self.redis_port = next(self._numbers)
         self._redis: subprocess.Popen[bytes] | None = None
         self.ports = {name: next(self._numbers) for name in PLANES}

@@ -97,7 +97,7 @@ async def test_a_zone_whose_own_records_are_damaged_takes_them_from_its_log(worl
     before = west.state.registry.get("MeshService", KEY)
     in_memory(west.state.registry)
 
-    await world.until(lambda: west.own_follower.agreement.mismatches > 0, SCRUBBED_S)
+    await world.until(lambda: west.own.follower.agreement.mismatches > 0, SCRUBBED_S)
     await world.until(world.converged)
 
     assert west.state.registry.get("MeshService", KEY) == before
@@ -116,7 +116,7 @@ async def test_nobody_is_blamed_while_zones_register_and_leaders_change(world: W
     agreements = [each.replica.follower.agreement for each in world.replicas if each.running]
     for node in world.zone_nodes.values():
         assert node.zone.follower is not None
-        agreements += [node.zone.follower.agreement, node.zone.own_follower.agreement]
+        agreements += [node.zone.follower.agreement, node.zone.own.follower.agreement]
     assert [each.mismatches for each in agreements] == [0] * len(agreements)
 
 

@@ -685,6 +685,16 @@ async def test_replicas_are_known_by_what_they_last_said(store: Store) -> None:
     assert await store.replicas("zone:east:up") == {}
 
 
+async def test_what_one_writer_said_of_several_logs_is_asked_for_at_once(store: Store) -> None:
+    logs = ["zone:west:up", "zone:east:up", "zone:south:up"]
+    await store.present(logs[0], "claim", b"w")
+    await store.present(logs[1], "claim", b"e")
+    await store.present(logs[2], "other", b"o")
+
+    assert await store.said("claim", logs) == {logs[0]: b"w", logs[1]: b"e"}
+    assert await store.said("claim", []) == {}
+
+
 @pytest.mark.parametrize("name", ["", "zone:west", "zone:a:b:up", "zone:we}st:up", "globals"])
 async def test_what_is_no_logs_name_reaches_no_key(store: Store, name: str) -> None:
     with pytest.raises(InputError):

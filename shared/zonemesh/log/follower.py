@@ -149,6 +149,12 @@ class Follower:
         behind_ms = max(0, self._head.time_ms - self._registry.time_ms)
         return max(age_s, behind_ms / 1000 + now_s - self._head_s)
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that there was when the head was last read is applied."""
+        head = self._head
+        return head is not None and head.position <= self._registry.position
+
     async def catch_up(self) -> Head | None:
         """Read until the head (as of now) is applied; None if there is no log.
 

@@ -211,6 +211,16 @@ class MemoryStore:
         await self.answer()
         return alive
 
+    async def said(self, writer: str, log_names: Sequence[str]) -> Mapping[str, bytes]:
+        data = await self.request()
+        alive = {}
+        for name in log_names:
+            payload, until_s = data.log(name).present.get(writer, (b"", 0.0))
+            if self._now() < until_s:
+                alive[name] = payload
+        await self.answer()
+        return alive
+
     async def close(self) -> None:
         """Nothing: other clients may go on."""
 

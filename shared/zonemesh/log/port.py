@@ -191,4 +191,7 @@ class Store(Protocol):
     async def replicas(self, log_name: str) -> Mapping[str, bytes]:
         """What each live replica last said, by writer."""
 
+    async def said(self, writer: str, log_names: Sequence[str]) -> Mapping[str, bytes]:
+        """What one writer has last said (`present`) of each of several logs, of those it has."""
+
     async def close(self) -> None: ...

@@ -7,8 +7,8 @@ history is found when a store has lost its own, and how a leader learns what all
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -40,6 +40,8 @@ class Replica:
     """Of entries and snapshots that it can read."""
     unbridged: bool = False
     """It can read on only from a snapshot that is still to be made."""
+    more: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What else replicas of this log tell each other."""
 
     @property
     def cursor(self) -> Cursor:
@@ -49,6 +51,7 @@ class Replica:
         incarnation, position, h = self.place
         packed: bytes = msgpack.packb(
             {
+                **self.more,
                 "url": self.url,
                 "applied": [incarnation, list(position), h],
                 "formats": list(self.formats),
@@ -82,6 +85,7 @@ class Replica:
             place=place,
             formats=formats,
             unbridged=fields.get("unbridged") is True,
+            more=fields,
         )
 
 
@@ -97,13 +101,16 @@ class Presence:
         url: str,
         place: Callable[[], Place],
         unbridged: Callable[[], bool] = lambda: False,
+        more: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """`more`: what this replica says besides what it holds (`Replica.more`)."""
         self._store = store
         self._log_name = log_name
         self._writer = writer
         self._url = url
         self._place = place
         self._unbridged = unbridged
+        self._more = more
 
     async def run(self) -> None:
         """Say it for ever."""
@@ -118,6 +125,7 @@ class Presence:
             place=self._place(),
             formats=(FORMAT,),
             unbridged=self._unbridged(),
+            more=self._more(),
         )
         await self._store.present(self._log_name, self._writer, mine.pack())
 

@@ -177,6 +177,14 @@ class RedisStore:
             if payload is not None  # expired since
         }
 
+    async def said(self, writer: str, log_names: Sequence[str]) -> Mapping[str, bytes]:
+        if not log_names:
+            return {}
+        keys = [self.keys.of(name).replica(writer) for name in log_names]
+        payloads = await self.commands.call("MGET", *keys)
+        found = zip(log_names, payloads, strict=True)
+        return {name: payload for name, payload in found if payload is not None}
+
     async def close(self) -> None:
         await self.commands.close()
         await self._readers.close()

@@ -67,6 +67,12 @@ class PlaneBackend(ABC):
                 "the log has not taken this write in time; it may still be committed"
             ) from error
 
+    def leader_url(self) -> str | None:
+        leadership = self._leadership()
+        if leadership.writer is not None:
+            return None
+        return leadership.leading_url or ""
+
     async def wait_applied(self, position: Position, *, timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
