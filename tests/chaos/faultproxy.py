@@ -11,6 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
@@ -35,15 +36,16 @@ class _Pair:
 
     def reset(self) -> None:
         for writer in self.ends.values():
-            sock = writer.get_extra_info("socket")
-            if sock is not None:
+            with suppress(OSError):  # the other side may have closed it a moment ago
+                sock = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
 
     def half_close(self, way: Way) -> None:
         writer = self.ends[way]
         if not writer.is_closing():
-            writer.write_eof()
+            with suppress(OSError):
+                writer.write_eof()
 
 
 class Link:
@@ -185,8 +187,8 @@ class Link:
                 await asyncio.sleep(self._delay_s)
             if writer.is_closing():
                 return
-            writer.write(data)
             self.sent[way] += len(data)
+            writer.write(data)
             await writer.drain()
         await self._open[way].wait()
         pair.half_close(way)
