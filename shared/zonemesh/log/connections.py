@@ -50,6 +50,8 @@ _MASTER_RETRY_S = 10.0
 # driver_info: redis-py reads its version from disk on each new connection, within the event loop.
 _OPTIONS: dict[str, Any] = {"protocol": 2, "decode_responses": False, "driver_info": None}
 
+_CLOSED = "the handler is closed"
+
 _ADVICE = (
     ("NOAUTH", "it wants a password: give one in redis.url"),
     ("WRONGPASS", "it refuses the user or password in redis.url"),
@@ -225,7 +227,7 @@ class Connections:
             if not connection.is_connected:
                 await connection.connect()  # type: ignore[no-untyped-call]  # as in `_new`
             packed = [part for command in commands for part in connection.pack_command(*command)]
-            await connection.send_packed_command(packed, check_health=False)
+            await _send(connection, packed)
             replies = [await _reply(connection) for _ in commands]
         except BaseException:
             # Cancelled or not: what is still to come must never be read as another's reply.
@@ -287,6 +289,16 @@ def _new(pool: ConnectionPool) -> AbstractConnection:
 def _address_of(connection: AbstractConnection) -> tuple[str, int] | None:
     """None: a unix socket."""
     return (connection.host, connection.port) if isinstance(connection, Connection) else None
+
+
+async def _send(connection: AbstractConnection, packed: Sequence[bytes]) -> None:
+    try:
+        await connection.send_packed_command(packed, check_health=False)
+    except RuntimeError as error:
+        # uvloop's word for a transport that its peer has reset a moment ago.
+        if _CLOSED not in str(error):
+            raise
+        raise ConnectionResetError("the server has reset the connection") from error
 
 
 async def _reply(connection: AbstractConnection) -> Reply:
