@@ -5,8 +5,10 @@
   blocks_overlap     addresses were leased to two owners
   wrong_answer       an agent answered an address that is not the service's
   nxdomain           an agent denied a name that it had answered and nobody had removed
-  no_answer          an agent that runs said nothing, or SERVFAIL after it had once answered
-  resurrected        a name was answered again after it had gone, registered by nobody
+  no_answer          an agent that runs said nothing, or SERVFAIL after it had once answered; a
+                     restarted one may say so of what it does not have on disk
+  resurrected        a name was answered again after it had gone, registered by nobody; not what
+                     a restarted agent has on disk, until its zone feeds it
   history_rewritten  one position of one incarnation held two entries
   undetected_gap     a reader's state differs from the log's at the reader's position
   lag_too_low        what is exported is younger than what an agent demonstrably lacks
@@ -152,6 +154,7 @@ def _answers(history: History) -> Iterator[Violation]:
     lived = lives(history.writes)
     puts = _puts(history.writes)
     downs = _by_name(history.downs)
+    unfed = {agent: [_until_fed(history, down) for down in own] for agent, own in downs.items()}
     streams: defaultdict[tuple[str, str], list[Answer]] = defaultdict(list)
     for answer in history.answers:
         streams[answer.agent, answer.service].append(answer)
@@ -159,8 +162,9 @@ def _answers(history: History) -> Iterator[Violation]:
         answers.sort()
         yield from _wrong(answers, of.get(service), ever=service in puts)
         yield from _denied(answers, lived.get(service, []))
-        yield from _resurrected(answers, _gone(history.writes, service), puts.get(service, []))
-        yield from _silent(answers, downs.get(agent, []))
+        fed = [each for each in answers if not _within(each, unfed.get(agent, []))]
+        yield from _resurrected(fed, _gone(history.writes, service), puts.get(service, []))
+        yield from _silent(answers, downs.get(agent, []), unfed.get(agent, []))
 
 
 def _positive(answer: Answer) -> bool:
@@ -228,14 +232,22 @@ def _resurrected(
                 break
 
 
-def _silent(answers: list[Answer], downs: list[Down]) -> Iterator[Violation]:
+def _until_fed(history: History, down: Down) -> Down:
+    """From an agent's end until its zone fed it again."""
+    fed = (each.at_s for each in history.fed if each.agent == down.name)
+    return down._replace(to_s=next((at_s for at_s in fed if at_s > down.to_s), float("inf")))
+
+
+def _within(answer: Answer, downs: Iterable[Down]) -> bool:
+    return any(answer.asked_s <= down.to_s and answer.got_s >= down.from_s for down in downs)
+
+
+def _silent(answers: list[Answer], downs: list[Down], unfed: list[Down]) -> Iterator[Violation]:
     answered = False
     for answer in answers:
         if answer.rcode in (NOERROR, NXDOMAIN):
             answered = True
-        elif answered and not any(
-            answer.asked_s <= down.to_s and answer.got_s >= down.from_s for down in downs
-        ):
+        elif answered and not _within(answer, downs if answer.rcode is None else unfed):
             said = "nothing" if answer.rcode is None else f"rcode {answer.rcode}"
             what = f"{said} in answer to {answer.service}"
             yield Violation(answer.got_s, "no_answer", answer.agent, what)
@@ -363,7 +375,7 @@ def _too_high(
         if place == 0:
             continue
         truth_s = lag.at_s - newest[place - 1][1]
-        if lag.lag_s > truth_s + within_s:
+        if lag.lag_s > truth_s + max(within_s, REPORTED_WITHIN_S):
             what = f"{lag.lag_s:.2f} s of {lag.origin}, but has what is {truth_s:.2f} s old"
             yield Violation(lag.at_s, "lag_too_high", agent, what)
             return

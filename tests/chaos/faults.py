@@ -544,9 +544,8 @@ def zone_data_lost(scene: Scene) -> None:
 def two_control_planes(scene: Scene) -> None:
     """A second control plane under a living zone's name: it must end by itself."""
     stage, zone = scene.stage, scene.zone()
-    name = f"second-{zone}"
     stage.note(f"a second control plane of {zone}")
-    second = stage.second(zone, name)
+    second = stage.second(zone)
     second.start()
     try:
         code = second.wait(30)

@@ -90,6 +90,13 @@ class Down(NamedTuple):
     to_s: float
 
 
+class Fed(NamedTuple):
+    """An agent said that its zone feeds it."""
+
+    at_s: float
+    agent: str
+
+
 class Final(NamedTuple):
     """What an agent answered after faults and load had ended and time to settle had passed."""
 
@@ -106,6 +113,7 @@ class History:
     logged: list[Logged] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
     lags: list[Lag] = field(default_factory=list)
+    fed: list[Fed] = field(default_factory=list)
     downs: list[Down] = field(default_factory=list)
     finals: list[Final] = field(default_factory=list)
     notes: list[tuple[float, str]] = field(default_factory=list)

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.bench.wire import question
-from tests.chaos.history import Answer, Lag, Logged, Seen, State
+from tests.chaos.history import Answer, Fed, Lag, Logged, Seen, State
 from tests.chaos.load import MARK, Loads
 from tests.chaos.stage import Stage
 from tests.e2e.mesh import AGENTS, GLOBALS, HOST, PLANES, ZONES, at_home, elsewhere
@@ -143,7 +143,10 @@ class Looker:
                 silent[zone] = max(value, silent.get(zone, 0.0))
         for zone in ZONES:
             found = self._stage.metric(f"{zone}-agent", "zonedp_map_age_seconds")
+            fed = self._stage.metric(f"{zone}-agent", "zonedp_feed_connected")
             at_s = time.monotonic()
+            if fed.get(""):
+                self._stage.history.fed.append(Fed(at_s, f"{zone}-agent"))
             for origin in ZONES:
                 if "" in found:
                     origin_s = 0.0 if origin == zone else silent.get(origin, 0.0)

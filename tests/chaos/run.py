@@ -16,6 +16,7 @@ from tests.chaos.faults import FAULTS, Scene
 from tests.chaos.history import NOERROR, NXDOMAIN, Answer, Final
 from tests.chaos.load import Loads
 from tests.chaos.recorder import Recorder, log_events
+from tests.chaos.preload import preload
 from tests.chaos.stage import Stage
 from tests.e2e.mesh import AGENTS, PLANES, ZONES, at_home, elsewhere, eventually
 
@@ -93,7 +94,7 @@ class Run:
             self._final()
         except AssertionError as error:
             outcome.error = str(error)
-        outcome.violations = self._fresh_violations()
+        outcome.violations = self.violations()
         return outcome
 
     @contextmanager
@@ -173,7 +174,8 @@ class Run:
 
     # Judging
 
-    def _fresh_violations(self) -> list[Violation]:
+    def violations(self) -> list[Violation]:
+        """Those that were not reported yet."""
         found = [each for each in check(self.stage.history) if each not in self._reported]
         self._reported.update(found)
         return found
@@ -217,11 +219,3 @@ def _short(line: dict[str, Any]) -> str:
     hidden = ("process", "timestamp", "level", "event")
     rest = " ".join(f"{key}={value}" for key, value in line.items() if key not in hidden)
     return f"{line.get('event')} {rest}"[:160]
-
-
-def preload(stage: Stage, count: int) -> None:
-    """Services of west that nothing happens to, through the bulk endpoint."""
-    raise NotImplementedError
-
-
-__all__ = ["PLANES", "Outcome", "Run"]

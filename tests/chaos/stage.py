@@ -54,17 +54,18 @@ class Stage(Mesh):
             zone_config={"meshService": {"deletionGracePeriod": GRACE}},
         )
 
-    def _link(self, name: str, port: int) -> int:
+    def link(self, name: str, port: int) -> int:
+        """The port of a link to a server's."""
         self.links[name] = self.proxy.link(name, port)
         return self.links[name].port
 
     def config(self, name: str) -> dict[str, Any]:
         found = super().config(name)
-        found["redis"]["url"] = f"redis://{HOST}:{self._link(name, self.node.port)}/0"
+        found["redis"]["url"] = f"redis://{HOST}:{self.link(name, self.node.port)}/0"
         return found
 
     def agent_url(self, zone: str) -> str:
-        return f"http://{HOST}:{self._link(f'{zone}-agent', self.ports[zone])}"
+        return f"http://{HOST}:{self.link(f'{zone}-agent', self.ports[zone])}"
 
     def start_redis(self) -> None:
         self.node.start()

@@ -12,6 +12,7 @@ from tests.chaos.history import (
     NXDOMAIN,
     Answer,
     Down,
+    Fed,
     Final,
     History,
     Lag,
@@ -176,6 +177,16 @@ def test_a_removed_name_that_comes_back_by_itself_is_found() -> None:
     assert rules(History(writes=writes, answers=[yes(1), yes(3), no(4)])) == []
     again = [*writes, put(3.5, done=False)]
     assert rules(History(writes=again, answers=[yes(1), no(3), yes(4)])) == []
+
+
+def test_what_a_restarted_agent_has_on_disk_may_be_old_until_its_zone_feeds_it() -> None:
+    writes, answers = [put(0), removed(2)], [yes(1), no(3), yes(5), no(6, 2)]
+    down = Down(AGENT, 4, 4.5)
+
+    on_disk = History(writes=writes, answers=answers, downs=[down], fed=[Fed(7, AGENT)])
+    assert rules(on_disk) == []
+    fed = History(writes=writes, answers=answers, downs=[down], fed=[Fed(4.6, AGENT)])
+    assert rules(fed) == ["resurrected", "no_answer"]
 
 
 def test_two_entries_at_one_position_are_found() -> None:
