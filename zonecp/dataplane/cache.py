@@ -105,6 +105,7 @@ class Cache:
         for key, entry in found.entries.items():
             self._table.put(key, entry)
         self._table.loaded = True
+        self._table.confirmed = False
         self._state.head = head = found.head
         self._written = head.revision
         if self._copied is not None and found.outbounds is not None:

@@ -233,7 +233,7 @@ class Follower:
         self._state.lag_s = heartbeat.lag_s
         self._advance(heartbeat.revision)
         if not self._state.confirmed:  # all deltas since the revision on disk came before
-            self._state.confirmed = True
+            self._state.confirmed = self._table.confirmed = True
             self._state.settled()
 
     async def _change(self, delta: events.Delta) -> None:
@@ -316,7 +316,7 @@ class Follower:
         self._seen = set()
         self._resumable = True
         self._table.set_domains((*self._options.domains, *offered.domains))
-        self._table.loaded = True
+        self._table.loaded = self._table.confirmed = True
         self._state.whole = self._state.confirmed = True
         self._state.head = msgspec.structs.replace(offered, ttl_s=self._options.ttl_s)
         self._state.lag_s = offered.lag_s

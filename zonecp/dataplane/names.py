@@ -12,6 +12,9 @@ class Names(Protocol):
     loaded: bool
     """A map has been put here, whole."""
 
+    confirmed: bool
+    """The zone has told of it: what is absent is absent from the mesh."""
+
     touched: set[bytes] | None
     """While not None: keys that were put or removed."""
 

@@ -131,7 +131,11 @@ class Table:
         ports: For SRV; without it there are no such records.
         """
         self.loaded = False
-        """A map has been put here, whole: a name that is absent is absent from the mesh."""
+        """A map has been put here, whole."""
+
+        self.confirmed = True
+        """False while that is a map from disk and no zone has told since what it lacks: a name that
+        is absent may be in the mesh."""
 
         self.answered_a = 0
         self.answered_aaaa = 0
@@ -319,8 +323,8 @@ class Table:
         authority = soa(HEADER_BYTES + (apex or 0), self.negative_ttl_s)
         if exists:
             return "nodata", Reply(flags=AA, authority=authority)
-        # An empty table knows nothing; NXDOMAIN would be believed and cached.
-        if not self.loaded:
+        # An empty table knows nothing, one from disk not the newest; NXDOMAIN would be believed.
+        if not (self.loaded and self.confirmed):
             return "servfail", Reply(rcode=SERVFAIL)
         return "nxdomain", Reply(rcode=NXDOMAIN, flags=AA, authority=authority)
 

@@ -30,6 +30,14 @@ class HeldBack:
     def loaded(self, loaded: bool) -> None:
         self.table.loaded = loaded
 
+    @property
+    def confirmed(self) -> bool:
+        return self.table.confirmed
+
+    @confirmed.setter
+    def confirmed(self, confirmed: bool) -> None:
+        self.table.confirmed = confirmed
+
     def __len__(self) -> int:
         return len(self.table) + sum(self.table.get(key) is None for key in self.held)
 
