@@ -408,14 +408,12 @@ class GlobalNode(Node):
 
     async def _run(self) -> None:
         disk = Copy(self.disk_link, "global")
-        known = await disk.head() is not None
         replica = Replica(
             self.config,
             self.link,
             disk,
             clock=self.clock,
             url=f"http://{self.name}:5681",
-            knows_mesh=known,
         )
         replica.state.registry.add_index(self.world.auditor)
         await replica.load_copy()
