@@ -114,7 +114,9 @@ class Chaos:
 
     def tables(self) -> list[Table]:
         services = self._options.services
-        found = Table(title=f"faults, {services} services beside the load, seed {self._options.seed}")
+        found = Table(
+            title=f"faults, {services} services beside the load, seed {self._options.seed}"
+        )
         for column in ("fault", "violations", "detected s", "healed s", ""):
             found.add_column(column)
         for outcome in sorted(self.outcomes, key=lambda each: each.fault):
@@ -142,7 +144,9 @@ class Chaos:
         if lossy:
             found += [
                 Figure("loss detected, longest", _longest(o.detected_s for o in lossy), "s", 2.0),
-                Figure("loss healed, longest", _longest(o.healed_s for o in lossy), "s", self.heal_s),
+                Figure(
+                    "loss healed, longest", _longest(o.healed_s for o in lossy), "s", self.heal_s
+                ),
             ]
         return found + self.figures
 

@@ -1,19 +1,19 @@
 """What must hold in every history, whatever failed: a pure function from history to violations.
 
-  vip_changed        a service had two addresses
-  vip_twice          an address had two services
-  blocks_overlap     addresses were leased to two owners
-  wrong_answer       an agent answered an address that is not the service's
-  nxdomain           an agent denied a name that it had answered and nobody had removed
-  no_answer          an agent that runs said nothing, or SERVFAIL after it had once answered; a
-                     restarted one may say so of what it does not have on disk
-  resurrected        a name was answered again after it had gone, registered by nobody; not what
-                     a restarted agent has on disk, until its zone feeds it
-  history_rewritten  one position of one incarnation held two entries
-  undetected_gap     a reader's state differs from the log's at the reader's position
-  lag_too_low        what is exported is younger than what an agent demonstrably lacks
-  lag_too_high       what is exported is older than what an agent demonstrably has
-  not_converged      after everything had ended, an agent answered otherwise than was registered
+vip_changed        a service had two addresses
+vip_twice          an address had two services
+blocks_overlap     addresses were leased to two owners
+wrong_answer       an agent answered an address that is not the service's
+nxdomain           an agent denied a name that it had answered and nobody had removed
+no_answer          an agent that runs said nothing, or SERVFAIL after it had once answered; a
+                   restarted one may say so of what it does not have on disk
+resurrected        a name was answered again after it had gone, registered by nobody; not what
+                   a restarted agent has on disk, until its zone feeds it
+history_rewritten  one position of one incarnation held two entries
+undetected_gap     a reader's state differs from the log's at the reader's position
+lag_too_low        what is exported is younger than what an agent demonstrably lacks
+lag_too_high       what is exported is older than what an agent demonstrably has
+not_converged      after everything had ended, an agent answered otherwise than was registered
 """
 
 from __future__ import annotations
@@ -271,9 +271,7 @@ def _logs(history: History) -> Iterator[Violation]:
         held = entries.setdefault((entry.log, entry.cursor), entry.h)
         if held != entry.h:
             what = f"{held.hex()} and {entry.h.hex()}"
-            yield Violation(
-                entry.at_s, "history_rewritten", f"{entry.log} {entry.cursor[1]}", what
-            )
+            yield Violation(entry.at_s, "history_rewritten", f"{entry.log} {entry.cursor[1]}", what)
         if entry.log == "global" and entry.parts:
             states.setdefault(entry.cursor, dict(entry.parts))
     for state in sorted(history.states):
@@ -396,4 +394,3 @@ def _finals(history: History) -> Iterator[Violation]:
             wanted = "registered" if before[-1].put else "removed"
             what = f"{answer.service} was {wanted}, and the answer is {answer.address or 'no'}"
             yield Violation(answer.got_s, "not_converged", answer.agent, what)
-

@@ -553,4 +553,3 @@ def two_control_planes(scene: Scene) -> None:
         second.kill()
     stage.note(f"it ended with {code}")
     assert code == 2, f"the second control plane of {zone} ended with {code}"
-

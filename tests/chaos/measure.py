@@ -52,7 +52,9 @@ def _next_term(run: Run, since_s: float) -> float:
     def find() -> float | None:
         history = run.stage.history.logged
         entries = [entry for entry in reversed(history[-500:]) if entry.log == "global"]
-        found = [entry.at_s for entry in entries if entry.at_s > since_s and entry.cursor[1][1] == 0]
+        found = [
+            entry.at_s for entry in entries if entry.at_s > since_s and entry.cursor[1][1] == 0
+        ]
         return min(found) if found else None
 
     at_s = eventually(find, 20, run.stage, *GLOBALS)
@@ -210,4 +212,3 @@ def _propagation(run: Run, samples: int) -> list[float]:
 def _p99(values: Sequence[float]) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
-

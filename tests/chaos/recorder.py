@@ -262,9 +262,7 @@ class Recorder:
         self._loads = loads
         self._stage = stage
         self._seed = seed
-        self.askers = [
-            Asker(stage, zone, loads, Random(f"{seed} asks {zone}")) for zone in ZONES
-        ]
+        self.askers = [Asker(stage, zone, loads, Random(f"{seed} asks {zone}")) for zone in ZONES]
         looker = Looker(stage)
         self.reader = LogReader(stage)
         self._threads = [

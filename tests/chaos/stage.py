@@ -34,9 +34,7 @@ GRACE = "0s"
 
 
 class Stage(Mesh):
-    def __init__(
-        self, directory: Path, *, global_config: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, directory: Path, *, global_config: Mapping[str, Any] | None = None) -> None:
         self.proxy = FaultProxy()
         self.links: dict[str, Link] = {}
         first, second, *self.spare_ports = free(6)
