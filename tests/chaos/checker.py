@@ -182,22 +182,19 @@ def _wrong(answers: Iterable[Answer], address: str | None, *, ever: bool) -> Ite
 
 def _denied(answers: list[Answer], lived: Iterable[Life]) -> Iterator[Violation]:
     for life in lived:
-        visible_s: float | None = None
-        for answer in answers:
-            if answer.got_s > life.to_s:
+        during = [a for a in answers if a.asked_s >= life.put_s and a.got_s <= life.to_s]
+        visible_s = next((answer.got_s for answer in during if _positive(answer)), None)
+        if visible_s is None:
+            continue
+        for answer in during:
+            denies = answer.rcode in (NXDOMAIN, NOERROR) and not _positive(answer)
+            if denies and answer.asked_s >= max(visible_s, life.from_s):
+                what = (
+                    f"{answer.service} denied {answer.asked_s - life.from_s:.2f} s after it was"
+                    f" registered, {answer.asked_s - visible_s:.2f} s after it was visible"
+                )
+                yield Violation(answer.got_s, "nxdomain", answer.agent, what)
                 break
-            if answer.asked_s < life.put_s:
-                continue
-            if _positive(answer):
-                visible_s = visible_s or answer.got_s
-            elif visible_s is not None and answer.asked_s >= max(visible_s, life.from_s):
-                if answer.rcode in (NXDOMAIN, NOERROR):
-                    what = (
-                        f"{answer.service} denied {answer.asked_s - life.from_s:.2f} s after it was"
-                        f" registered, {answer.asked_s - visible_s:.2f} s after it was visible"
-                    )
-                    yield Violation(answer.got_s, "nxdomain", answer.agent, what)
-                    break
 
 
 def _gone(writes: Iterable[Write], service: str) -> list[float]:
@@ -314,28 +311,20 @@ def _lags(history: History, within_s: float) -> Iterator[Violation]:
 
 def _arrivals(history: History) -> defaultdict[tuple[str, str], list[_Arrival]]:
     """Of what was registered while it did not exist, by agent and origin zone."""
-    answers: defaultdict[str, list[Answer]] = defaultdict(list)
+    # Only of a first life: later ones may be answered from a removal that is still on its way.
+    firsts = {service: lived[0] for service, lived in lives(history.writes).items()}
+    answers: defaultdict[tuple[str, str], list[Answer]] = defaultdict(list)
     for answer in sorted(history.answers):
-        answers[answer.service].append(answer)
+        life = firsts.get(answer.service)
+        if life is not None and answer.asked_s >= life.from_s and answer.got_s <= life.to_s:
+            answers[answer.agent, answer.service].append(answer)
     found: defaultdict[tuple[str, str], list[_Arrival]] = defaultdict(list)
-    for service, lived in lives(history.writes).items():
-        if not answers[service]:
-            continue
-        first = lived[0]  # later ones may be answered from a removal that is still on its way
-        for agent in sorted({answer.agent for answer in answers[service]}):
-            lacked_s, had_s = 0.0, float("inf")
-            for answer in answers[service]:
-                if answer.agent != agent or answer.asked_s < first.from_s:
-                    continue
-                if answer.got_s > first.to_s:
-                    break
-                if _positive(answer):
-                    had_s = answer.got_s
-                    break
-                if answer.rcode == NXDOMAIN:
-                    lacked_s = answer.asked_s
-            origin = service.partition("/")[0]
-            found[agent, origin].append(_Arrival(first.put_s, first.from_s, lacked_s, had_s))
+    for (agent, service), given in answers.items():
+        had_s = next((answer.got_s for answer in given if _positive(answer)), float("inf"))
+        lacked = [a.asked_s for a in given if a.rcode == NXDOMAIN and a.got_s <= had_s]
+        life = firsts[service]
+        arrival = _Arrival(life.put_s, life.from_s, max(lacked, default=0.0), had_s)
+        found[agent, service.partition("/")[0]].append(arrival)
     return found
 
 

@@ -96,7 +96,12 @@ class Link:
 
     def half_close(self, way: Way) -> None:
         """The one at this way's end sees the other's end of file; the other way stays open."""
-        self._do(lambda: [pair.half_close(way) for pair in self._pairs])
+
+        def half_close() -> None:
+            for pair in self._pairs:
+                pair.half_close(way)
+
+        self._do(half_close)
 
     def flap(self, period_s: float) -> None:
         """Cut and served in turn, until `heal`."""

@@ -1,4 +1,4 @@
-"""Registrations and removals in both zones all the time, each noted with when and what came of it."""
+"""Registrations and removals in both zones all the time, each noted with what came of it."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -136,7 +136,7 @@ class Looker:
 
     def lags(self) -> None:
         """An operator's view: the age of an agent's map, and global's figure of a zone."""
-        silent = {}
+        silent: dict[str, float] = {}
         for name in GLOBALS:
             for labels, value in self._stage.metric(name, "zonemesh_zone_lag_seconds").items():
                 zone = labels.partition('"')[2].partition('"')[0]
@@ -184,11 +184,17 @@ class LogReader:
             )
         for name, stream in self._streams.items():
             self._rewind(name, stream)
-            while rows := self._client.xrange(stream, min=f"({self._last[name]}", count=500):
+            while rows := self._rows(stream, f"({self._last[name]}"):
                 at_s = time.monotonic()
-                for number, fields in rows:  # type: ignore[union-attr]
+                for number, fields in rows:
                     self._take(at_s, name, fields[b"e"])
                     self._last[name] = number.decode()
+
+    def _rows(self, stream: str, start: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        assert self._client is not None
+        rows = self._client.xrange(stream, min=start, count=500)
+        # redis-py types it as all that its options could make of it.
+        return cast("list[tuple[bytes, dict[bytes, bytes]]]", rows)
 
     def _rewind(self, name: str, stream: str) -> None:
         """Where the store has gone back in time, go back with it."""
@@ -301,9 +307,8 @@ class Recorder:
 
 def log_events(stage: Stage, *names: str) -> list[dict[str, Any]]:
     """Structured lines of processes' logs."""
-    found = []
+    found: list[dict[str, Any]] = []
     for name in names or (*PLANES, *AGENTS):
-        for line in stage[name].log.read_text(errors="replace").splitlines():
-            if line.startswith("{"):
-                found.append({"process": name, **json.loads(line)})
+        lines = stage[name].log.read_text(errors="replace").splitlines()
+        found += [{"process": name, **json.loads(line)} for line in lines if line.startswith("{")]
     return found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,8 +16,8 @@ from tests.chaos.checker import Violation, check
 from tests.chaos.faults import FAULTS, Scene
 from tests.chaos.history import NOERROR, NXDOMAIN, Answer, Final
 from tests.chaos.load import Loads
-from tests.chaos.recorder import Recorder, log_events
 from tests.chaos.preload import preload
+from tests.chaos.recorder import Recorder, log_events
 from tests.chaos.stage import Stage
 from tests.e2e.mesh import AGENTS, PLANES, ZONES, at_home, elsewhere, eventually
 
@@ -115,20 +116,13 @@ class Run:
         probes = {}
         for zone in ZONES:
             self._probes += 1
-            name = f"probe-{self._probes}"
-            self._eventually(
-                lambda zone=zone, name=name: self.loads.zones[zone].write(name, put=True),
-                f"{zone} takes no registration",
-            )
-            probes[zone] = name
+            probes[zone] = name = f"probe-{self._probes}"
+            write = partial(self.loads.zones[zone].write, name, put=True)
+            self._eventually(write, f"{zone} takes no registration")
         for zone, name in probes.items():
             asked = next(each for each in ZONES if each != zone)
-            self._eventually(
-                lambda asked=asked, name=name, zone=zone: self.stage.resolve(
-                    asked, elsewhere(name, zone)
-                ),
-                f"{name} of {zone} does not reach {asked}",
-            )
+            resolve = partial(self.stage.resolve, asked, elsewhere(name, zone))
+            self._eventually(resolve, f"{name} of {zone} does not reach {asked}")
             self.stage.resolves(zone, at_home(name))
         return time.monotonic() - since_s
 
@@ -204,8 +198,7 @@ class Run:
         if outcome.error:
             parts.append(f"not healed: {outcome.error}")
             parts.append(self.timeline(time.monotonic()))
-        for violation in outcome.violations[:5]:
-            parts.append(f"{violation.rule}: {violation.subject}: {violation.what}")
+        parts += [f"{each.rule}: {each.subject}: {each.what}" for each in outcome.violations[:5]]
         if outcome.violations:
             parts.append(self.timeline(outcome.violations[0].at_s))
         return "\n".join(parts)

@@ -167,7 +167,9 @@ class Stage(Mesh):
         return next(name for name in GLOBALS if name != leader)
 
     def leading(self) -> str:
-        return eventually(self.leader, 15, self, *GLOBALS)
+        leader = eventually(self.leader, 15, self, *GLOBALS)
+        assert leader is not None
+        return leader
 
     # Asking more
 

@@ -213,7 +213,7 @@ def test_readers_that_differ_from_each_other_are_found_without_the_log() -> None
     assert rules(History(states=states)) == ["undetected_gap"]
 
 
-@pytest.mark.parametrize(("lag_s", "found"), [(0.5, ["lag_too_low"]), (3.5, []), (4.5, [])])
+@pytest.mark.parametrize("lag_s,found", [(0.5, ["lag_too_low"]), (3.5, []), (4.5, [])])
 def test_a_lag_below_the_age_of_what_is_lacking_is_found(lag_s: float, found: list[str]) -> None:
     history = History(
         writes=[put(0)], answers=[no(5), yes(6)], lags=[Lag(4.5, AGENT, "west", lag_s, 0.0)]
@@ -222,7 +222,7 @@ def test_a_lag_below_the_age_of_what_is_lacking_is_found(lag_s: float, found: li
     assert rules(history) == found
 
 
-@pytest.mark.parametrize(("lag_s", "found"), [(0.5, []), (4.5, []), (9.0, ["lag_too_high"])])
+@pytest.mark.parametrize("lag_s,found", [(0.5, []), (4.5, []), (9.0, ["lag_too_high"])])
 def test_a_lag_above_the_age_of_what_has_arrived_is_found(lag_s: float, found: list[str]) -> None:
     history = History(writes=[put(0)], answers=[yes(1)], lags=[Lag(4, AGENT, "west", lag_s, 0.0)])
 
