@@ -194,18 +194,28 @@ class Run:
 
     def explain(self, outcome: Outcome) -> str:
         """A failure in words: seed, violations, timeline around the first."""
-        parts = [f"{outcome.fault} (seed {self.seed})"]
+        parts = [
+            f"{outcome.fault} (seed {self.seed}):"
+            f" detected after {_seconds(outcome.detected_s)}, healed after"
+            f" {_seconds(outcome.healed_s)}, {len(outcome.violations)} violations"
+        ]
         if outcome.error:
             parts.append(f"not healed: {outcome.error}")
             parts.append(self.timeline(time.monotonic()))
         parts += [f"{each.rule}: {each.subject}: {each.what}" for each in outcome.violations[:5]]
         if outcome.violations:
             parts.append(self.timeline(outcome.violations[0].at_s))
+        elif not outcome.error:
+            parts.append(self.timeline(self.stage.history.notes[-1][0]))
         return "\n".join(parts)
 
 
 DETECTED = ("log_fault_found", "uplink_refused", "leadership_lost", "zone_resync_started")
 """Log events that say that a store has lost or changed something."""
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
 
 
 def _short(line: dict[str, Any]) -> str:
