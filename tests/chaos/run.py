@@ -25,7 +25,9 @@ HEAL_S = 30.0
 """After this a mesh counts as not healed, and its successor begins anew."""
 _AGREE_S = 15.0
 _AROUND_S = 2.0
-_LINES = 25
+_LINES = 60
+_REPEATED = ("component_failing", "component_recovered")
+"""Said again and again while something is away, and telling little of what is lost."""
 
 
 @dataclass
@@ -174,30 +176,31 @@ class Run:
         self._reported.update(found)
         return found
 
-    def timeline(self, at_s: float) -> str:
-        """What was done and said around a moment."""
-        history = self.stage.history
+    def timeline(self, at_s: float, until_s: float | None = None) -> str:
+        """What was done and said around a moment, or from it until another."""
+        end_s = at_s if until_s is None else until_s
         lines = [
-            (when_s, text) for when_s, text in history.notes if abs(when_s - at_s) < 3 * _AROUND_S
+            (when_s, text)
+            for when_s, text in self.stage.history.notes
+            if at_s - 3 * _AROUND_S < when_s < end_s + _AROUND_S
         ]
         offset_s = time.time() - time.monotonic()
         for line in log_events(self.stage):
-            if "timestamp" not in line:
+            if "timestamp" not in line or line.get("event") in _REPEATED:
                 continue
             when_s = datetime.fromisoformat(line["timestamp"]).timestamp() - offset_s
-            if abs(when_s - at_s) < _AROUND_S:
+            if at_s - _AROUND_S < when_s < end_s + _AROUND_S:
                 lines.append((when_s, f"{line['process']}: {_short(line)}"))
-        lines.sort(key=lambda each: abs(each[0] - at_s))
-        return "\n".join(
-            f"  {when_s - at_s:+7.2f} s  {text}" for when_s, text in sorted(lines[:_LINES])
-        )
+        lines.sort()
+        return "\n".join(f"  {when_s - at_s:+7.2f} s  {text}" for when_s, text in lines[:_LINES])
 
     def explain(self, outcome: Outcome) -> str:
         """A failure in words: seed, violations, timeline around the first."""
         parts = [
-            f"{outcome.fault} (seed {self.seed}):"
-            f" detected after {_seconds(outcome.detected_s)}, healed after"
-            f" {_seconds(outcome.healed_s)}, {len(outcome.violations)} violations"
+            f"{outcome.fault} (seed {self.seed})",
+            f"detected after {_seconds(outcome.detected_s)}",
+            f"healed after {_seconds(outcome.healed_s)}",
+            f"{len(outcome.violations)} violations",
         ]
         if outcome.error:
             parts.append(f"not healed: {outcome.error}")
@@ -206,7 +209,8 @@ class Run:
         if outcome.violations:
             parts.append(self.timeline(outcome.violations[0].at_s))
         elif not outcome.error:
-            parts.append(self.timeline(self.stage.history.notes[-1][0]))
+            since_s = self.stage.history.notes[-1][0]
+            parts.append(self.timeline(since_s, since_s + (outcome.healed_s or 0.0)))
         return "\n".join(parts)
 
 
