@@ -13,7 +13,15 @@ from zonemesh.errors import (
     StoreLostError,
 )
 from zonemesh.model import START, Position
-from zonemesh.replica import NOWHERE, SAME_FAULT_MAX, Patience, Place, check_head, follows
+from zonemesh.replica import (
+    NOWHERE,
+    RESTORED,
+    SAME_FAULT_MAX,
+    Patience,
+    Place,
+    check_head,
+    follows,
+)
 from zonemesh.wire import NO_HASH, Sealed, decode
 
 H = b"12345678"
@@ -44,6 +52,13 @@ def test_the_next_entry_is_applied() -> None:
 
 def test_the_first_entry_of_any_incarnation_is_applied_by_who_has_read_nothing() -> None:
     assert read(NOWHERE, five()[0])
+
+
+def test_a_log_that_was_founded_again_is_not_begun_without_its_snapshot() -> None:
+    first = Chain().commit(note={RESTORED: "one.1-9"})
+
+    with pytest.raises(GapError):
+        read(NOWHERE, first)
 
 
 @pytest.mark.parametrize("again", [0, 1, 2])
