@@ -537,6 +537,32 @@ def zone_data_lost(scene: Scene) -> None:
         stage.back(zone)
 
 
+@fault
+def global_data_lost(scene: Scene) -> None:
+    stage, name = scene.stage, scene.random.choice(GLOBALS)
+    stage.kill(name)
+    stage.note(f"data of {name} removed")
+    stage.forget(name)
+    stage.back(name)
+
+
+@fault
+def everybody_new_after_flushall(scene: Scene) -> None:
+    """Who comes with nothing to a log that was founded again must find all that was before."""
+    stage = scene.stage
+    flushall(scene)
+    eventually(stage.leader, 15, stage, *GLOBALS)
+    eventually(lambda: b":0" not in stage.node.command("EXISTS", "{zm}:global:log"), 15)
+    with scene.quiet():
+        scene.hold()
+        for name in (stage.standby(), stage.leading(), scene.zone()):
+            stage.kill(name)
+            stage.forget(name)
+            stage.note(f"data of {name} removed")
+            stage.back(name)
+    scene.answers_s = None
+
+
 # Claims
 
 
