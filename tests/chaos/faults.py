@@ -560,7 +560,7 @@ def everybody_new_after_flushall(scene: Scene) -> None:
             stage.forget(name)
             stage.note(f"data of {name} removed")
             stage.back(name)
-    scene.answers_s = None
+    scene.answers_s, scene.lossy = None, False  # healing is that of the last of them
 
 
 # Claims
