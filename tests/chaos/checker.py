@@ -45,6 +45,9 @@ LAG_WITHIN_S = 1.0
 REPORTED_WITHIN_S = 2.0
 """Figures come with heartbeats, from a log's head and to an agent: news may be faster."""
 
+FIRST_BEAT_S = 1.5
+"""A feed begins with what has changed; that this was all is said by its first heartbeat."""
+
 
 class Violation(NamedTuple):
     at_s: float
@@ -230,9 +233,11 @@ def _resurrected(
 
 
 def _until_fed(history: History, down: Down) -> Down:
-    """From an agent's end until its zone fed it again."""
-    fed = (each.at_s for each in history.fed if each.agent == down.name)
-    return down._replace(to_s=next((at_s for at_s in fed if at_s > down.to_s), float("inf")))
+    """From an agent's end until its zone has told it how the map is now."""
+    fed = (each.at_s + FIRST_BEAT_S for each in history.fed if each.agent == down.name)
+    return down._replace(
+        to_s=next((at_s for at_s in fed if at_s > down.to_s + FIRST_BEAT_S), float("inf"))
+    )
 
 
 def _within(answer: Answer, downs: Iterable[Down]) -> bool:

@@ -180,10 +180,10 @@ def test_a_removed_name_that_comes_back_by_itself_is_found() -> None:
 
 
 def test_what_a_restarted_agent_has_on_disk_may_be_old_until_its_zone_feeds_it() -> None:
-    writes, answers = [put(0), removed(2)], [yes(1), no(3), yes(5), no(6, 2)]
+    writes, answers = [put(0), removed(2)], [yes(1), no(3), yes(7), no(8, 2)]
     down = Down(AGENT, 4, 4.5)
 
-    on_disk = History(writes=writes, answers=answers, downs=[down], fed=[Fed(7, AGENT)])
+    on_disk = History(writes=writes, answers=answers, downs=[down], fed=[Fed(9, AGENT)])
     assert rules(on_disk) == []
     fed = History(writes=writes, answers=answers, downs=[down], fed=[Fed(4.6, AGENT)])
     assert rules(fed) == ["resurrected", "no_answer"]
