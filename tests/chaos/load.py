@@ -96,7 +96,10 @@ class Load(threading.Thread):
 
     def _new(self) -> None:
         if len(self._fresh) >= FRESH_MAX:
-            if self.write(self._fresh[0], put=False):
+            oldest = self._fresh[0]
+            if self.present[oldest] is None:
+                self.write(oldest, put=True)
+            elif self.write(oldest, put=False):
                 self._fresh.pop(0)
             return
         name = f"{MARK}-new-{self._number}"
@@ -110,7 +113,8 @@ class Load(threading.Thread):
         path = f"/meshes/default/dataplanes/{name}-1"
         body = dataplane(name) if put else None
         status, _ = self._stage.call(self._zone, "PUT" if put else "DELETE", path, body)
-        done = status in ((200, 201) if put else (200, 404))
+        # 404 acknowledges no removal: a zone that is starting says so of what it has not read yet.
+        done = status in ((200, 201) if put else (200,))
         self.present[name] = put if done else None
         self.acknowledged += done
         self._stage.history.writes.append(
