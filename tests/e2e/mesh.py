@@ -72,6 +72,11 @@ class Process:
     def running(self) -> bool:
         return self._popen is not None and self._popen.poll() is None
 
+    @property
+    def pid(self) -> int:
+        assert self._popen is not None
+        return self._popen.pid
+
     def kill(self) -> None:
         """SIGKILL; no matter what state it is in."""
         if self._popen is not None:

@@ -54,6 +54,13 @@ def test_the_first_entry_of_any_incarnation_is_applied_by_who_has_read_nothing()
     assert read(NOWHERE, five()[0])
 
 
+def test_a_log_that_was_founded_again_is_not_begun_without_its_snapshot() -> None:
+    first = Chain().commit(note={RESTORED: "one.1-9"})
+
+    with pytest.raises(GapError):
+        read(NOWHERE, first)
+
+
 @pytest.mark.parametrize("again", [0, 1, 2])
 def test_an_entry_at_or_before_my_position_is_dropped(again: int) -> None:
     entries = five()

@@ -47,6 +47,8 @@ of them are lost. Asking the sentinels again bounds how long we are a party to t
 _MASTER_RETRY_S = 10.0
 """After no sentinel answered: the master may be well, and must not be slowed down by asking."""
 
+_CLOSED = "the handler is closed"
+
 _ADVICE = (
     ("NOAUTH", "it wants a password: give one in redis.url"),
     ("WRONGPASS", "it refuses the user or password in redis.url (or redis.passwordPath)"),
@@ -198,7 +200,7 @@ class Connections:
             if not connection.is_connected:
                 await connection.connect()  # type: ignore[no-untyped-call]  # as in `_new`
             packed = [part for command in commands for part in connection.pack_command(*command)]
-            await connection.send_packed_command(packed, check_health=False)
+            await _send(connection, packed)
             replies = [await _reply(connection) for _ in commands]
         except BaseException:
             # Cancelled or not: what is still to come must never be read as another's reply.
@@ -282,6 +284,16 @@ async def _cut(connection: AbstractConnection) -> None:
         # Closed, it would wait for the other side's farewell: of a dead one up to 30 s.
         writer.transport.abort()
     await connection.disconnect(nowait=True)
+
+
+async def _send(connection: AbstractConnection, packed: Sequence[bytes]) -> None:
+    try:
+        await connection.send_packed_command(packed, check_health=False)
+    except RuntimeError as error:
+        # uvloop's word for a transport that its peer has reset a moment ago.
+        if _CLOSED not in str(error):
+            raise
+        raise ConnectionResetError("the server has reset the connection") from error
 
 
 async def _reply(connection: AbstractConnection) -> Reply:
