@@ -39,10 +39,10 @@ from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log import fence
 from zonemesh.log.clock import Clock
 from zonemesh.log.leadership import Leadership
-from zonemesh.log.memory import MemoryLog, MemoryStore, _Stream
+from zonemesh.log.memory import Clone, MemoryLog, MemoryStore, Way, _Stream
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.model import Key, Record, zone_of
-from zonemesh.registry import Registry
+from zonemesh.registry import Index, Registry
 from zonemesh.runtime.sections import RedisConfig as ZoneRedis
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 from zonemesh.travel import own_log
@@ -121,6 +121,11 @@ class Auditor:
         self._holder_of: dict[int, tuple[str, str]] = {}
         self.reuse = False
         """The scenario's quarantine ends: addresses may find other keys."""
+
+    def of(self, name: str, registry: Registry) -> Index:
+        """The index for one registry of a node."""
+        del name, registry
+        return self
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
         pool = pool_of(kind)
@@ -251,7 +256,8 @@ class Node:
         self.wall_offset_ms = 0
         self.expected_failure: type[BaseException] | None = None
         self.failure: BaseException | None = None
-        self._cut = False
+        self._cut: Way | None = None
+        self.slow_s = 0.0
         self._stop = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
 
@@ -285,8 +291,9 @@ class Node:
         self.failure = None
         # Links of its own: whatever an earlier process still has on its way cannot use them.
         self.link, self.disk_link = self.world.store.peer(), self.disk.peer()
-        if self._cut:
-            self.link.cut()
+        self.link.slow_s = self.slow_s
+        if self._cut is not None:
+            self.link.cut(way=self._cut)
         self._stop = asyncio.Event()
         self.process = Process(self.name)
         self.world.processes.append((self.process, self.link, self.disk_link))
@@ -325,17 +332,27 @@ class Node:
         assert self.process is not None
         self.process.thaw()
 
-    def cut(self) -> None:
-        self._cut = True
-        self.link.cut()
+    def cut(self, way: Way = "both") -> None:
+        self._cut = way
+        self.link.cut(way=way)
 
     def heal(self) -> None:
-        self._cut = False
+        self._cut = None
         self.link.heal()
+
+    def slow_down(self, by_s: float) -> None:
+        """Have every message between it and global's store take so much longer."""
+        self.slow_s = self.link.slow_s = by_s
 
     def lose_disk(self) -> None:
         assert not self.alive
         self.disk = MemoryStore(_for_life)
+
+    def set_disk_back(self, backup: Clone) -> None:
+        """An operator restores a backup of the disk."""
+        assert not self.alive
+        self.disk.restore(backup)
+        self._died()
 
     def _exited(self) -> None:
         assert self.process is not None
@@ -417,7 +434,8 @@ class GlobalNode(Node):
             url=f"http://{self.name}:5681",
             knows_mesh=known,
         )
-        replica.state.registry.add_index(self.world.auditor)
+        registry = replica.state.registry
+        registry.add_index(self.world.auditor.of(self.name, registry))
         await replica.load_copy()
         self._replica = replica
         await self._supervise(replica.components(), replica.leadership)
@@ -499,8 +517,8 @@ class ZoneNode(Node):
             clock=self.clock,
             url=f"http://{self.name}:5681",
         )
-        zone.state.registry.add_index(self.world.auditor)
-        zone.copy.add_index(self.world.auditor)
+        for registry in (zone.state.registry, zone.copy):
+            registry.add_index(self.world.auditor.of(self.name, registry))
         own_log = self.disk_link.log(self.own_log)
         assert await own_log.acquire(Lease(writer=zone.writer_id, url=""))
         await zone.load_copy()
