@@ -344,3 +344,22 @@ async def test_a_bad_entry_in_one_zones_stream_stops_no_other_zone(
     await west.register("mongo")
     await world.until(world.converged, 20.0)  # by a snapshot beyond the bad entry
     assert agent.removed == []
+
+
+async def test_an_entry_that_was_damaged_in_a_zones_stream_is_made_up_for_by_its_zone(
+    world: World,
+) -> None:
+    west, _, agent = await filled(world)
+    stream = world.store._server.data.log(up_log("west")).stream
+    assert stream is not None
+    for each in world.replicas:
+        each.freeze()
+    await west.register("mongo")
+    await world.pass_time(0.1)
+    last = stream.raws[-1]
+    stream.raws[-1] = last._replace(data=last.data[:-3] + b"xyz")  # of its hash: still msgpack
+    for each in world.replicas:
+        each.thaw()
+
+    await world.until(world.converged, 15.0)
+    assert agent.removed == []
