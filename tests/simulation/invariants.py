@@ -41,6 +41,7 @@ from tests.scenarios.virtualtime import current
 from tests.scenarios.world import Auditor
 from zonemesh.errors import WireError
 from zonemesh.ipam import Binding, ipv4_text, pool_of
+from zonemesh.log.appender import Appender
 from zonemesh.log.memory import MemoryLog, MemoryStore, _LogData, _Stream
 from zonemesh.log.port import Head, Raw
 from zonemesh.model import Cursor, Position, zone_of
@@ -53,8 +54,8 @@ if TYPE_CHECKING:
 REQUESTS_PER_S = 400
 """Of one process: an ordinary second has some forty, one of catching up a hundred and more."""
 HONEST_S = 2.0
-LOG_TIME_SLACK_MS = 3_000.0
-"""The first entry of a log may have been sealed some time before it was taken."""
+LOG_TIME_SLACK_MS = 500.0
+"""Of rounding."""
 QUARANTINE_SLACK_S = 1.0
 DROP_SHARE = 0.5
 DROP_NAMES = 20
@@ -81,7 +82,7 @@ class Watch(Auditor):
         self._writers: WeakKeyDictionary[Registry, tuple[str, int, str]] = WeakKeyDictionary()
         self._said: defaultdict[tuple[str, str], set[bytes | None]] = defaultdict(set)
         self._requests: Counter[tuple[str, int]] = Counter()
-        self._taken: set[tuple[str, bytes]] = set()
+        self._sealed_s: dict[bytes, float] = {}
         self._log_offsets_ms: dict[tuple[int, str, str], float] = {}
 
     def violated(self, number: str, what: str) -> None:
@@ -215,18 +216,21 @@ class Watch(Auditor):
         self._writers[registry] = entry.incarnation, term, entry.writer
 
     def _timely(self, server: object, name: str, sealed: Sealed) -> None:
-        """Log time less time never rises."""
+        """Log time less the time of sealing never rises."""
         entry = sealed.entry
-        if (name, sealed.h) in self._taken:
+        sealed_s = self._sealed_s.pop(sealed.h, None)
+        if sealed_s is None:
             return  # once more: what a store had lost was restored
-        self._taken.add((name, sealed.h))
-        offset_ms = entry.log_time_ms - self.now_s * 1000
+        offset_ms = entry.log_time_ms - sealed_s * 1000
         place = id(server), name, entry.incarnation
         first_ms = self._log_offsets_ms.setdefault(place, offset_ms)
         if offset_ms > first_ms + LOG_TIME_SLACK_MS:
             ahead_s = (offset_ms - first_ms) / 1000
             self.violated("I21", f"{name}'s log time is {ahead_s:.1f} s ahead of time")
         self._log_offsets_ms[place] = min(first_ms, offset_ms)
+
+    def sealed(self, sealed: Sealed) -> None:
+        self._sealed_s[sealed.h] = self.now_s
 
     def requested(self) -> None:
         place = current(), int(self.now_s)
@@ -256,7 +260,7 @@ class Watch(Auditor):
         self._bounded(simulation)
 
     def _behind_s(self, copy: Registry) -> float:
-        """For how long there is something in global's log that a copy does not hold."""
+        """By how much a copy is behind the newest entry: for so long it was not the newest."""
         assert self.store is not None
         stream = self.store._server.data.log("global").stream
         if stream is None or copy.incarnation == "":
@@ -266,7 +270,11 @@ class Watch(Auditor):
             if sealed is None or sealed.entry.incarnation != copy.incarnation:
                 return 0.0
             since_s = self.accepted_s.get((copy.incarnation, raw.position, sealed.h))
-            return 0.0 if since_s is None else self.now_s - since_s
+            top = _read(stream.raws[-1])
+            if since_s is None or top is None:
+                return 0.0
+            until_s = self.accepted_s.get((copy.incarnation, stream.last, top.h), since_s)
+            return until_s - since_s
         return 0.0
 
     def _bounded(self, simulation: Simulation) -> None:
@@ -303,7 +311,7 @@ def _read(raw: Raw) -> Sealed | None:
 def watching(watch: Watch) -> Iterator[None]:
     """Let a watch see what passes through registries, logs and links."""
     apply, become = Registry.apply, Registry.become
-    write, request = MemoryLog._write, MemoryStore.request
+    write, request, seal = MemoryLog._write, MemoryStore.request, Appender._seal
 
     def watched_apply(self: Registry, sealed: Sealed) -> None:
         watch.applying(self, sealed)
@@ -313,6 +321,11 @@ def watching(watch: Watch) -> Iterator[None]:
     def watched_become(self: Registry, fresh: Registry) -> None:
         watch.jumped(self)
         become(self, fresh)
+
+    def watched_seal(self: Appender, *args: Any) -> Sealed:
+        sealed = seal(self, *args)
+        watch.sealed(sealed)
+        return sealed
 
     def watched_write(
         self: MemoryLog, data: _LogData, stream: _Stream, sealed: Sealed, head: Head
@@ -325,6 +338,7 @@ def watching(watch: Watch) -> Iterator[None]:
         return await request(self)
 
     Registry.apply, Registry.become = watched_apply, watched_become  # type: ignore[method-assign]
+    Appender._seal = watched_seal  # type: ignore[method-assign]
     MemoryLog._write = watched_write  # type: ignore[method-assign]
     MemoryStore.request = watched_request  # type: ignore[method-assign]
     try:
@@ -332,3 +346,4 @@ def watching(watch: Watch) -> Iterator[None]:
     finally:
         Registry.apply, Registry.become = apply, become  # type: ignore[method-assign]
         MemoryLog._write, MemoryStore.request = write, request  # type: ignore[method-assign]
+        Appender._seal = seal  # type: ignore[method-assign]

@@ -163,11 +163,12 @@ class Simulation:
 
     async def _register(self, zone: str, *names: str) -> str:
         node = self.world[zone]
-        self.absent.difference_update(names)
+        whole = {f"{zone}/{name}" for name in names}
+        self.absent -= whole
         self.watch.made.update(names)
         outcome = await self._try(node, lambda: node.register(*names))
         if outcome == "done":
-            self.present.update(names)
+            self.present |= whole
         return outcome
 
     async def do_remove(self, zone: str, number: int) -> str:
@@ -177,15 +178,15 @@ class Simulation:
         node = self.world[zone]
         if not node.running or name not in node.services:
             return "is not there"
-        self.present.discard(name)
+        self.present.discard(f"{zone}/{name}")
         outcome = await self._try(node, lambda: node.remove(name))
         if outcome == "done":
-            self.absent.add(name)
+            self.absent.add(f"{zone}/{name}")
         return outcome
 
     async def do_change(self, zone: str, number: int, port: int) -> str:
         node, name = self.world[zone], f"{zone}-{number}"
-        if name not in self.present:
+        if f"{zone}/{name}" not in self.present:
             return "is not there"
         return await self._try(node, lambda: node.write(node.put(name, port)))
 
@@ -217,8 +218,7 @@ class Simulation:
 
     async def do_share(self, zone: str) -> str:
         node = self.world[zone]
-        self.watch.made[SHARED] += 1
-        return await self._try(node, lambda: node.register(SHARED))
+        return await self._register(zone, SHARED)
 
     async def do_unshare(self, zone: str) -> str:
         return await self._remove(zone, SHARED)
@@ -510,8 +510,9 @@ class Simulation:
 
     def check_truth(self) -> None:
         nodes = self.world.zone_nodes.values()
-        truth = {name for node in nodes for name in node.services}
-        lost = {name for name in self.present - truth if name.partition("-")[0] not in self.watch.forgiven}
+        truth = {f"{node.name}/{name}" for node in nodes for name in node.services}
+        forgiven = self.watch.forgiven
+        lost = {name for name in self.present - truth if name.partition("/")[0] not in forgiven}
         if lost:
             self.watch.violated("I6", f"acknowledged and lost: {sorted(lost)}")
         if back := self.absent & truth:
