@@ -26,7 +26,7 @@ from tests.scenarios.world import (
     note_log,
 )
 from tests.simulation.agents import SimulatedAgent
-from tests.simulation.invariants import Watch, watching
+from tests.simulation.invariants import Watch, newest, read, watching
 from tests.simulation.operations import Operation, Plan, Shape
 from zonecp.uplink import Uplink
 from zonemesh.deciding import Delete, Put
@@ -35,7 +35,7 @@ from zonemesh.ipam import Binding, ipv4_text, vip_kind
 from zonemesh.log.memory import Clone, Way
 from zonemesh.model import START, Change, Key
 from zonemesh.runtime.sections import SnapshotConfig
-from zonemesh.travel import up_log
+from zonemesh.travel import own_log, up_log
 
 PEACE_S = 90.0
 ANSWER_S = 0.5
@@ -116,6 +116,7 @@ class Simulation:
         self._directory = directory
         self._agents = 0
         self._clone: Clone | None = None
+        self._recovering: set[str] = set()
         self._backups: dict[str, Clone] = {}
 
     async def run(self) -> None:
@@ -149,7 +150,15 @@ class Simulation:
         time_s = asyncio.get_running_loop().time()
         self.done.append(f"{time_s:9.3f} {operation}" + (f": {told}" if told else ""))
         await asyncio.sleep(operation.then_s)
+        self.look()
+
+    def look(self) -> None:
+        """Check what is checked after every operation, then raise what was found until now."""
         self.watch.look(self)
+        for node in self.world.zone_nodes.values():
+            for agent in node.agents:
+                assert isinstance(agent, SimulatedAgent)
+                agent.look()
         self.world.check()
 
     # What clients do
@@ -347,6 +356,8 @@ class Simulation:
         self.world.store.delete_key("global", "leader")
 
     async def do_roll_back_up(self, zone: str, lost: int) -> str | None:
+        if self._in_recovery(zone):
+            return "what tells that the zone's log is old must stay"
         return self._roll_back(up_log(zone), lost)
 
     async def do_roll_back_global(self, lost: int) -> str | None:
@@ -360,9 +371,18 @@ class Simulation:
         self.world.store.roll_back(log, held - lost)
         return None
 
-    async def do_lose_up(self, zone: str) -> None:
+    async def do_lose_up(self, zone: str) -> str | None:
+        if self._in_recovery(zone):
+            return "what tells that the zone's log is old must stay"
         for part in ("log", "head", "snapshots", "chunks"):
             self.world.store.delete_key(up_log(zone), part)  # type: ignore[arg-type]
+        return None
+
+    def _in_recovery(self, zone: str) -> bool:
+        """Whether a zone whose disk was set back has not made up for it yet."""
+        if zone in self._recovering and self._merged(zone):
+            self._recovering.discard(zone)
+        return zone in self._recovering
 
     async def do_lose_snapshots(self, log: str) -> str | None:
         if log == "global" and not self._whole(log):
@@ -416,10 +436,23 @@ class Simulation:
         leaders = [each for each in self.world.replicas if each.leads and not each.frozen]
         if not leaders or not node.running or node.frozen or not node.zone.state.adopted:
             return False
-        whole = leaders[0].registry.parts()
-        parts = node.zone.state.registry.parts()
+        whole = leaders[0].registry
+        stream = self.world.store._server.data.log(up_log(zone)).stream
+        own = node.zone.state.registry
+        top = newest(stream)
+        copied = None if top is None else top.entry.src.get(own_log(zone))
+        parts, merged = own.parts(), whole.parts()
         kinds = ("MeshService", "HostnameGenerator", "Dataplane")
-        return all(parts.get((kind, zone)) == whole.get((kind, zone)) for kind in kinds)
+        return (
+            top is not None
+            and stream is not None
+            and copied == own.cursor
+            and all(parts.get((kind, zone)) == merged.get((kind, zone)) for kind in kinds)
+            and not any(
+                sealed is None or sealed.entry.changes
+                for sealed in map(read, stream.after(whole.cursors[up_log(zone)].position, 1000))
+            )
+        )
 
     async def do_lose_disk(self, zone: str) -> str | None:
         """Only of a zone whose records global has merged: what nobody else holds is gone."""
@@ -462,6 +495,7 @@ class Simulation:
         node = self.world[zone]
         node.kill()
         node.set_disk_back(backup)
+        self._recovering.add(zone)
         return None
 
     # And then
@@ -486,8 +520,7 @@ class Simulation:
         await self._until(self.agreed, "zones disagree about a name")
         if self.shape.snapshot_entries < 100:
             await self._until(self.bounded, "streams grow")
-        self.watch.look(self)
-        self.world.check()
+        self.look()
         self.check_truth()
 
     async def _until(self, predicate: Callable[[], bool], what: str) -> None:
