@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 REQUESTS_PER_S = 400
 """Of one process: an ordinary second has some forty, one of catching up a hundred and more."""
 HONEST_S = 2.0
+NOTICED_S = 3.0
+"""A head is read each second, over a link that may be slow, and has the time of its composition."""
 LOG_TIME_SLACK_MS = 500.0
 """Of rounding."""
 QUARANTINE_SLACK_S = 1.0
@@ -77,6 +79,7 @@ class Watch(Auditor):
         """How often somebody has tried to make each service."""
         self.accepted_s: dict[tuple[str, Position, bytes], float] = {}
         """When global's log took an entry."""
+        self._false_since_s: dict[str, float] = {}
         self._resting: dict[int, tuple[tuple[str, str], float]] = {}
         self._digests: dict[tuple[str, Position, bytes], str] = {}
         self._writers: WeakKeyDictionary[Registry, tuple[str, int, str]] = WeakKeyDictionary()
@@ -246,6 +249,7 @@ class Watch(Auditor):
                 self.unique(replica.name, replica.registry)
         for node in world.zone_nodes.values():
             if not node.running or node.frozen:
+                self._false_since_s.pop(node.name, None)
                 continue
             if self.reuse:
                 self.unique(node.name, node.zone.state.registry)
@@ -255,7 +259,9 @@ class Watch(Auditor):
                 continue  # nothing but clocks tells how old its copy is
             behind_s = self._behind_s(node.zone.copy)
             lag_s = node.zone.lag_s()
-            if behind_s > HONEST_S + 1.0 and lag_s < behind_s - HONEST_S:
+            if lag_s >= behind_s - HONEST_S:
+                self._false_since_s.pop(node.name, None)
+            elif self.now_s - self._false_since_s.setdefault(node.name, self.now_s) > NOTICED_S:
                 told = f"{node.name} says {lag_s:.1f} s and is {behind_s:.1f} s behind"
                 self.violated("I13", told)
         self._bounded(simulation)

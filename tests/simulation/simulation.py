@@ -603,7 +603,8 @@ def simulate(plan: Plan) -> Outcome:
         finally:
             loop.close()
         assert simulation is not None
-        digest = f"{newest_log(400)}{simulation.done}{loop.time()}"
+        told = newest_log(400).replace(directory, "")
+        digest = f"{told}{simulation.done}{loop.time()}"
         return Outcome(
             plan, frozenset(simulation.watch.broken), error, tuple(simulation.done), digest
         )
