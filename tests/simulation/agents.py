@@ -187,7 +187,7 @@ class SimulatedAgent(Agent):
     def look(self) -> None:
         """I15: what a client is told of a name that is there, and of one that is not."""
         there = next(iter(self.names), None)
-        whole = self.table.loaded
+        whole = self.state.head is not None
         if there is not None and whole:
             for qtype, wanted in ((1, True), (28, True), (16, False)):
                 rcode, answers, authorities = self._ask(there, qtype)

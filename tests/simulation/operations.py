@@ -277,7 +277,7 @@ def _shape(rng: random.Random) -> Shape:
         # Every third run with logs that are trimmed all the time.
         snapshot_entries=rng.choice((12, 20_000, 20_000)),
         # Every fourth one gives addresses again, and has few of them.
-        **rng.choice(({}, {}, {}, {"quarantine_s": 12.0, "pool": "241.0.0.0/26"})),
+        **rng.choice(({}, {}, {}, {"quarantine_s": 12.0, "pool": "241.0.0.0/28"})),
     )
 
 
