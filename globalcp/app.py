@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgpack
 import structlog
 from aiohttp import web
 
@@ -22,12 +21,19 @@ from zonemesh.errors import UnavailableError
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
+from zonemesh.log.history import History
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Store
+from zonemesh.log.presence import Presence
 from zonemesh.log.redis import RedisStore
+from zonemesh.log.restore import Restorer
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
+from zonemesh.log.tail import Tail
 from zonemesh.members import Members
+from zonemesh.model import Change, Cursor
+from zonemesh.recovery import RECOVERY, Recovery
+from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
@@ -40,13 +46,12 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
+from zonemesh.settings import GLOBAL_KEY
 from zonemesh.travel import GLOBAL_LOG
-from zonemesh.wire import FORMAT, Sealed
+from zonemesh.wire import Sealed
 
 LAG_MAX_S = 5.0
 """A standby further behind than this is not ready: it would answer with the past."""
-PRESENT_EVERY_S = 1.0
-"""A replica that has said nothing for 5 s is gone (`Store.present`)."""
 
 log = structlog.get_logger()
 
@@ -62,11 +67,8 @@ class Replica:
         *,
         clock: Clock,
         url: str,
-        knows_mesh: bool,
     ) -> None:
         self.clock = clock
-        self._store = store
-        self._url = url
         self._writer_id = secrets.token_hex(8)
         self.state = GlobalState(config.dns_server.naming)
         registry = self.state.registry
@@ -74,15 +76,34 @@ class Replica:
         registry.add_index(members)
         self.target = store.log(GLOBAL_LOG)
         self.copy = CopyKeeper(disk, registry)
-        self._knows_mesh = knows_mesh
         self.entries = 0
         self.bytes = 0
+        self.tail = Tail()
+        self.presence = Presence(
+            store,
+            GLOBAL_LOG,
+            self._writer_id,
+            url=url,
+            place=lambda: Place(registry.incarnation, registry.position, registry.h),
+        )
+        self.restorer = Restorer(
+            self.target,
+            registry,
+            History(self.tail, self.copy),
+            self.presence,
+            writer=self._writer_id,
+            clock=clock,
+            known_term=self._known_term,
+            first_changes=self._begin_recovery,
+            founded=self._replaced,
+        )
         self.follower = Follower(
             self.target,
             registry,
             clock=clock,
             on_entries=self._applied,
             on_replaced=self._replaced,
+            healer=self.restorer,
         )
         self.snapshotter = Snapshotter(
             self.target,
@@ -102,7 +123,7 @@ class Replica:
                 skip_generators=config.defaults.skip_hostname_generators,
             ),
             heartbeat_s=config.heartbeat,
-            knows_mesh=lambda: self._knows_mesh,
+            presence=self.presence,
             on_committed=self._applied,
         )
         self.leadership = Leadership(
@@ -138,7 +159,7 @@ class Replica:
         return {
             "copy": self.copy.run,
             "leadership": self.leadership.run,
-            "presence": self._say_present,
+            "presence": self.presence.run,
         }
 
     async def load_copy(self) -> None:
@@ -148,29 +169,30 @@ class Replica:
         """
         await self.copy.load()
 
-    async def _say_present(self) -> None:
-        """Let others see that this replica lives, what it has applied, which formats it reads."""
-        while True:
-            registry = self.state.registry
-            about = {
-                "url": self._url,
-                "applied": [registry.incarnation, list(registry.position), registry.h],
-                "formats": [FORMAT],
-            }
-            await self._store.present(GLOBAL_LOG, self._writer_id, msgpack.packb(about))
-            await asyncio.sleep(PRESENT_EVERY_S)
+    async def _known_term(self) -> int:
+        return await self.plane.known_term()
+
+    def _begin_recovery(self, first: Cursor) -> Sequence[Change]:
+        """A log founded again may lack what a replica that is gone had committed."""
+        registry = self.state.registry
+        recovery = Recovery(
+            id=str(first),
+            reason=f"global's log was lost, and restored as of {registry.cursor}",
+            since_ms=registry.log_time_ms,
+        )
+        return [Change(RECOVERY, GLOBAL_KEY, recovery.pack())]
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
-        self._knows_mesh = True
         self.entries += len(entries)
         self.bytes += sum(len(sealed.data) for sealed in entries)
         self.copy.applied(entries)
+        for sealed in entries:
+            self.tail.push(sealed)
         self.backend.applied()
         if entries[-1].entry.note.get("resign"):
             self.leadership.resignation_seen()
 
     def _replaced(self) -> None:
-        self._knows_mesh = True
         self.copy.replaced()
         self.backend.applied()
 
@@ -214,10 +236,9 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
     store = RedisStore(config.redis.url, prefix=config.redis.key_prefix)
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     try:
-        known = await disk.head() is not None
         address = config.api_server.http
         url = advertised(address)
-        replica = Replica(config, store, disk, clock=clock, url=url, knows_mesh=known)
+        replica = Replica(config, store, disk, clock=clock, url=url)
         await replica.load_copy()
         global_metrics.register(
             registry,

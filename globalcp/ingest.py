@@ -293,7 +293,8 @@ class Ingest:
         cursor = Cursor(last.incarnation, last.position)
         if report.cursor != cursor:
             report = _report(entries[-1], report)
-        if not any(sealed.entry.changes for sealed in entries) and self._known(zone):
+        tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
+        if not tells and self._known(zone):
             return (report,)
         return (Merge(zone, entries, report),)
 
@@ -485,7 +486,16 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         url=_text(note.get("url")) or (last.url if last else ""),
         version=_text(note.get("version")) or (last.version if last else ""),
         h=sealed.h,
+        lost=_cursor(note.get("lost")),
     )
+
+
+def _cursor(value: object) -> Cursor | None:
+    """Of a zone's note, which may have any shape."""
+    match value:
+        case [str(incarnation), [int(term), int(seq)]] if _text(incarnation):
+            return Cursor(incarnation, Position(term, seq))
+    return None
 
 
 def _report_of(cursor: Cursor, head: Head, h: bytes = b"") -> Report:

@@ -24,6 +24,8 @@ class Report:
     version: str = ""
     h: bytes = b""
     """Hash of the entry at the cursor."""
+    lost: Cursor | None = None
+    """What the zone had applied of global's log, which does not lead on from there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,21 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something shows that global's log lacks what it has held."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeCopy:
+    """A part of the newest copy of global's log that anybody holds, of which nothing is left."""
+
+    changes: Sequence[Change]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """A term begins: what must be there is put if it is not."""
 
@@ -73,4 +90,4 @@ class Begin:
     skip_generators: bool = False
 
 
-Input = Put | Delete | Merge | Replace | Tick | Begin
+Input = Put | Delete | Merge | Replace | Tick | Begin | Doubt | TakeCopy

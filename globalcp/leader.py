@@ -9,23 +9,36 @@ from typing import Any
 
 import structlog
 
+from globalcp import copies
 from globalcp.ingest import Counts, Ingest
-from globalcp.inputs import Begin, Tick
+from globalcp.inputs import Begin, Doubt, Tick
 from globalcp.state import GlobalState
-from zonemesh.errors import ConfigError, UnavailableError, WireError, WrongKeyError
+from zonemesh.errors import (
+    ConfigError,
+    RefusedError,
+    UnavailableError,
+    WireError,
+    WrongKeyError,
+)
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
+from zonemesh.log.presence import Presence, longest
+from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer, cursors_note
-from zonemesh.model import Cursor, Position
+from zonemesh.model import SEQ_MAX, Change, Cursor, Position
+from zonemesh.recovery import RECOVERY, Recovery
+from zonemesh.replica import NOWHERE, Place
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings
-from zonemesh.travel import up_log
+from zonemesh.travel import GLOBAL_LOG, up_log
 from zonemesh.wire import FORMAT, NO_HASH, Sealed, decode
 
 log = structlog.get_logger()
 _INCARNATION_MAX = 100
+_LOOK_S = 0.1
+_RECOVER_LOOK_S = 0.5
 
 
 class GlobalPlane:
@@ -40,45 +53,87 @@ class GlobalPlane:
         clock: Clock,
         begin: Begin,
         heartbeat_s: float,
-        knows_mesh: Callable[[], bool],
+        presence: Presence,
         on_committed: Callable[[Sequence[Sealed]], None],
     ) -> None:
-        """`knows_mesh`: whether this replica has ever held a copy of this mesh's log."""
         self._store = store
+        self._log = store.log(GLOBAL_LOG)
         self._state = state
         self._snapshotter = snapshotter
         self._clock = clock
         self._begin = begin
         self._heartbeat_s = heartbeat_s
-        self._knows_mesh = knows_mesh
+        self._presence = presence
         self._on_committed = on_committed
+        self._founded_h = b""
+        self._doubt = ""
         self.counts = Counts()
 
     async def found(self, appender: Appender) -> None:
-        """Create the log, if nobody anywhere has ever seen it."""
-        if self._knows_mesh():
+        """Create the log: empty, or to be filled by those who have followed a lost one."""
+        followed = await self._followed()
+        if followed:
+            # Somebody may hold all of it, and is to be given the time to say so.
+            await asyncio.sleep(WINDOW_S)
+        best = longest(await self._presence.others())
+        if best is not None and best.place != NOWHERE:
             raise UnavailableError(
-                "global's log is missing from Redis, and this replica holds a copy of it: it is not"
-                " created anew, since that would forget every address; restore Redis from a backup"
-                " or a replica"
+                f"global's log is missing from Redis; the replica {best.url or best.writer} holds"
+                f" it up to {best.place.position} and restores it"
             )
-        for zone in sorted(await self._store.zones()):
-            seen = await self._incarnation_seen_by(zone)
-            if seen is not None:
-                raise UnavailableError(
-                    f"global's log is missing from Redis, and zone {zone} has followed its"
-                    f" incarnation {seen}: it is not created anew; restore Redis, or start the"
-                    " replica that holds a copy"
-                )
-        sealed = await appender.create(secrets.token_hex(8), term=1)
+        incarnation, term = secrets.token_hex(8), await self.known_term() + 1
+        changes: Sequence[Change] = ()
+        if followed:
+            zone, cursor = max(followed.items(), key=lambda each: each[1].position)
+            log.warning("log_lost", followed_by=sorted(followed), up_to=str(cursor.position))
+            recovery = Recovery(
+                id=str(Cursor(incarnation, Position(term, 0))),
+                reason=f"nothing is left of the log that zone {zone} has followed to {cursor}",
+                since_ms=0,
+                wants=True,
+            )
+            changes = [Change(RECOVERY, GLOBAL_KEY, recovery.pack())]
+        sealed = await appender.create(incarnation, term=term, changes=changes)
         log.info("log_created", log="global", incarnation=sealed.entry.incarnation)
+        self._founded_h = sealed.h
         self._apply(sealed)
 
     async def open(self, appender: Appender) -> None:
         self._check_settings(self._begin.settings)
-        if appender.place.position == Position(1, 0) and self._state.registry.h == appender.place.h:
+        if appender.place.h == self._founded_h:
             return  # just founded: that entry opened the term
+        await self._wait_for_longer(appender.place)
         self._apply(await appender.open(appender.place.position.term + 1))
+
+    async def _wait_for_longer(self, place: Place) -> None:
+        """Let a replica that holds more than the log bring it back, for as long as that may take.
+
+        Raises:
+            RefusedError: It did: this term is to begin behind that.
+        """
+        self._doubt = ""
+        until_s = self._clock.mono_s() + WINDOW_S
+        while True:
+            best = longest(
+                each
+                for each in await self._presence.others()
+                if each.place.incarnation == place.incarnation
+            )
+            if best is None or best.place.position <= place.position:
+                return
+            head = await self._log.head()
+            if head is None or head.position != place.position:
+                raise RefusedError(f"what follows {place.position} was brought back")
+            if self._clock.mono_s() >= until_s:
+                self._doubt = f"a replica has applied {best.cursor}, and the log ends before that"
+                return
+            await asyncio.sleep(_LOOK_S)
+
+    async def known_term(self) -> int:
+        """The highest term of global's log that zones, or announced snapshots, know of."""
+        terms = [cursor.position.term for cursor in (await self._followed()).values()]
+        terms += [info.position.term for info in await self._log.snapshots()]
+        return max(terms, default=0)
 
     def writer(self, appender: Appender) -> Writer:
         return Writer(
@@ -91,12 +146,15 @@ class GlobalPlane:
 
     async def lead(self, writer: Writer) -> None:
         await writer.submit(self._begin)
+        if self._doubt:
+            await writer.submit(Doubt(self._doubt))
         ingest = Ingest(self._store, self._state, writer, self._clock)
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
             group.create_task(keep("ingest", ingest.run), name="ingest")
             group.create_task(self._beat(writer, ingest), name="heartbeat")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
+            group.create_task(keep("recovery", lambda: self._recover(writer)), name="recovery")
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:
         """Let go of what zones' streams hold before the older snapshot of global."""
@@ -129,6 +187,7 @@ class GlobalPlane:
         for sealed in entries:
             for zone, kind, key, why in sealed.entry.note.get("rejected", ()):
                 log.warning("record_rejected", zone=zone, kind=kind, key=key, error=why)
+            _tell_recovery(sealed)
         self._on_committed(entries)
 
     def _check_settings(self, wanted: Settings) -> None:
@@ -150,8 +209,16 @@ class GlobalPlane:
             if wanted.pools.get(name) != cidrs
         ]
 
-    async def _incarnation_seen_by(self, zone: str) -> str | None:
-        """Global's incarnation that a zone's newest entry says it follows, if it can be read."""
+    async def _followed(self) -> dict[str, Cursor]:
+        """How far each zone has followed global's log, by its newest entry."""
+        found = {}
+        for zone in sorted(await self._store.zones()):
+            cursor = await self._followed_by(zone)
+            if cursor is not None:
+                found[zone] = cursor
+        return found
+
+    async def _followed_by(self, zone: str) -> Cursor | None:
         up = self._store.log(up_log(zone))
         try:
             head = await up.head()
@@ -163,11 +230,42 @@ class GlobalPlane:
             log.warning("zone_stream_unreadable", zone=zone, error=str(error))
         return None
 
+    async def _recover(self, writer: Writer) -> None:
+        """Take what is lost of global's own part from the newest copy, once all have offered."""
+        while True:
+            await asyncio.sleep(_RECOVER_LOOK_S)
+            registry = self._state.registry
+            recovery = Recovery.of(registry)
+            if recovery is None or not recovery.wants:
+                continue
+            zones = await self._store.zones()
+            if recovery.takes_copies(zones, registry.log_time_ms):
+                await copies.take(self._store, zones, writer)
 
-def _followed(note: Mapping[str, Any]) -> str | None:
-    """Global's incarnation by a zone's heartbeat, whose note may have any shape."""
+
+def _tell_recovery(sealed: Sealed) -> None:
+    for kind, _, payload in sealed.entry.changes:
+        if kind != RECOVERY:
+            continue
+        if payload is None:
+            _, missing = sealed.entry.note.get("recovered", ("", ()))
+            log.warning("recovery_over", not_heard_from=list(missing))
+        else:
+            recovery = Recovery.unpack(payload)
+            log.warning(
+                "recovering",
+                reason=recovery.reason,
+                reported=list(recovery.reported),
+                takes_copies=recovery.wants,
+            )
+
+
+def _followed(note: Mapping[str, Any]) -> Cursor | None:
+    """Where a zone stands in global's log, by its heartbeat, whose note may have any shape."""
     match note.get("applied"):
-        case {"global": [str(incarnation), *_]} if 0 < len(incarnation) <= _INCARNATION_MAX:
-            return incarnation
+        case {"global": [str(incarnation), [int(term), int(seq)]]} if (
+            0 < len(incarnation) <= _INCARNATION_MAX and 0 <= term <= SEQ_MAX
+        ):
+            return Cursor(incarnation, Position(term, seq))
         case _:
             return None

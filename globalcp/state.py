@@ -9,8 +9,10 @@ from typing import Any
 
 import msgpack
 
+from globalcp.claiming import Claiming
 from globalcp.fullsync import birth, steps
-from globalcp.inputs import Begin, Input, Merge, Replace, Report, Tick
+from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
+from globalcp.recovering import Recovering
 from globalcp.seen import NOT_MERGED, Deletions, Seen
 from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
@@ -27,6 +29,7 @@ from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
+from zonemesh.recovery import Claims, Recovery
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
@@ -111,7 +114,12 @@ class _Deciding(Deciding):
             log_time_ms=now.log_time_ms,
             quarantine_ms=self._settings.quarantine_ms,
             short=partial(_short, state.shortages),
+            chooses=Recovery.of(state.registry) is None,
         )
+        claiming = Claiming(
+            self._draft, state.registry, state.ledgers, self._settings, leased=self._leased
+        )
+        self._recovering = Recovering(self._draft, state.registry, self._decision, now, claiming)
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
@@ -122,11 +130,12 @@ class _Deciding(Deciding):
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
         self._forget_zones()
-        for pool in self._state.ledgers:
-            full = self._binder.bind_waiting(pool, lambda: self._draft.bytes >= ENTRY_BYTES)
-            decision.more = decision.more or full
-        self._lease()
-        self._bind_legacy()
+        if not self._recover():
+            for pool in self._state.ledgers:
+                full = self._binder.bind_waiting(pool, lambda: self._draft.bytes >= ENTRY_BYTES)
+                decision.more = decision.more or full
+            self._lease()
+            self._bind_legacy()
         decision.changes = self._draft.changes()
         return decision
 
@@ -144,6 +153,8 @@ class _Deciding(Deciding):
                 return self._tick(item)
             case Begin():
                 return self._begin(item)
+            case Doubt() | TakeCopy():
+                return self._recovering.handle(item)
 
     # Writes of users
 
@@ -215,6 +226,9 @@ class _Deciding(Deciding):
             counts.entries += 1
             for change in _by_birth(sealed.entry.changes):
                 self._take(item.zone, change, counts)
+            claims = Claims.of(sealed.entry.note)
+            if claims is not None:
+                counts.conflicts += self._recovering.hear(item.zone, claims)
         self._heard(item.zone, item.report, counts)
 
     def _merged(self, zone: str, cursor: Cursor) -> bool:
@@ -379,6 +393,8 @@ class _Deciding(Deciding):
         """
         seen = Seen.of(self._draft, zone)
         assert seen is not None
+        if report is not None and report.lost is not None:
+            self._recovering.doubted_by(zone, report.lost)
         came_back = not seen.online
         changed = seen.but(
             uid=report.uid if report else seen.uid,
@@ -468,6 +484,15 @@ class _Deciding(Deciding):
                 self._draft.set(BLOCK, key, None)
             else:
                 self._grant(key, block)
+
+    def _recover(self) -> bool:
+        """Whether the log is being recovered, so that this decision neither binds nor leases."""
+        if not self._recovering.under_way():
+            return False
+        if self._recovering.end():
+            self._state.unserved = {"", *self._state.zones()}
+            self._decision.more = True
+        return True
 
     # Time
 

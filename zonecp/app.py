@@ -13,6 +13,7 @@ from aiohttp import web
 
 from zonecp import metrics as zone_metrics
 from zonecp.agent_guard import agent_guard
+from zonecp.answering import Answering
 from zonecp.backend import ZoneBackend
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
 from zonecp.config import ZoneConfig
@@ -20,6 +21,7 @@ from zonecp.downlink import Downlink
 from zonecp.explain_route import add_explain
 from zonecp.explaining import View
 from zonecp.feed import Feed
+from zonecp.holding import Holding
 from zonecp.leader import ZonePlane
 from zonecp.liveness import Liveness
 from zonecp.revision import Revision
@@ -79,6 +81,7 @@ class Zone:
             config.name, federated=store is not None, naming=config.dns_server.naming
         )
         self.copy = Registry(keeps=kept_by(config.name), drops=held_back)
+        self.holding = Holding(self.copy, clock)
         self.tail = Tail()
         self._own = own
         self._store = store
@@ -208,6 +211,7 @@ class Zone:
             clock=self.clock,
             on_entries=self._copy_applied,
             on_replaced=self._copy_replaced,
+            hold=self.holding,
         )
 
     async def _run_follower(self) -> None:
@@ -221,17 +225,25 @@ class Zone:
 
     def _uplink(self, uid: str, adopted_anew: bool) -> Uplink:  # noqa: FBT001 -- a callback
         assert self._store is not None
+        assert self.follower is not None
+        follower = self.follower
+
+        def known() -> Registry:
+            return follower.newest
+
+        answering = Answering(self._store, self.state, self.copy, known, self.holding)
         return Uplink(
             self._store,
             self.state,
             self._own,
             self.tail,
-            self.copy,
+            known,
             uid=uid,
             writer=self.writer_id,
             clock=self.clock,
             heartbeat_s=self._heartbeat_s,
             adopted_anew=adopted_anew,
+            answers=answering.notes,
             describe=lambda: {
                 "url": self.url,
                 "version": __version__,

@@ -11,7 +11,7 @@ from zonecp.inputs import FromGlobal
 from zonecp.state import ZoneState
 from zonemesh.ipam import BLOCK, Binding, vip_kind
 from zonemesh.log.writer import Writer
-from zonemesh.model import Change, zone_of
+from zonemesh.model import Change, Key, zone_of
 from zonemesh.registry import Registry
 from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import VERDICT
@@ -63,6 +63,11 @@ class Downlink:
             changes.append(Change(SETTINGS, GLOBAL_KEY, settings))
         for key, payload in copy.table(VERDICT).items():
             kind, address = msgpack.unpackb(payload)
+            if Key.parse(key).mesh == "":
+                held = self._state.ledgers[kind].record_of(address)
+                if held is not None and zone_of(held[0]) == zone:
+                    changes.append(Change(VERDICT, key, payload))
+                continue
             packed = own.get(vip_kind(kind), key)
             if packed is not None and Binding.unpack(packed).address == address:
                 changes.append(Change(VERDICT, key, payload))

@@ -503,6 +503,11 @@ class _Deciding(Deciding):
     def _obey(self, key: str, payload: bytes) -> None:
         """Global says that another zone owns an address bound here: take another one."""
         kind, address = msgpack.unpackb(payload)
+        if Key.parse(key).mesh == "":  # of a whole block
+            lost = self._state.ledgers[kind].record_of(address)
+            if lost is not None:
+                self._draft.set(BLOCK, lost[0], None)
+            return
         packed = self._draft.get(vip_kind(kind), key)
         if packed is None:
             return

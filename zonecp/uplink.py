@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -25,6 +26,7 @@ from zonemesh.errors import (
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
+from zonemesh.log.history import History, replay
 from zonemesh.log.port import Head, Log, SnapshotInfo, Store
 from zonemesh.log.tail import Tail
 from zonemesh.log.writer import cursors_note
@@ -56,16 +58,18 @@ class Uplink:
         state: ZoneState,
         own: Log,
         tail: Tail,
-        copy: Registry,
+        known: Callable[[], Registry],
         *,
         uid: str,
         writer: str,
         clock: Clock,
         heartbeat_s: float,
         describe: Callable[[], dict[str, Any]],
+        answers: Callable[[], Awaitable[dict[str, Any]]],
         adopted_anew: bool = False,
     ) -> None:
-        """`describe` gives what heartbeats say about this control plane (url, version, lag).
+        """`known` is what was read of global's log last, `describe` gives what heartbeats say about
+        this control plane (url, version, lag), `answers` what global is to be told but once.
 
         `adopted_anew`: the own log was older than the stream, and has taken over what it lacked.
         """
@@ -73,7 +77,10 @@ class Uplink:
         self._state = state
         self._own = own
         self._tail = tail
-        self._copy = copy
+        self._known = known
+        self._answers = answers
+        self._sent = Tail()
+        """What this stream holds, to put back where its store has lost the newest of it."""
         self._uid = uid
         self._writer = writer
         self._clock = clock
@@ -130,7 +137,7 @@ class Uplink:
             await self._contend(head)
 
     async def _copy_on(self, appender: Appender) -> None:
-        beat_s = self._clock.mono_s() + self._heartbeat_s
+        beat_s = self._clock.mono_s()  # the first entry says what is held
         while True:
             entries = await self._news()
             changes, last = self._exported(entries)
@@ -138,7 +145,7 @@ class Uplink:
             if last is not None:
                 self.copied = last
             if changes or now_s >= beat_s:
-                note = self._note() if now_s >= beat_s else {}
+                note = {**self._note(), **await self._answers()} if now_s >= beat_s else {}
                 sealed = await appender.commit(
                     src=self._src(), note={**note, **self._marks()}, changes=changes
                 )
@@ -193,7 +200,7 @@ class Uplink:
         return {"base": list(self._base)}
 
     def _note(self) -> dict[str, Any]:
-        copy = self._copy
+        copy = self._known()
         return {
             **self._describe(),
             "uid": self._uid,
@@ -206,6 +213,7 @@ class Uplink:
         if self.refused is not None:
             log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
             self.refused = None
+        self._sent.push(sealed)
         self.entries += 1
         self.bytes += len(sealed.data)
 
@@ -217,7 +225,7 @@ class Uplink:
         """
         if self._overtaken(place.incarnation, place.position):
             raise RefusedError("this stream has lost entries that global has read")
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
@@ -246,7 +254,7 @@ class Uplink:
 
     def _merged_h(self) -> bytes:
         """Hash of the entry that global has merged last, b"" if it does not say."""
-        packed = self._copy.get(SEEN, zone_key(self._state.zone))
+        packed = self._known().get(SEEN, zone_key(self._state.zone))
         h: bytes = b"" if packed is None else msgpack.unpackb(packed).get("h", b"")
         return h
 
@@ -265,13 +273,14 @@ class Uplink:
 
         A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
         """
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
 
     # Opening
 
     async def _open(self) -> Appender:
         await self._store.announce(self._state.zone)
+        await self._put_back()
         head = await self._log.head()
         if head is None:
             return await self._create(None)
@@ -281,7 +290,7 @@ class Uplink:
         newest = await self._newest(head)
         if newest is None:
             return await self._create(head)  # its entries are gone: nothing follows that head
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         term = max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
         self._term = term
         appender = Appender(
@@ -302,6 +311,15 @@ class Uplink:
         log.info("uplink_resumed", zone=self._state.zone, copied=str(resume), term=term)
         return appender
 
+    async def _put_back(self) -> None:
+        """Give the stream back what its store has lost of what this process has written."""
+        head, newest = await self._log.head(), self._sent.newest
+        if head is None:
+            await self._log.repair(newest, owner=self._uid)
+        elif head.owner == self._uid:
+            with suppress(RefusedError):  # it has gone another way
+                await replay(self._log, History(self._sent), head)
+
     async def _opened(
         self, appender: Appender, term: int, src: dict[str, Cursor], note: dict[str, Any]
     ) -> Sealed:
@@ -310,7 +328,7 @@ class Uplink:
         return sealed
 
     async def _create(self, replacing: Head | None) -> Appender:
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
@@ -396,7 +414,7 @@ class Uplink:
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""
-        cursor = self._copy.cursors.get(up_log(self._state.zone))
+        cursor = self._known().cursors.get(up_log(self._state.zone))
         if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
             return True
         infos: Sequence[SnapshotInfo] = await self._log.snapshots()

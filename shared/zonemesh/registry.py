@@ -139,6 +139,31 @@ class Registry:
             meta=meta, tables={kind: table.copy() for kind, table in self.tables.items() if table}
         )
 
+    def frozen_after(self, sealed: Sealed) -> Frozen:
+        """As of after an entry, which is not applied: it may be refused yet."""
+        entry = sealed.entry
+        frozen = self.freeze()
+        tables = {kind: dict(table) for kind, table in frozen.tables.items()}
+        total = int(self.digest, 16)
+        for kind, key, payload in entry.changes:
+            table = tables.setdefault(kind, {})
+            old = table.pop(key, None)
+            if old is not None:
+                total -= record_hash(kind, key, old)
+            if payload is not None:
+                table[key] = payload
+                total += record_hash(kind, key, payload)
+        meta = {
+            **frozen.meta,
+            "incarnation": entry.incarnation,
+            "position": list(entry.position),
+            "h": sealed.h,
+            "log_time_ms": entry.log_time_ms,
+            "time_ms": entry.time_ms,
+            "digest": f"{total % (1 << _SUM_BITS):032x}",
+        }
+        return Frozen(meta=meta, tables=tables)
+
     @property
     def blank(self) -> bool:
         """Whether nothing was ever taken in."""

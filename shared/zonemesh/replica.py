@@ -4,7 +4,8 @@ XREAD reports neither trimmed nor lost nor rewritten entries, so every check is 
 
   entry.position <= mine, same incarnation     replayed: dropped
   entry of another incarnation                 STORE LOST
-  entry.previous != my position                GAP
+  entry.previous before my position            FORK (I stand where that history never was)
+  entry.previous beyond my position            GAP
   entry.h != H(my h, body)                     FORK
   head missing, or of another incarnation      STORE LOST
   head behind me                               ROLLED BACK
@@ -60,6 +61,8 @@ def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:
         )
     if place.incarnation and entry.position <= place.position:
         return False
+    if place.incarnation and entry.previous < place.position:
+        raise ForkError(f"{entry.position} follows {entry.previous}, before {place.position}")
     if entry.previous != place.position:
         raise GapError(f"after {place.position} came {entry.position}, following {entry.previous}")
     if not chained:

@@ -8,7 +8,8 @@ from zonemesh.agents import AGENT
 from zonemesh.draft import COUNTER
 from zonemesh.ipam import BLOCK, pool_of
 from zonemesh.labels import KDS_SYNC
-from zonemesh.model import Record, zone_of
+from zonemesh.model import Key, Record, zone_of
+from zonemesh.recovery import RECOVERY
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import SETTINGS
 
@@ -17,13 +18,14 @@ GLOBAL_LOG = "global"
 SEEN = "zone.seen"
 """Kind of global's records of what it knows about a zone's control plane: key `/<zone>//`."""
 VERDICT = "zone.verdict"
-"""Kind of global's answers about bindings that a zone may not keep; keys are the bindings'."""
+"""Kind of global's answers about bindings that a zone may not keep; keys are the bindings', or of a
+block `block_verdict`."""
 GRACE = "grace"
 """Kind of a zone's notes when a service's last Dataplane went; keys are the service's."""
 ZONE_STATE = "zone.state"
 """Kind of a zone's note about itself (UID, adopted or not): key `/<zone>//`."""
 _KDS_SYNC = KDS_SYNC.encode()
-INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, ZONE_STATE})
+INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, RECOVERY, ZONE_STATE})
 
 
 def up_log(zone: str) -> str:
@@ -34,6 +36,16 @@ def up_log(zone: str) -> str:
 def own_log(zone: str) -> str:
     """Name of a zone's own log."""
     return f"zone:{zone}:own"
+
+
+def copy_log(holder: str) -> str:
+    """Where a zone, or a global replica as "", offers the copy of global's log that it holds."""
+    return f"zone:{holder}:copy" if holder else "global:copy"
+
+
+def block_verdict(zone: str, pool: str, first: int) -> str:
+    """The key of a verdict about a block: like its binding's, but of no mesh."""
+    return Key("", zone, pool, f"block-{first}").packed
 
 
 def goes_up(kind: str, key: str, zone: str) -> bool:
@@ -77,7 +89,9 @@ def kept_by(zone: str) -> Callable[[str, str], bool]:
     def keeps(kind: str, key: str) -> bool:
         origin = zone_of(key)
         if kind in INTERNAL:
-            return kind in (SETTINGS, SEEN) or (kind in (BLOCK, VERDICT) and origin == zone)
+            return kind in (SETTINGS, SEEN, RECOVERY) or (
+                kind in (BLOCK, VERDICT) and origin == zone
+            )
         pool = pool_of(kind)
         if pool is not None:
             # Others' addresses where what they are of is seen here; its own for their order.

@@ -425,14 +425,12 @@ class GlobalNode(Node):
 
     async def _run(self) -> None:
         disk = Copy(self.disk_link, "global")
-        known = await disk.head() is not None
         replica = Replica(
             self.config,
             self.link,
             disk,
             clock=self.clock,
             url=f"http://{self.name}:5681",
-            knows_mesh=known,
         )
         registry = replica.state.registry
         registry.add_index(self.world.auditor.of(self.name, registry))

@@ -48,9 +48,7 @@ class Mesh:
 
     def start(self) -> None:
         disk = Copy(MemoryStore(lambda: 0.0), "global")
-        self.replica = Replica(
-            GlobalConfig(), self.store, disk, clock=Clock(), url="http://g", knows_mesh=False
-        )
+        self.replica = Replica(GlobalConfig(), self.store, disk, clock=Clock(), url="http://g")
         components = self.replica.components()
         self.task = asyncio.create_task(supervise(components, Backoff(), random.Random(1)))
 

@@ -60,7 +60,6 @@ def applications() -> Iterator[web.Application]:
         Disk(store, GLOBAL_LOG),  # type: ignore[arg-type]  # it is not run
         clock=Clock(),
         url="http://127.0.0.1:5681",
-        knows_mesh=False,
     )
     yield globalcp.rest(replica, config, {})
     yield zonecp.rest(make_zone()[0], ZoneConfig(), {})

@@ -63,8 +63,26 @@ class Appender:
 
         `replacing` is the head of one that cannot be continued and gives way (`Log.create`).
         """
+        sealed = self.first(incarnation, term=term, src=src, note=note, changes=changes)
+        return await self.found(sealed, owner=owner, replacing=replacing)
+
+    def first(
+        self,
+        incarnation: str,
+        *,
+        term: int,
+        src: Mapping[str, Cursor] | None = None,
+        note: Mapping[str, Any] | None = None,
+        changes: Sequence[Change] = (),
+    ) -> Sealed:
+        """The first entry of a log to be founded, sealed and not yet sent."""
         self.place = Place(incarnation, START, NOWHERE.h)
-        sealed = self._seal(Position(term, 0), src, note, changes)
+        return self._seal(Position(term, 0), src, note, changes)
+
+    async def found(
+        self, sealed: Sealed, *, owner: str = "", replacing: Head | None = None
+    ) -> Sealed:
+        """Found the log with an entry that `first` made; else as `create`."""
         await self._until_known(self._log.create, sealed, owner=owner, replacing=replacing)
         return self._advance(sealed)
 

@@ -44,6 +44,7 @@ class CopyKeeper:
         self._since_snapshot = 0
         self._restart = False
         self._news = asyncio.Event()
+        self._flushing = asyncio.Lock()
 
     async def load(self) -> bool:
         """Bring the registry to where the copy ends; False if there is no usable one.
@@ -77,6 +78,11 @@ class CopyKeeper:
         self._restart = True
         self._news.set()
 
+    async def flushed(self) -> CopyLog:
+        """The copy, with everything in it that was applied; its head tells if a disk failed."""
+        await self.flush()
+        return self._log
+
     async def run(self) -> None:
         """Write behind, for ever."""
         while True:
@@ -88,10 +94,11 @@ class CopyKeeper:
     async def flush(self) -> None:
         """Write what is pending. A disk that cannot is reported; the copy starts anew later."""
         try:
-            if self._restart or self._since_snapshot > _SNAPSHOT_BYTES:
-                await self._write_snapshot()
-            else:
-                await self._write_entries()
+            async with self._flushing:
+                if self._restart or self._since_snapshot > _SNAPSHOT_BYTES:
+                    await self._write_snapshot()
+                else:
+                    await self._write_entries()
         except UnavailableError as error:
             log.warning("copy_failed", log=self._log.name, error=str(error))
             self.replaced()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -35,8 +36,29 @@ _HALTED_RETRY_S = 10.0
 log = structlog.get_logger()
 
 
+class Healer(Protocol):
+    """Whoever can bring back what a store has lost (`restore.Restorer`)."""
+
+    async def restore(self, fault: LogFaultError) -> bool:
+        """Whether the log leads on from where the registry stands again."""
+
+
+class Hold(Protocol):
+    """Whoever decides when a state that was loaded anew may be shown."""
+
+    def begin(self, fault: LogFaultError | WireError) -> None:
+        """A fault was met; what leads on from it is followed aside."""
+
+    def over(self, fresh: Registry) -> bool:
+        """Whether what was followed aside may be shown now."""
+
+
 class Follower:
-    """Keeps a registry in step with a log that somebody else writes."""
+    """Keeps a registry in step with a log that somebody else writes.
+
+    The registry is what is shown. After a fault it may be held as it was (`Hold`), while the log is
+    followed in another: `newest` is always what was read last.
+    """
 
     def __init__(
         self,
@@ -46,16 +68,23 @@ class Follower:
         clock: Clock,
         on_entries: Callable[[Sequence[Sealed]], None],
         on_replaced: Callable[[], None] = lambda: None,
+        healer: Healer | None = None,
+        hold: Hold | None = None,
     ) -> None:
         """`on_entries` is called after entries were applied, `on_replaced` after a resync; the
         registry's indexes hear of single changes, in both cases.
         """
         self._log = target
+        self._shown = registry
         self._registry = registry
+        self._healer = healer
+        self._hold = hold
         self._clock = clock
         self._on_entries = on_entries
         self._on_replaced = on_replaced
         self._patience = Patience()
+        self._missing = False
+        """The log did not exist when it was last looked for: told, and counted, once."""
         self._head: Head | None = None
         self._head_s: float | None = None
         self.resyncs: Counter[str] = Counter()
@@ -63,6 +92,16 @@ class Follower:
         self.bad_entries = 0
         self.halted: str | None = None
         """Why nothing more is applied until an operator acts; None while all is well."""
+
+    @property
+    def newest(self) -> Registry:
+        """The state as read last: another registry than the shown one while that is held."""
+        return self._registry
+
+    @property
+    def held(self) -> bool:
+        """Whether what is shown is held back behind what was read."""
+        return self._registry is not self._shown
 
     @property
     def place(self) -> Place:
@@ -76,10 +115,11 @@ class Follower:
         Head's time less the last applied entry's (both by the writer's clock), plus the time since
         the head was last asked for (by ours): neither clock skew nor a backlog can hide in it.
         """
-        if self._head is None or self._head_s is None or self._registry.incarnation == "":
+        shown = self._shown
+        if self._head is None or self._head_s is None or shown.incarnation == "":
             return None
-        behind_ms = max(0, self._head.time_ms - self._registry.time_ms)
-        if self._head.position <= self._registry.position:
+        behind_ms = max(0, self._head.time_ms - shown.time_ms)
+        if not self.held and self._head.position <= shown.position:
             behind_ms = 0
         return behind_ms / 1000 + self._clock.mono_s() - self._head_s
 
@@ -150,7 +190,16 @@ class Follower:
     def _applied(self, entries: Sequence[Sealed]) -> None:
         self._patience.progressed()
         self.halted = None
-        self._on_entries(entries)
+        if not self.held:
+            self._on_entries(entries)
+        elif self._hold is None or self._hold.over(self._registry):
+            self._show()
+
+    def _show(self) -> None:
+        """End a hold: what was followed aside is shown, in one step."""
+        fresh, self._registry = self._registry, self._shown
+        self._shown.become(fresh)
+        self._on_replaced()
 
     def _note_head(self, head: Head, asked_s: float) -> None:
         """What was read of the store, never what was applied: with a backlog they are not one."""
@@ -159,39 +208,54 @@ class Follower:
 
     async def _heal(self, fault: LogFaultError | WireError) -> None:
         """Resynchronise; after the same fault three times, wait and say so instead of spinning."""
-        known = fault if isinstance(fault, LogFaultError) else GapError(str(fault))
+        if await self._healed(fault):
+            self._patience.progressed()
+            return
         if isinstance(fault, WireError):
             self.bad_entries += 1
-        if self.place != NOWHERE:
-            self.resyncs[fault.code] += 1
-            log.warning(
-                "log_fault_found",
-                log=self._log.name,
-                reason=fault.code,
-                error=str(fault),
-                position=str(self._registry.position),
-            )
+        asked_s = self._clock.mono_s()
+        head = await self._log.head()
+        if self.place != NOWHERE and not self._missing:
+            self._met(fault)
+        self._missing = head is None
+        if head is None:
+            raise UnavailableError(f"log {self._log.name} is missing: {fault}")
+        known = fault if isinstance(fault, LogFaultError) else GapError(str(fault))
         if not self._patience.met(known):
             if self.halted is None:
                 log.error("log_halted", log=self._log.name, reason=fault.code, error=str(fault))
             self.halted = f"{fault.code}: {fault}"
             await asyncio.sleep(_HALTED_RETRY_S)
-        await self._resync(fault)
+        await self._resync(fault, head, asked_s)
 
-    async def _resync(self, fault: LogFaultError | WireError) -> None:
-        asked_s = self._clock.mono_s()
-        head = await self._log.head()
-        if head is None:
-            raise UnavailableError(f"log {self._log.name} is missing: {fault}")
+    async def _healed(self, fault: LogFaultError | WireError) -> bool:
+        if self._healer is None or isinstance(fault, WireError) or self.place == NOWHERE:
+            return False
+        return await self._healer.restore(fault)
+
+    def _met(self, fault: LogFaultError | WireError) -> None:
+        self.resyncs[fault.code] += 1
+        log.warning(
+            "log_fault_found",
+            log=self._log.name,
+            reason=fault.code,
+            error=str(fault),
+            position=str(self._registry.position),
+        )
+
+    async def _resync(self, fault: LogFaultError | WireError, head: Head, asked_s: float) -> None:
         fresh = await load(self._log, self._registry, head)
         if fresh is None:
             raise UnavailableError(
                 f"log {self._log.name} has neither its beginning nor a snapshot: {fault}"
             )
-        self._registry.become(fresh)
         self._note_head(head, asked_s)
-        log.info("log_resynced", log=self._log.name, position=str(self._registry.position))
-        self._on_replaced()
+        log.info("log_resynced", log=self._log.name, position=str(fresh.position))
+        self._registry = fresh
+        if self._hold is not None:
+            self._hold.begin(fault)
+        if self._hold is None or self._shown.blank or self._hold.over(fresh):
+            self._show()
 
 
 async def load(target: Log, like: Registry, head: Head) -> Registry | None:

@@ -15,7 +15,7 @@ from zonemesh.model import Position
 
 PREFIX = "zm"
 
-_LOG_NAME = re.compile(r"global|zone:[^\s:{}]+:(?:up|own)")
+_LOG_NAME = re.compile(r"global(?::copy)?|zone:[^\s:{}]+:(?:up|own|copy)")
 _PREFIX = re.compile(r"[^\s{}]+")
 _GLOB = re.compile(r"([*?\[\]\\])")
 
@@ -82,7 +82,9 @@ class Keys:
             InputError: Not the name of a log; a colon in a zone's name would reach other keys.
         """
         if not _LOG_NAME.fullmatch(log_name):
-            raise InputError(f"{log_name!r} is not global, zone:<name>:up or zone:<name>:own")
+            raise InputError(
+                f"{log_name!r} is not global, zone:<name>:up or zone:<name>:own, or a copy"
+            )
         return LogKeys(f"{{{self.prefix}}}:{log_name}")
 
 

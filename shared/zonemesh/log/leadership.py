@@ -170,7 +170,14 @@ class Leadership:
     async def _begin(self, appender: Appender, head: Head | None) -> None:
         if head is None:
             await self._plane.found(appender)
-        await self._plane.open(appender)
+        elif not await self._log.renew(self._lease):
+            # What was caught up on may have been the entries of whoever leads by now.
+            raise RefusedError("the lease is held by another")
+        try:
+            await self._plane.open(appender)
+        except RefusedError:
+            await self._log.repair()  # a head whose entries somebody has deleted takes nothing
+            raise
 
     async def _renew(self) -> None:
         """Renew for ever; RefusedError once the lease is somebody else's."""

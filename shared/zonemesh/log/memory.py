@@ -414,6 +414,19 @@ class MemoryLog:
             data.leader = None
         await self._answer_append()
 
+    async def repair(self, newest: Sealed | None = None, *, owner: str = "") -> bool:
+        data = await self._request()
+        changed = False
+        if data.head is not None and data.stream is None:
+            data.head, changed = None, True
+        elif data.head is None and data.stream is not None and not data.stream.raws:
+            data.stream, changed = None, True
+        elif data.head is None and data.stream is not None and newest is not None:
+            changed = data.stream.raws[-1] == Raw(newest.entry.position, newest.data)
+            data.head = fence.head_after(None, newest, owner) if changed else None
+        await self._store.answer()
+        return changed
+
     async def read(
         self, after: Position, *, block_s: float = 0.0, count: int = 512
     ) -> Sequence[Raw]:

@@ -103,6 +103,16 @@ class Log(Protocol):
     async def resign(self, sealed: Sealed, lease: Lease) -> None:
         """`append` and, in the same step, give up the lease if `lease.writer` still holds it."""
 
+    async def repair(self, newest: Sealed | None = None, *, owner: str = "") -> bool:
+        """Make entries and head agree where somebody has deleted one of them.
+
+        A head without entries goes: the log is missing then. Entries without a head get it back if
+        `newest` is the newest of them, byte for byte, and a stream without any goes as well.
+
+        Returns:
+            Whether anything was changed.
+        """
+
     async def read(
         self, after: Position, *, block_s: float = 0.0, count: int = 512
     ) -> Sequence[Raw]:

@@ -299,6 +299,11 @@ class RedisLog:
             sealed,
         )
 
+    async def repair(self, newest: Sealed | None = None, *, owner: str = "") -> bool:
+        arguments = ("",) * 8 if newest is None else _written(newest, owner)
+        keys = (self._keys.log, self._keys.head)
+        return bool(await self._redis.run(scripts.REPAIR, keys, arguments))
+
     async def read(
         self, after: Position, *, block_s: float = 0.0, count: int = 512
     ) -> Sequence[Raw]:

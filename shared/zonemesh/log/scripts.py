@@ -108,6 +108,22 @@ return outcome
 """
 )
 
+REPAIR = Script("""
+-- KEYS: 1 log, 2 head. ARGV: 1 to 6 and 8 as in an append; 6 is "" where no entry is known.
+local entries = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+local stream = redis.call('EXISTS', KEYS[1]) > 0
+if redis.call('EXISTS', KEYS[2]) > 0 then
+  if stream then return 0 end
+  return redis.call('DEL', KEYS[2])
+end
+if not stream then return 0 end
+if not entries[1] then return redis.call('DEL', KEYS[1]) end
+if entries[1][1] ~= ARGV[2] or entries[1][2][2] ~= ARGV[6] then return 0 end
+redis.call('HSET', KEYS[2], 'incarnation', ARGV[1], 'position', ARGV[2], 'h', ARGV[3],
+           'time', ARGV[4], 'format', ARGV[5], 'owner', ARGV[8])
+return 1
+""")
+
 TRIM = Script("""
 -- KEYS: 1 log. ARGV: 1 the first position to keep. The newest entry always stays.
 local keep = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', 1)

@@ -48,6 +48,19 @@ class Tail:
         found.reverse()
         return found
 
+    @property
+    def newest(self) -> Sealed | None:
+        return self._entries[-1] if self._entries else None
+
+    def from_hash(self, position: Position, h: bytes) -> Sequence[Sealed] | None:
+        """Entries that follow the one of a position and hash; None if it is not covered."""
+        for number, sealed in enumerate(self._entries):
+            if sealed.entry.previous == position and sealed.previous_h == h:
+                return list(self._entries)[number:]
+        last = self._entries[-1] if self._entries else None
+        ends = last is not None and (last.entry.position, last.h) == (position, h)
+        return [] if ends else None
+
     async def wait(self, timeout_s: float) -> None:
         """Until an entry was pushed since the last wait, or the time has passed."""
         try:

@@ -1,0 +1,123 @@
+"""A decision while global's log may lack something: what begins and ends that, and what is done."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from globalcp.claiming import Claiming
+from globalcp.inputs import Doubt, TakeCopy
+from globalcp.seen import Seen
+from zonemesh.deciding import Decision, Now
+from zonemesh.draft import Draft
+from zonemesh.ipam import Binding, pool_of
+from zonemesh.model import Change, Cursor, Key, Position, zone_of
+from zonemesh.recovery import RECOVERY, Claims, Recovery
+from zonemesh.registry import Registry
+from zonemesh.settings import GLOBAL_KEY, SETTINGS
+from zonemesh.travel import SEEN
+
+YOUNG_MS = 60_000
+"""Log time for which a log that began with nothing may prove to stand for one that was lost."""
+
+
+class Recovering:
+    """One decision's view of the recovery that is under way, if any."""
+
+    def __init__(
+        self, draft: Draft, registry: Registry, decision: Decision, now: Now, claiming: Claiming
+    ) -> None:
+        self._draft = draft
+        self._registry = registry
+        self._decision = decision
+        self._now = now
+        self._claiming = claiming
+
+    def under_way(self) -> bool:
+        """As of this entry, or of the one before: by then nothing was bound yet."""
+        return self._present() is not None or Recovery.of(self._registry) is not None
+
+    def handle(self, item: Doubt | TakeCopy) -> None:
+        if isinstance(item, Doubt):
+            self._begin(item.reason)
+        else:
+            self._take_copy(item)
+
+    def doubted_by(self, zone: str, lost: Cursor) -> None:
+        """A zone has applied what this log does not lead on from.
+
+        Another incarnation means something only to a log that has just begun with nothing: else it
+        is a zone that has come from another mesh.
+        """
+        reason = f"zone {zone} has applied {lost}, which is not in this log"
+        if lost.incarnation == self._registry.incarnation:
+            self._begin(reason)
+        elif self._now.log_time_ms < YOUNG_MS:
+            self._begin(reason, wants=True)
+
+    def hear(self, zone: str, claims: Claims) -> int:
+        """Take what a zone says that it holds; answers how many blocks it does not get."""
+        refused = self._claiming.take(zone, claims)
+        recovery = self._present()
+        if recovery is not None and claims.recovery == recovery.id:
+            self._set(recovery.with_report(zone))
+        return refused
+
+    def end(self) -> bool:
+        """End the recovery once nothing more is waited for; True if this entry does."""
+        recovery = self._present()
+        if recovery is None:
+            return False
+        zones = {zone_of(key) for key in self._registry.table(SEEN)}
+        zones.update(Key.parse(key).name for key in self._registry.table("Zone"))
+        waited = {zone for zone in zones if not self._deleted(zone)}
+        if not recovery.over(waited, self._now.log_time_ms):
+            return False
+        self._set(None)
+        silent = sorted(waited.difference(recovery.reported))
+        self._decision.note["recovered"] = [recovery.id, silent]
+        return True
+
+    def _begin(self, reason: str, *, wants: bool = False) -> None:
+        """Neither bind nor lease until zones have said what they hold; once at a time."""
+        if self.under_way():
+            return
+        term, seq = self._registry.position
+        begun = Cursor(self._registry.incarnation, Position(term, seq + 1))
+        self._set(
+            Recovery(id=str(begun), reason=reason, since_ms=self._now.log_time_ms, wants=wants)
+        )
+
+    def _present(self) -> Recovery | None:
+        return Recovery.of(self._draft)
+
+    def _set(self, recovery: Recovery | None) -> None:
+        self._draft.set(RECOVERY, GLOBAL_KEY, None if recovery is None else recovery.pack())
+
+    def _deleted(self, zone: str) -> bool:
+        seen = Seen.of(self._draft, zone)
+        return seen is not None and seen.deleted
+
+    def _take_copy(self, item: TakeCopy) -> None:
+        """Records of a zone's copy: of global's own part they hold, of zones' what is absent."""
+        for change in item.changes:
+            if change.payload is not None and change.kind not in (SETTINGS, RECOVERY):
+                with suppress(Exception):  # foreign bytes: cost one record
+                    self._take(change)
+        recovery = self._present()
+        if item.last and recovery is not None:
+            self._set(recovery.with_copy())
+
+    def _take(self, change: Change) -> None:
+        kind, key, payload = change
+        assert payload is not None
+        present = self._draft.get(kind, key)
+        if kind == SEEN:
+            if present is None:
+                now_ms = self._now.log_time_ms
+                away = Seen.unpack(payload).but(online=False, last_ms=now_ms, h=b"")
+                self._draft.set(SEEN, key, away.pack())
+            return
+        if pool_of(kind) is not None and (order := Binding.unpack(payload).order) is not None:
+            self._draft.skip("order", order)
+        if zone_of(key) == "" or present is None:
+            self._draft.set(kind, key, payload)

@@ -1,0 +1,127 @@
+"""Who follows a log right now, what each holds of it, and which formats each can read.
+
+Every replica says so each second, for the next five, under its writer's name. It is how the longest
+history is found when a store has lost its own, and how a leader learns what all readers can read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import structlog
+
+from zonemesh.errors import WireError
+from zonemesh.log.port import Store
+from zonemesh.model import SEQ_MAX, Cursor, Position
+from zonemesh.replica import Place
+from zonemesh.wire import FORMAT, HASH_BYTES
+
+EVERY_S = 1.0
+"""A replica that has said nothing for 5 s is gone (`Store.present`)."""
+
+_TEXT_MAX = 300
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """What a replica says of itself."""
+
+    writer: str
+    url: str
+    place: Place
+    """The newest entry that it has applied; `replica.NOWHERE` before the first."""
+    formats: tuple[int, ...]
+    """Of entries and snapshots that it can read."""
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.place.incarnation, self.place.position)
+
+    def pack(self) -> bytes:
+        incarnation, position, h = self.place
+        packed: bytes = msgpack.packb(
+            {
+                "url": self.url,
+                "applied": [incarnation, list(position), h],
+                "formats": list(self.formats),
+            }
+        )
+        return packed
+
+    @classmethod
+    def unpack(cls, writer: str, payload: bytes) -> Replica:
+        """Raises WireError."""
+        try:
+            fields = msgpack.unpackb(payload)
+            incarnation, (term, seq), h = fields["applied"]
+            url, formats = fields["url"], tuple(fields["formats"])
+        except Exception as error:  # unpackb raises a dozen types; all mean the same to a reader
+            raise WireError(f"replica {writer}: {error!r}") from error
+        sound = (
+            _text(incarnation)
+            and _text(url)
+            and all(type(n) is int and 0 <= n <= SEQ_MAX for n in (term, seq, *formats))
+            and type(h) is bytes
+            and len(h) == HASH_BYTES
+        )
+        if not sound:
+            raise WireError(f"replica {writer} says what no replica would")
+        place = Place(incarnation, Position(term, seq), h)
+        return cls(writer=writer, url=url, place=place, formats=formats)
+
+
+class Presence:
+    """One replica's word to the others of its log."""
+
+    def __init__(
+        self, store: Store, log_name: str, writer: str, *, url: str, place: Callable[[], Place]
+    ) -> None:
+        self._store = store
+        self._log_name = log_name
+        self._writer = writer
+        self._url = url
+        self._place = place
+
+    async def run(self) -> None:
+        """Say it for ever."""
+        while True:
+            await self.say()
+            await asyncio.sleep(EVERY_S)
+
+    async def say(self) -> None:
+        mine = Replica(writer=self._writer, url=self._url, place=self._place(), formats=(FORMAT,))
+        await self._store.present(self._log_name, self._writer, mine.pack())
+
+    async def others(self) -> list[Replica]:
+        """Every other replica that lives, by what it last said."""
+        found = []
+        for writer, payload in (await self._store.replicas(self._log_name)).items():
+            if writer == self._writer:
+                continue
+            try:
+                found.append(Replica.unpack(writer, payload))
+            except WireError as error:
+                log.warning("replica_unreadable", log=self._log_name, error=str(error))
+        return found
+
+
+def longest(replicas: Iterable[Replica]) -> Replica | None:
+    """Who holds the longest history; of equals, the first by name.
+
+    Terms never go back, not even with a new incarnation: positions tell the longer one.
+    """
+    return max(replicas, key=lambda each: (each.place.position, _reversed(each)), default=None)
+
+
+def _reversed(replica: Replica) -> tuple[int, ...]:
+    return tuple(-ord(letter) for letter in replica.writer)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _TEXT_MAX

@@ -1,0 +1,140 @@
+"""A log whose history may lack something: what holds until everybody has said what they hold.
+
+While global's log has such a record, its leader binds no address and leases no block: what was
+given out in a history that is lost could be given out again. It goes once every zone that was not
+deleted has reported its blocks behind all that it had published, or after 60 s of log time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import msgpack
+
+from zonemesh.draft import Draft
+from zonemesh.errors import WireError
+from zonemesh.ipam import BLOCK_ADDRESSES_MAX
+from zonemesh.model import TIME_MS_MAX
+from zonemesh.registry import Registry
+from zonemesh.settings import GLOBAL_KEY
+
+RECOVERY = "recovery"
+"""Kind of the record; its key is global's."""
+
+LIMIT_MS = 60_000
+"""Log time after which a zone that has not reported is waited for no longer."""
+
+COPIES_MS = 5_000
+"""Log time in which zones come to say what they hold of a log of which nothing is left."""
+
+CLAIMS_MAX = 20_000
+"""Blocks that one zone may claim; all pools together have fewer by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """One recovery, from the entry that began it on."""
+
+    id: str
+    """The cursor of that entry, as text: what zones answer."""
+    reason: str
+    since_ms: int
+    """Log time."""
+    wants: bool = False
+    """Nothing is left of global's own part: it is taken from whoever holds the newest copy."""
+    reported: tuple[str, ...] = ()
+    """Zones that have said what they hold."""
+
+    def with_report(self, zone: str) -> Recovery:
+        return replace(self, reported=tuple(sorted({*self.reported, zone})))
+
+    def with_copy(self) -> Recovery:
+        return replace(self, wants=False)
+
+    def over(self, zones: Collection[str], log_time_ms: int) -> bool:
+        """Whether nothing more is waited for; `zones` are those that were not deleted."""
+        if log_time_ms - self.since_ms >= LIMIT_MS:
+            return True
+        return not self.wants and set(zones) <= set(self.reported)
+
+    def takes_copies(self, announced: Collection[str], log_time_ms: int) -> bool:
+        """Whether whoever holds a copy has had the time to offer it."""
+        if not self.wants or log_time_ms - self.since_ms < COPIES_MS:
+            return False
+        waited = log_time_ms - self.since_ms >= LIMIT_MS // 2
+        return waited or set(announced) <= set(self.reported)
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb({name: getattr(self, name) for name in Recovery.__slots__})
+        return packed
+
+    @classmethod
+    def unpack(cls, payload: bytes) -> Self:
+        try:
+            fields = msgpack.unpackb(payload)
+            return cls(
+                id=fields["id"],
+                reason=fields["reason"],
+                since_ms=int(fields["since_ms"]),
+                wants=bool(fields["wants"]),
+                reported=tuple(fields["reported"]),
+            )
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise WireError(f"malformed recovery: {error!r}") from error
+
+    @classmethod
+    def of(cls, registry: Registry | Draft) -> Self | None:
+        """The one that is under way."""
+        packed = registry.get(RECOVERY, GLOBAL_KEY)
+        return None if packed is None else cls.unpack(packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A block that a zone holds by its own log."""
+
+    pool: str
+    first: int
+    size: int
+    granted_ms: int
+    """Wall time of the grant: of two claims the earlier one wins, then the zone's name."""
+
+    def pack(self) -> list[Any]:
+        return [self.pool, self.first, self.size, self.granted_ms]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a zone says that it holds, in the note of an up entry."""
+
+    blocks: tuple[Claim, ...]
+    recovery: str
+    """The recovery that it answers; "" if none is under way."""
+
+    @classmethod
+    def of(cls, note: Any) -> Self | None:
+        """Of an entry's note; None if it has none. Of malformed ones what is sound is taken."""
+        match note:
+            case {"claims": list() | tuple() as blocks}:
+                recovery = note.get("recovery", "")
+                found = (_claim(each) for each in blocks[:CLAIMS_MAX])
+                return cls(
+                    tuple(each for each in found if each is not None),
+                    recovery if isinstance(recovery, str) else "",
+                )
+            case _:
+                return None
+
+
+def _claim(value: Any) -> Claim | None:
+    match value:
+        case [str(pool), int(first), int(size), int(granted_ms)] if (
+            0 <= first < 1 << 32
+            and 0 < size <= BLOCK_ADDRESSES_MAX
+            and 0 <= granted_ms <= TIME_MS_MAX
+        ):
+            return Claim(pool, first, size, granted_ms)
+        case _:
+            return None

@@ -1,0 +1,86 @@
+"""What a zone answers when global's log is being recovered: what it holds, in its own up stream.
+
+The blocks that its own log says it has, with each opening of the stream and in each recovery; and,
+where nothing is left of global's own part, the copy of it that this zone has followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from zonecp.holding import Holding
+from zonecp.state import ZoneState
+from zonemesh.errors import RefusedError
+from zonemesh.ipam import BLOCK, Block
+from zonemesh.log import snapshotter
+from zonemesh.log.port import Store
+from zonemesh.model import Key, zone_of
+from zonemesh.recovery import Claim, Recovery
+from zonemesh.registry import Registry
+from zonemesh.travel import copy_log
+
+log = structlog.get_logger()
+
+
+class Answering:
+    """Made anew for each leadership of a zone: the first answer comes without a question."""
+
+    def __init__(
+        self,
+        store: Store,
+        state: ZoneState,
+        shown: Registry,
+        known: Callable[[], Registry],
+        holding: Holding,
+    ) -> None:
+        """`shown` is the copy of global's log as it was before a fault, `known` as read last."""
+        self._store = store
+        self._state = state
+        self._shown = shown
+        self._known = known
+        self._holding = holding
+        self._answered: str | None = None
+
+    async def notes(self) -> dict[str, Any]:
+        """For the next heartbeat: what has not been said yet.
+
+        Raises:
+            UnavailableError: The store does not answer.
+        """
+        notes: dict[str, Any] = {}
+        lost = self._holding.lost
+        if lost is not None:
+            notes["lost"] = [lost.incarnation, list(lost.position)]
+        recovery = Recovery.of(self._known())
+        asked = "" if recovery is None else recovery.id
+        if asked == self._answered:
+            return notes
+        if recovery is not None and recovery.wants:
+            await self._offer()
+        self._answered = asked
+        claims = [claim.pack() for claim in claims_of(self._state.registry, self._state.zone)]
+        return {**notes, "claims": claims, "recovery": asked}
+
+    async def _offer(self) -> None:
+        shown = self._shown
+        if shown.blank or shown.incarnation == self._known().incarnation:
+            return
+        target = self._store.log(copy_log(self._state.zone))
+        try:
+            info = await snapshotter.write(target, shown.freeze())
+        except RefusedError:
+            return  # what is offered there already is as new
+        log.warning("copy_offered", zone=self._state.zone, position=str(info.position))
+
+
+def claims_of(registry: Registry, zone: str) -> list[Claim]:
+    """The blocks that a zone's own log says are its."""
+    found = []
+    for key, payload in registry.table(BLOCK).items():
+        block = Block.unpack(payload)
+        if zone_of(key) == zone and not block.retired:
+            found.append(Claim(Key.parse(key).namespace, block.first, block.size, block.granted_ms))
+    return sorted(found, key=lambda claim: (claim.pool, claim.first))
