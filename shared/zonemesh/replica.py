@@ -6,6 +6,7 @@ XREAD reports neither trimmed nor lost nor rewritten entries, so every check is 
   entry of another incarnation                 STORE LOST
   entry.previous before my position            FORK (I stand where that history never was)
   entry.previous beyond my position            GAP
+  entry is the first, of a restored log        GAP
   entry.h != H(my h, body)                     FORK
   head missing, or of another incarnation      STORE LOST
   head behind me                               ROLLED BACK
@@ -27,6 +28,8 @@ from zonemesh.errors import (
 from zonemesh.model import START, Position
 from zonemesh.wire import NO_HASH, Sealed
 
+RESTORED = "restored"
+"""Note of an entry that founds a log anew: what it was, where the state comes from."""
 SAME_FAULT_MAX = 3
 """Resynchronisations in a row that meet the same fault before a reader stops and says so."""
 
@@ -65,6 +68,8 @@ def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:
         raise ForkError(f"{entry.position} follows {entry.previous}, before {place.position}")
     if entry.previous != place.position:
         raise GapError(f"after {place.position} came {entry.position}, following {entry.previous}")
+    if entry.previous == START and RESTORED in entry.note:
+        raise GapError(f"{entry.position} goes on from a state that only a snapshot holds")
     if not chained:
         raise ForkError(f"{entry.position} continues another history than the one read")
     return True
