@@ -1,9 +1,9 @@
 """`make simulate`: seeds that were never run before, or those that one names.
 
-    make simulate                      fresh seeds for a minute
-    make simulate ARGS=17              one again
-    make simulate ARGS=5000-9000       many
-    make simulate ARGS='--seconds 600 --also recovery'
+make simulate                      fresh seeds for a minute
+make simulate ARGS=17              one again
+make simulate ARGS=5000-9000       many
+make simulate ARGS='--seconds 600 --also recovery'
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def main() -> int:
     for seed in _seeds(options.seeds):
         if time.monotonic() > deadline_s:
             break
-        told = failure_of(
-            plan(seed, also=options.also, never=options.never), shrink_s=_SHRINK_S
-        )
+        told = failure_of(plan(seed, also=options.also, never=options.never), shrink_s=_SHRINK_S)
         run += 1
         failed += told is not None
         if told is not None:

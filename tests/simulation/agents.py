@@ -139,8 +139,11 @@ class SimulatedAgent(Agent):
         if isinstance(part, events.Heartbeat):
             self.heartbeats += 1
             return
-        if isinstance(part, events.Delta) and not first and self._put and not (
-            self._news or self._gone or part.remove
+        if (
+            isinstance(part, events.Delta)
+            and not first
+            and self._put
+            and not (self._news or self._gone or part.remove)
         ):
             self._watch.violated("I12", f"{self._put} names were pushed as they were before")
         unasked = [name for name in self._gone if not self._asked(name)]
@@ -151,7 +154,12 @@ class SimulatedAgent(Agent):
             self.state.changed.clear()
             await self._cache.write()
         self.shown.append(
-            Shown(asyncio.get_running_loop().time(), type(part).__name__, frozenset(), frozenset(self._gone))
+            Shown(
+                asyncio.get_running_loop().time(),
+                type(part).__name__,
+                frozenset(),
+                frozenset(self._gone),
+            )
         )
 
     def put(self, name: str, entry: bytes, *, changed: bool) -> None:
@@ -201,7 +209,11 @@ class SimulatedAgent(Agent):
 
     def _ask(self, name: str, qtype: int) -> tuple[int, int, int]:
         """Its code, and the numbers of answers and authorities."""
-        packet = struct.pack("!6H", 1, 0x0100, 1, 0, 0, 0) + wire_name(name) + struct.pack("!2H", qtype, 1)
+        packet = (
+            struct.pack("!6H", 1, 0x0100, 1, 0, 0, 0)
+            + wire_name(name)
+            + struct.pack("!2H", qtype, 1)
+        )
         answer = self.table.answer(packet, 1232)
         assert isinstance(answer, bytes)
         _, flags, _, answers, authorities, _ = struct.unpack_from("!6H", answer)

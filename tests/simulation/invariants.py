@@ -137,9 +137,7 @@ class Watch(Auditor):
             return  # see `unique`
         known = self._address_of.setdefault(place, address)
         if known != address:
-            self.violated(
-                "I2", f"{place[1]} moved from {ipv4_text(known)} to {ipv4_text(address)}"
-            )
+            self.violated("I2", f"{place[1]} moved from {ipv4_text(known)} to {ipv4_text(address)}")
         holder = self._holder_of.setdefault(address, place)
         if holder != place:
             self.violated("I1", f"{ipv4_text(address)} of {holder[1]} was given to {place[1]}")

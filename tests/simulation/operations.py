@@ -227,14 +227,10 @@ KINDS: dict[str, Kind] = {
     "corrupt_up": Kind("store", 0.7, _one("corrupt_up", _zone)),
     "forge": Kind("store", 1, _one("forge", _zone, _zone, _service)),
     # Recovery of global's log
-    "roll_back_global": Kind(
-        "recovery", 1.5, _one("roll_back_global", _from(1, 2, 5)), enabled=False
-    ),
-    "fail_over": Kind("recovery", 1.5, _fail_over, enabled=False),
-    "flush": Kind("recovery", 1, _one("flush"), enabled=False),
-    "lose_global": Kind(
-        "recovery", 1, _one("lose_global", _from("log", "head")), enabled=False
-    ),
+    "roll_back_global": Kind("recovery", 1.5, _one("roll_back_global", _from(1, 2, 5))),
+    "fail_over": Kind("recovery", 1.5, _fail_over),
+    "flush": Kind("recovery", 1, _one("flush")),
+    "lose_global": Kind("recovery", 1, _one("lose_global", _from("log", "head"))),
     # Disks
     "lose_disk": Kind("disks", 1.5, _one("lose_disk", _zone)),
     "lose_copy": Kind("disks", 1, _one("lose_copy", _node)),
@@ -243,7 +239,9 @@ KINDS: dict[str, Kind] = {
 GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
 
 
-def plan(seed: int, *, length: int = 22, also: Sequence[str] = (), never: Sequence[str] = ()) -> Plan:
+def plan(
+    seed: int, *, length: int = 22, also: Sequence[str] = (), never: Sequence[str] = ()
+) -> Plan:
     """The plan of a seed: some groups of faults, each more or less often, over a small mesh.
 
     Not all groups every time: what happens often hides what happens after it.

@@ -420,11 +420,19 @@ class Simulation:
     async def do_fail_over(self) -> str | None:
         if self._clone is None:
             return "no replica"
+        if self._any_in_recovery():
+            return "what tells that a zone's log is old must stay"
         self.world.store.restore(self._clone)
         return None
 
-    async def do_flush(self) -> None:
+    async def do_flush(self) -> str | None:
+        if self._any_in_recovery():
+            return "what tells that a zone's log is old must stay"
         self.world.store.flush()
+        return None
+
+    def _any_in_recovery(self) -> bool:
+        return any([self._in_recovery(zone) for zone in self.shape.zones])
 
     async def do_lose_global(self, part: str) -> None:
         self.world.store.delete_key("global", part)  # type: ignore[arg-type]
@@ -524,9 +532,7 @@ class Simulation:
         self.look()
         self.check_truth()
 
-    async def _until(
-        self, predicate: Callable[[], bool], what: str, number: str = "I7"
-    ) -> None:
+    async def _until(self, predicate: Callable[[], bool], what: str, number: str = "I7") -> None:
         try:
             await self.world.until(predicate, PEACE_S, what)
         except AssertionError:
@@ -538,7 +544,7 @@ class Simulation:
         """Up streams too, which global trims: it may not have led for long (I18)."""
         logs = self.world.store._server.data.logs.values()
         entries = [len(data.stream.raws) for data in logs if data.stream is not None]
-        return max(entries) <= self.entries_max
+        return max(entries, default=0) <= self.entries_max
 
     def agreed(self) -> bool:
         """Everywhere the first one merged has the shared name, and the others are told so (I19)."""
