@@ -7,7 +7,7 @@ what is left of a plan after some operations were removed is a plan as well (`sh
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,6 +251,7 @@ def plan(
         length: Drawn operations; some of them are several.
         also: Kinds or groups that are drawn for certain.
         never: Kinds that are not.
+        only: Groups that may be.
     """
     rng = random.Random(seed)
     shape = _shape(rng)
@@ -263,6 +264,7 @@ def plan(
         name: kind.weight * favour.get(kind.group, 1.0)
         for name, kind in KINDS.items()
         if name not in never
+        and kind.group in only
         and (name in also or (kind.group in favour and (kind.enabled or kind.group in also)))
     }
     return Plan(seed, shape, tuple(_operations(rng, shape, weights, length)))

@@ -6,6 +6,7 @@ Which seed it was is printed (`pytest -rP`). The simulation sees nothing of a pl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,6 @@ from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.resolver import Table
 from zonecp.feed import Feed
 from zonecp.uplink import Uplink
-from zonemesh import registry
 from zonemesh.deciding import Deciding
 from zonemesh.errors import GapError
 from zonemesh.hostnames import ServiceFacts
@@ -32,6 +32,7 @@ from zonemesh.log.clock import Clock
 from zonemesh.log.memory import MemoryLog
 from zonemesh.model import Change, zone_of
 from zonemesh.runtime.supervise import Backoff
+from zonemesh.wire import Sealed
 
 SEEDS = 60
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -54,13 +55,15 @@ def no_quarantine(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Choosing, "__init__", planted)
 
 
-def a_resync_that_keeps_what_went(patch: pytest.MonkeyPatch) -> None:
-    difference = registry.difference
+def a_reader_that_leaves_out_the_end_of_a_long_entry(patch: pytest.MonkeyPatch) -> None:
+    decode = follower.decode
 
-    def planted(old: Any, new: Any) -> list[Change]:
-        return [change for change in difference(old, new) if change.payload is not None]
+    def planted(data: bytes, previous_h: bytes) -> tuple[Sealed, bool]:
+        sealed, chained = decode(data, previous_h)
+        entry = replace(sealed.entry, changes=sealed.entry.changes[:20])
+        return replace(sealed, entry=entry), chained
 
-    patch.setattr(registry, "difference", planted)
+    patch.setattr(follower, "decode", planted)
 
 
 def an_old_backup_that_is_believed(patch: pytest.MonkeyPatch) -> None:
@@ -181,41 +184,42 @@ def a_map_served_before_it_is_whole(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(agentfeed.Follower, "_suspect", lambda *_: None)
 
 
+CLIENTS = ("clients",)
 PLANTS: Sequence[tuple[str, Plant, Sequence[str]]] = [
-    ("I1", addresses_given_twice, ()),
-    ("I2", an_address_that_is_not_given_back, ()),
-    ("I3", no_quarantine, ()),
-    ("I4", a_resync_that_keeps_what_went, ("store", "links")),
-    ("I5", an_old_backup_that_is_believed, ("disks",)),
-    ("I6", a_full_sync_of_an_empty_snapshot, ("store", "disks")),
-    ("I7", a_zone_that_never_looks_whether_it_is_followed, ("store",)),
-    ("I8", a_feed_that_goes_back, ("processes", "links", "disks")),
-    ("I9", a_reader_that_skips_gaps, ("store", "links")),
-    ("I10", a_global_that_believes_foreign_records, ("forge",)),
-    ("I11", an_append_that_only_compares_positions, ("processes", "store")),
-    ("I12", a_write_of_the_same_that_counts_as_one, ()),
-    ("I13", a_lag_that_is_always_none, ("links",)),
-    ("I15", a_table_that_thinks_it_is_loaded, ()),
-    ("I16", an_agent_without_its_file, ()),
-    ("I18", a_log_that_is_never_trimmed, ()),
-    ("I19", names_by_alphabet, ("share",)),
-    ("I20", retries_without_a_pause, ("links",)),
-    ("I21", a_log_time_by_the_wall_clock, ("clocks",)),
-    ("I22", a_map_served_before_it_is_whole, ("disks", "processes", "links")),
+    ("I1", addresses_given_twice, CLIENTS),
+    ("I2", an_address_that_is_not_given_back, CLIENTS),
+    ("I3", no_quarantine, CLIENTS),
+    ("I4", a_reader_that_leaves_out_the_end_of_a_long_entry, CLIENTS),
+    ("I5", an_old_backup_that_is_believed, ("clients", "disks")),
+    ("I6", a_full_sync_of_an_empty_snapshot, ("clients", "store")),
+    ("I7", a_zone_that_never_looks_whether_it_is_followed, ("clients", "store")),
+    ("I8", a_feed_that_goes_back, ("clients", "processes", "links")),
+    ("I9", a_reader_that_skips_gaps, ("clients", "links", "store")),
+    ("I10", a_global_that_believes_foreign_records, ("clients", "store")),
+    ("I11", an_append_that_only_compares_positions, ("clients", "processes", "store")),
+    ("I12", a_write_of_the_same_that_counts_as_one, CLIENTS),
+    ("I13", a_lag_that_is_always_none, ("clients", "links")),
+    ("I15", a_table_that_thinks_it_is_loaded, CLIENTS),
+    ("I16", an_agent_without_its_file, CLIENTS),
+    ("I18", a_log_that_is_never_trimmed, CLIENTS),
+    ("I19", names_by_alphabet, CLIENTS),
+    ("I20", retries_without_a_pause, ("clients", "links")),
+    ("I21", a_log_time_by_the_wall_clock, ("clients", "clocks")),
+    ("I22", a_map_served_before_it_is_whole, ("clients", "disks", "links")),
 ]
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "number, plant, also", PLANTS, ids=[f"{each[0]}-{each[1].__name__}" for each in PLANTS]
+    "number, plant, groups", PLANTS, ids=[f"{each[0]}-{each[1].__name__}" for each in PLANTS]
 )
 def test_a_planted_bug_is_caught(
-    monkeypatch: pytest.MonkeyPatch, number: str, plant: Plant, also: Sequence[str]
+    monkeypatch: pytest.MonkeyPatch, number: str, plant: Plant, groups: Sequence[str]
 ) -> None:
     plant(monkeypatch)
 
     for seed in range(SEEDS):
-        outcome = simulate(plan(seed, also=also))
+        outcome = simulate(plan(seed, also=groups, only=groups))
         if number in outcome.broken:
             print(f"{number}: {plant.__name__} was caught by seed {seed}")
             return
