@@ -240,7 +240,12 @@ GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
 
 
 def plan(
-    seed: int, *, length: int = 22, also: Sequence[str] = (), never: Sequence[str] = ()
+    seed: int,
+    *,
+    length: int = 22,
+    also: Collection[str] = (),
+    never: Collection[str] = (),
+    only: Collection[str] = GROUPS,
 ) -> Plan:
     """The plan of a seed: some groups of faults, each more or less often, over a small mesh.
 
