@@ -256,20 +256,20 @@ def plan(
         length: Drawn operations; some of them are several.
         also: Kinds or groups that are drawn for certain.
         never: Kinds that are not.
-        only: Groups that may be.
+        only: Kinds and groups that may be; all of them are, then.
     """
     rng = random.Random(seed)
     shape = _shape(rng)
     favour = {
         group: rng.choice((0.3, 1.0, 1.0, 3.0))
         for group in GROUPS
-        if group in ("clients", *also) or rng.random() < 0.5
+        if group in ("clients", *also) or rng.random() < 0.5 or only is not GROUPS
     }
     weights = {
         name: kind.weight * favour.get(kind.group, 1.0)
         for name, kind in KINDS.items()
         if name not in never
-        and kind.group in only
+        and (kind.group in only or name in only)
         and (name in also or (kind.group in favour and (kind.enabled or kind.group in also)))
     }
     return Plan(seed, shape, tuple(_operations(rng, shape, weights, length)))

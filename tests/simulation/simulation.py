@@ -117,7 +117,6 @@ class Simulation:
         self._directory = directory
         self._agents = 0
         self._clone: Clone | None = None
-        self._recovering: set[str] = set()
         self._backups: dict[str, Clone] = {}
 
     async def run(self) -> None:
@@ -357,8 +356,6 @@ class Simulation:
         self.world.store.delete_key("global", "leader")
 
     async def do_roll_back_up(self, zone: str, lost: int) -> str | None:
-        if self._in_recovery(zone):
-            return "what tells that the zone's log is old must stay"
         return self._roll_back(up_log(zone), lost)
 
     async def do_roll_back_global(self, lost: int) -> str | None:
@@ -372,18 +369,9 @@ class Simulation:
         self.world.store.roll_back(log, held - lost)
         return None
 
-    async def do_lose_up(self, zone: str) -> str | None:
-        if self._in_recovery(zone):
-            return "what tells that the zone's log is old must stay"
+    async def do_lose_up(self, zone: str) -> None:
         for part in ("log", "head", "snapshots", "chunks"):
             self.world.store.delete_key(up_log(zone), part)  # type: ignore[arg-type]
-        return None
-
-    def _in_recovery(self, zone: str) -> bool:
-        """Whether a zone whose disk was set back has not made up for it yet."""
-        if zone in self._recovering and self._merged(zone):
-            self._recovering.discard(zone)
-        return zone in self._recovering
 
     async def do_lose_snapshots(self, log: str) -> str | None:
         if log == "global" and not self._whole(log):
@@ -420,19 +408,11 @@ class Simulation:
     async def do_fail_over(self) -> str | None:
         if self._clone is None:
             return "no replica"
-        if self._any_in_recovery():
-            return "what tells that a zone's log is old must stay"
         self.world.store.restore(self._clone)
         return None
 
-    async def do_flush(self) -> str | None:
-        if self._any_in_recovery():
-            return "what tells that a zone's log is old must stay"
+    async def do_flush(self) -> None:
         self.world.store.flush()
-        return None
-
-    def _any_in_recovery(self) -> bool:
-        return any([self._in_recovery(zone) for zone in self.shape.zones])
 
     async def do_lose_global(self, part: str) -> None:
         self.world.store.delete_key("global", part)  # type: ignore[arg-type]
@@ -504,7 +484,6 @@ class Simulation:
         node = self.world[zone]
         node.kill()
         node.set_disk_back(backup)
-        self._recovering.add(zone)
         return None
 
     # And then
