@@ -1,4 +1,4 @@
-"""A thousand leaders and a thousand flapping zones: not one address changes, and no name is lost."""
+"""A thousand leaders and a thousand zone flaps: no address changes, and no name is lost."""
 
 from __future__ import annotations
 

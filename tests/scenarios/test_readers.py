@@ -444,7 +444,7 @@ async def test_an_entry_that_was_damaged_in_a_zones_stream_is_made_up_for_by_its
 
 
 async def test_who_knows_nothing_reads_a_restored_log_from_its_snapshot(world: World) -> None:
-    west, east, agent = await filled(world)
+    _, east, agent = await filled(world)
     world.store.flush()
     await world.pass_time(5.0)
     await world.until(lambda: not recovering(world) and world.has_leader(), 15.0)
@@ -470,7 +470,7 @@ async def test_a_restored_log_without_its_snapshot_is_followed_once_there_is_one
     await world.until(lambda: not recovering(world) and world.has_leader(), 15.0)
     east.kill()
     for part in ("log", "head", "snapshots"):
-        east.disk.delete_key("global", part)  # type: ignore[arg-type]
+        east.disk.delete_key("global", part)
     world.store.delete_key("global", "snapshots")
     world.store.delete_key("global", "chunks")
     east.start()

@@ -1,4 +1,4 @@
-"""Agents that follow a zone's feed with zonedp's own code: its table, its guard, its file on disk."""
+"""Agents that follow a zone's feed with zonedp's own code: its table, guard and file on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import struct
 from collections import Counter
 from pathlib import Path
-from socket import inet_ntop, AF_INET
+from socket import AF_INET, inet_ntop
 
 from tests.scenarios.world import HEARTBEAT_S, MESH, Agent, Shown, World, service_of
 from tests.simulation.invariants import DROP_NAMES, DROP_SHARE, Watch

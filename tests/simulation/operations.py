@@ -169,9 +169,10 @@ def _fail_over(rng: random.Random, shape: Shape) -> Sequence[Operation]:
 
 def _old_disk(rng: random.Random, shape: Shape) -> Sequence[Operation]:
     """A backup, some time, and the disk set back to it."""
-    zone = _zone(rng, shape)
-    between = [*_register(rng, shape), *_one("remove", _zone, _service)(rng, shape)]
+    zone, removed = _zone(rng, shape), _service(rng, shape)
+    between = [*_register(rng, shape), Operation("remove", (zone, removed), 1.0)]
     return [
+        Operation("register", (zone, removed, 1), 0.2),
         Operation("back_up", (zone,), 0.5),
         *(each for each in between if rng.random() < 0.8),
         Operation("set_back", (zone,), 1.0),
@@ -276,13 +277,15 @@ def plan(
 
 
 def _shape(rng: random.Random) -> Shape:
+    # Every fourth one gives addresses again, and has few of them.
+    quarantine_s, pool = rng.choice(((86_400.0, "241.0.0.0/16"),) * 3 + ((12.0, "241.0.0.0/28"),))
     return Shape(
         globals=rng.choice((1, 2, 2, 3)),
         zones=ZONES[: rng.choice((2, 2, 3))],
         # Every third run with logs that are trimmed all the time.
         snapshot_entries=rng.choice((12, 20_000, 20_000)),
-        # Every fourth one gives addresses again, and has few of them.
-        **rng.choice(({}, {}, {}, {"quarantine_s": 12.0, "pool": "241.0.0.0/28"})),
+        quarantine_s=quarantine_s,
+        pool=pool,
     )
 
 

@@ -1,4 +1,4 @@
-"""One plan, carried out: the real control planes and agents, everything done to them, then peace."""
+"""One plan, carried out: real control planes and agents, all that is done to them, then peace."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.simulation.agents import SimulatedAgent
 from tests.simulation.invariants import Watch, newest, read, watching
 from tests.simulation.operations import Operation, Plan, Shape
 from zonecp.uplink import Uplink
-from zonemesh.deciding import Delete, Put
+from zonemesh.deciding import Put
 from zonemesh.errors import MeshError
 from zonemesh.ipam import Binding, ipv4_text, vip_kind
 from zonemesh.log.memory import Clone, Way
@@ -226,7 +226,6 @@ class Simulation:
         return f"{len(again)}: {outcome}"
 
     async def do_share(self, zone: str) -> str:
-        node = self.world[zone]
         return await self._register(zone, SHARED)
 
     async def do_unshare(self, zone: str) -> str:
@@ -371,13 +370,13 @@ class Simulation:
 
     async def do_lose_up(self, zone: str) -> None:
         for part in ("log", "head", "snapshots", "chunks"):
-            self.world.store.delete_key(up_log(zone), part)  # type: ignore[arg-type]
+            self.world.store.delete_key(up_log(zone), part)
 
     async def do_lose_snapshots(self, log: str) -> str | None:
         if log == "global" and not self._whole(log):
             return "its beginning is trimmed"
         for part in ("snapshots", "chunks"):
-            self.world.store.delete_key(log, part)  # type: ignore[arg-type]
+            self.world.store.delete_key(log, part)
         return None
 
     def _whole(self, log: str) -> bool:
@@ -469,7 +468,7 @@ class Simulation:
             node.lose_disk()
         else:
             for part in ("log", "head", "snapshots", "chunks"):
-                node.disk.delete_key("global", part)  # type: ignore[arg-type]
+                node.disk.delete_key("global", part)
         return None
 
     async def do_back_up(self, zone: str) -> None:
@@ -587,7 +586,7 @@ def simulate(plan: Plan) -> Outcome:
     """Carry a plan out on a loop of its own; equal plans give equal outcomes."""
     loop = VirtualLoop()
     rng = random.Random(plan.seed)
-    error, done = "", ()
+    error = ""
     with (
         _logged(),
         _drawn_from(rng),
