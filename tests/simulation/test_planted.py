@@ -121,12 +121,12 @@ def a_global_that_believes_foreign_records(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(globalstate._Deciding, "_take", planted)
 
 
-def an_append_that_only_compares_positions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        fence,
-        "appends",
-        lambda head, sealed: head is not None and sealed.entry.position != head.position,
-    )
+def an_append_that_compares_nothing(patch: pytest.MonkeyPatch) -> None:
+    def planted(self: MemoryLog, data: Any, sealed: Sealed, owner: str | None) -> None:
+        if data.head is not None and data.stream is not None and data.head.h != sealed.h:
+            self._write(data, data.stream, sealed, fence.head_after(data.head, sealed, owner))
+
+    patch.setattr(MemoryLog, "_append", planted)
 
 
 def a_write_of_the_same_that_counts_as_one(patch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ PLANTS: Sequence[tuple[str, Plant, Sequence[str]]] = [
     ("I8", a_feed_that_goes_back, CLIENTS),
     ("I9", a_reader_that_skips_gaps, ("register", "cut", "heal", "trim")),
     ("I10", a_global_that_believes_foreign_records, ("register", "forge")),
-    ("I11", an_append_that_only_compares_positions, ("register", "pause", "kill_leader", "start")),
+    ("I11", an_append_that_compares_nothing, ("register", "redeliver", "pause")),
     ("I12", a_write_of_the_same_that_counts_as_one, CLIENTS),
     ("I13", a_lag_that_is_always_none, ("clients", "links")),
     ("I15", a_table_that_thinks_it_is_loaded, CLIENTS),
