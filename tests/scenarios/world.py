@@ -730,6 +730,8 @@ class World:
 
     def up_matches(self) -> bool:
         """Global holds of every zone what that zone holds of itself."""
+        if not self.has_leader():
+            return False
         whole = self.leader.registry.parts()
         return all(
             whole.get(("MeshService", zone))
