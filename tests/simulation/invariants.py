@@ -58,7 +58,6 @@ NOTICED_S = 3.0
 """A head is read each second, over a link that may be slow, and has the time of its composition."""
 LOG_TIME_SLACK_MS = 500.0
 """Of rounding."""
-QUARANTINE_SLACK_S = 1.0
 DROP_SHARE = 0.5
 DROP_NAMES = 20
 
@@ -80,7 +79,10 @@ class Watch(Auditor):
         self.accepted_s: dict[tuple[str, Position, bytes], float] = {}
         """When global's log took an entry."""
         self._false_since_s: dict[str, float] = {}
-        self._resting: dict[int, tuple[tuple[str, str], float]] = {}
+        self._resting: dict[tuple[str, int], tuple[str, int]] = {}
+        """By zone and address: whose it was, and since when, in the zone's log time."""
+        self._log_time_ms: int | None = None
+        """Of the entry that is being applied."""
         self._digests: dict[tuple[str, Position, bytes], str] = {}
         self._writers: WeakKeyDictionary[Registry, tuple[str, int, str]] = WeakKeyDictionary()
         self._said: defaultdict[tuple[str, str], set[bytes | None]] = defaultdict(set)
@@ -103,32 +105,54 @@ class Watch(Auditor):
     def of(self, name: str, registry: Registry) -> Index:
         return _Side(self, name, registry)
 
-    def seen(self, name: str, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
-        """A registry of a node has changed in one record."""
+    def seen(
+        self,
+        name: str,
+        kind: str,
+        key: str,
+        old: bytes | None,
+        new: bytes | None,
+        *,
+        owned: bool,
+    ) -> None:
+        """A registry of a node has changed in one record; `owned`: it is no copy of a part."""
         pool = pool_of(kind)
         if pool is not None:
-            self._bound(pool, key, old, new)
+            self._bound(name, (pool, key), old, new, owned=owned)
         elif kind in ("MeshService", "Dataplane") and zone_of(key):
             if name == zone_of(key):
                 self._said[kind, key].add(new)
             elif new is not None and new not in self._said[kind, key]:
                 self.violated("I10", f"{name} has a {kind} {key} that its zone never had")
 
-    def _bound(self, pool: str, key: str, old: bytes | None, new: bytes | None) -> None:
-        place = pool, key
+    def _bound(
+        self,
+        name: str,
+        place: tuple[str, str],
+        old: bytes | None,
+        new: bytes | None,
+        *,
+        owned: bool,
+    ) -> None:
         was = None if old is None else Binding.unpack(old)
         now = None if new is None else Binding.unpack(new)
-        if was is not None and was.live and was.address is not None and (not now or not now.live):
-            self._resting.setdefault(was.address, (place, self.now_s))
-        if now is None or now.address is None or not now.live:
+        if owned and name == zone_of(place[1]):
+            self._rests(name, place[1], was, now)
+        if now is not None and now.address is not None and now.live:
+            self._keep(place, now.address)
+
+    def _rests(self, zone: str, key: str, was: Binding | None, now: Binding | None) -> None:
+        """By the log that decides: whoever reads it again sees all of it at once."""
+        for binding in (was, now):
+            if binding and binding.address is not None and binding.released_ms is not None:
+                self._resting[zone, binding.address] = key, binding.released_ms
+        if now is None or now.address is None or not now.live or self._log_time_ms is None:
             return
-        holder, since_s = self._resting.pop(now.address, (place, 0.0))
-        if holder != place:
-            rested_s = self.now_s - since_s
-            if rested_s < self._quarantine_s - QUARANTINE_SLACK_S:
-                told = f"{ipv4_text(now.address)} of {holder[1]} after {rested_s:.1f} s"
-                self.violated("I3", f"{key} was given {told}")
-        self._keep(place, now.address)
+        holder, since_ms = self._resting.pop((zone, now.address), (key, 0))
+        rested_s = (self._log_time_ms - since_ms) / 1000
+        if holder != key and rested_s < self._quarantine_s:
+            told = f"{ipv4_text(now.address)} of {holder} after {rested_s:.1f} s"
+            self.violated("I3", f"{key} was given {told}")
 
     def _keep(self, place: tuple[str, str], address: int) -> None:
         if zone_of(place[1]) in self.forgiven:
@@ -161,6 +185,7 @@ class Watch(Auditor):
 
     def applying(self, registry: Registry, sealed: Sealed) -> None:
         entry = sealed.entry
+        self._log_time_ms = entry.log_time_ms
         if registry.incarnation == "":
             return
         founds = entry.previous == START and entry.incarnation not in self._founded
@@ -173,6 +198,7 @@ class Watch(Auditor):
         self._one_writer(registry, sealed)
 
     def applied(self, registry: Registry, sealed: Sealed) -> None:
+        self._log_time_ms = None
         if registry._keeps is not None:
             return
         place = registry.incarnation, registry.position, registry.h
@@ -308,7 +334,8 @@ class _Side:
         self._registry = registry
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
-        self._watch.seen(self._name, kind, key, old, new)
+        owned = self._registry._keeps is None
+        self._watch.seen(self._name, kind, key, old, new, owned=owned)
 
 
 def newest(stream: _Stream | None) -> Sealed | None:
