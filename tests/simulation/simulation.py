@@ -257,16 +257,19 @@ class Simulation:
             return repr(error)
         return "done"
 
-    async def do_restart_agent(self, zone: str, *, forget: bool = False) -> None:
+    async def do_restart_agent(self, zone: str, *, forget: bool = False) -> str | None:
+        if self._in_recovery(zone):
+            return "an old log is served until it is known to be one"
         node = self.world[zone]
         agent = node.agents[0]
         assert isinstance(agent, SimulatedAgent)
         await agent.restart(forget=forget)
         if node.running:
             node._serve(agent)
+        return None
 
-    async def do_new_agent(self, zone: str) -> None:
-        await self.do_restart_agent(zone, forget=True)
+    async def do_new_agent(self, zone: str) -> str | None:
+        return await self.do_restart_agent(zone, forget=True)
 
     # Processes
 
