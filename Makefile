@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo coredns test fmt check bench bench-tools chaos soak wheel lock clean
+.PHONY: help demo coredns test fmt check bench bench-tools chaos soak simulate wheel lock clean
 
 help:
 	@echo "make demo        a global and its zones on this machine     (ARGS='...' is passed on)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-tools the DNS servers and clients that bench compares with (Debian, root)"
 	@echo "make chaos       a mesh broken in every way, under load     (ARGS='--only flushall --services 10000 --seed 7')"
 	@echo "make soak        a minute of random packets at the DNS parsers (ARGS='-max_total_time=600')"
+	@echo "make simulate    a minute of faults in a simulated mesh, seeds never run (ARGS='17', ARGS='--seconds 600')"
 	@echo "make wheel       dist/zonemesh-*.whl"
 	@echo "make lock        requirements.lock, from pyproject.toml"
 	@echo "make clean       remove what the targets above made"
@@ -67,6 +68,9 @@ soak: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: 'atheris==3.0.0'
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	$(BIN)/python -m tests.soak.dns_packets -max_total_time=60 -artifact_prefix=soak- $(ARGS) "$$dir"
+
+simulate: $(READY)
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 wheel: $(READY)
 	@$(BIN)/python -m hatchling build --target wheel

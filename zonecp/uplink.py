@@ -288,11 +288,11 @@ class Uplink:
             for raw in await self._log.read(cursor.position.before(), count=1):
                 sealed, _ = decode(raw.data, NO_HASH)
                 if raw.position == cursor.position and self._merged_h() in (b"", sealed.h):
-                    return await self._continues(cursor.position, place)
+                    return await self._continues(cursor.position, sealed.h, place)
         for info in await self._log.snapshots():
             beyond = cursor.incarnation != info.incarnation or cursor.position < info.position
             if beyond and info.incarnation == place.incarnation:
-                return await self._continues(info.position, place)
+                return await self._continues(info.position, info.h, place)
         return False
 
     def _merged_h(self) -> bytes:
@@ -301,14 +301,14 @@ class Uplink:
         h: bytes = b"" if packed is None else msgpack.unpackb(packed).get("h", b"")
         return h
 
-    async def _continues(self, start: Position, place: Place) -> bool:
-        """Whether the stream's next entry, if there is one, follows a position."""
+    async def _continues(self, start: Position, h: bytes, place: Place) -> bool:
+        """Whether the stream's next entry, if there is one, follows a place."""
         for raw in await self._log.read(start, count=1):
             try:
-                sealed, _ = decode(raw.data, NO_HASH)
+                sealed, chained = decode(raw.data, h)
             except WireError:
                 return False
-            return sealed.entry.previous == start
+            return chained and sealed.entry.previous == start
         return start == place.position
 
     def _overtaken(self, incarnation: str, end: Position) -> bool:

@@ -7,8 +7,6 @@ XREAD reports neither trimmed nor lost nor rewritten entries, so every check is 
   first entry of a restored log, I am blank    GAP
   entry.previous before my position            FORK (I stand where that history never was)
   entry.previous beyond my position            GAP
-  entry begins a log that was founded again,
-    and I have read nothing                    GAP (what it goes on from is in a snapshot)
   entry.h != H(my h, body)                     FORK
   head missing, or of another incarnation      STORE LOST
   head behind me                               ROLLED BACK
@@ -79,8 +77,6 @@ def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:
         raise ForkError(f"{entry.position} follows {entry.previous}, before {place.position}")
     if entry.previous != place.position:
         raise GapError(f"after {place.position} came {entry.position}, following {entry.previous}")
-    if place == NOWHERE and RESTORED in entry.note:
-        raise GapError(f"{entry.position} goes on from a state that only a snapshot has")
     if not chained:
         raise ForkError(f"{entry.position} continues another history than the one read")
     return True

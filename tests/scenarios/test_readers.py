@@ -451,3 +451,71 @@ async def test_a_bad_entry_in_one_zones_stream_stops_no_other_zone(
     await west.register("mongo")
     await world.until(world.converged, 20.0)  # by a snapshot beyond the bad entry
     assert agent.removed == []
+
+
+async def test_an_entry_that_was_damaged_in_a_zones_stream_is_made_up_for_by_its_zone(
+    world: World,
+) -> None:
+    west, _, agent = await filled(world)
+    stream = world.store._server.data.log(up_log("west")).stream
+    assert stream is not None
+    for each in world.replicas:
+        each.freeze()
+    await west.register("mongo")
+    await world.pass_time(0.1)
+    last = stream.raws[-1]
+    stream.raws[-1] = last._replace(data=last.data[:-3] + b"xyz")  # of its hash: still msgpack
+    for each in world.replicas:
+        each.thaw()
+
+    await world.until(world.converged, 15.0)
+    assert agent.removed == []
+
+
+async def test_who_knows_nothing_reads_a_restored_log_from_its_snapshot(world: World) -> None:
+    _, east, agent = await filled(world)
+    world.store.flush()
+    await world.pass_time(5.0)
+    await world.until(lambda: not recovering(world) and world.has_leader(), 15.0)
+    for node in (east, world.standby):
+        node.kill()
+        node.disk.delete_key("global", "log")
+        node.disk.delete_key("global", "head")
+        node.disk.delete_key("global", "snapshots")
+        node.start()
+
+    await world.until(world.converged, 15.0)
+    await world.until(world.digests_agree)
+    assert agent.removed == []
+    assert "redis.svc.west.mesh.local" in east.map
+
+
+async def test_a_restored_log_without_its_snapshot_is_followed_once_there_is_one(
+    world: World,
+) -> None:
+    _, east, agent = await filled(world)
+    world.store.flush()
+    await world.pass_time(5.0)
+    await world.until(lambda: not recovering(world) and world.has_leader(), 15.0)
+    east.kill()
+    for part in ("log", "head", "snapshots"):
+        east.disk.delete_key("global", part)
+    world.store.delete_key("global", "snapshots")
+    world.store.delete_key("global", "chunks")
+    east.start()
+
+    await world.until(world.converged, 20.0)
+    assert agent.removed == []
+
+
+async def test_a_rolled_back_log_that_lost_its_head_as_well_is_made_good(world: World) -> None:
+    west, _, agent = await filled(world)
+    await world.pass_time(2.0)
+    held = len(world.entries("global"))
+    world.store.roll_back("global", held - 2, head="lost")
+
+    await world.pass_time(2.0)
+    await world.until(world.has_leader, 15.0)
+    await west.register("mongo")
+    await world.until(world.converged, 15.0)
+    assert agent.removed == []

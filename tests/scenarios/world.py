@@ -40,10 +40,10 @@ from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log import fence
 from zonemesh.log.clock import Clock
 from zonemesh.log.leadership import Leadership
-from zonemesh.log.memory import MemoryLog, MemoryStore, _Stream
+from zonemesh.log.memory import Clone, MemoryLog, MemoryStore, Way, _Stream
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.model import Key, Record, zone_of
-from zonemesh.registry import Registry
+from zonemesh.registry import Index, Registry
 from zonemesh.runtime.sections import RedisConfig as ZoneRedis
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 from zonemesh.travel import own_log
@@ -124,6 +124,11 @@ class Auditor:
         self._holder_of: dict[int, tuple[str, str]] = {}
         self.reuse = False
         """The scenario's quarantine ends: addresses may find other keys."""
+
+    def of(self, name: str, registry: Registry) -> Index:
+        """The index for one registry of a node."""
+        del name, registry
+        return self
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
         pool = pool_of(kind)
@@ -277,7 +282,8 @@ class Node:
         self.wall_offset_ms = 0
         self.expected_failure: type[BaseException] | None = None
         self.failure: BaseException | None = None
-        self._cut = False
+        self._cut: Way | None = None
+        self.slow_s = 0.0
         self._stop = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
 
@@ -311,8 +317,9 @@ class Node:
         self.failure = None
         # Links of its own: whatever an earlier process still has on its way cannot use them.
         self.link, self.disk_link = self.world.store.peer(), self.disk.peer()
-        if self._cut:
-            self.link.cut()
+        self.link.slow_s = self.slow_s
+        if self._cut is not None:
+            self.link.cut(way=self._cut)
         self._stop = asyncio.Event()
         self.process = Process(self.name)
         self.world.processes.append((self.process, self.link, self.disk_link))
@@ -351,17 +358,27 @@ class Node:
         assert self.process is not None
         self.process.thaw()
 
-    def cut(self) -> None:
-        self._cut = True
-        self.link.cut()
+    def cut(self, way: Way = "both") -> None:
+        self._cut = way
+        self.link.cut(way=way)
 
     def heal(self) -> None:
-        self._cut = False
+        self._cut = None
         self.link.heal()
+
+    def slow_down(self, by_s: float) -> None:
+        """Have every message between it and global's store take so much longer."""
+        self.slow_s = self.link.slow_s = by_s
 
     def lose_disk(self) -> None:
         assert not self.alive
         self.disk = MemoryStore(_for_life)
+
+    def set_disk_back(self, backup: Clone) -> None:
+        """An operator restores a backup of the disk."""
+        assert not self.alive
+        self.disk.restore(backup)
+        self._died()
 
     def _exited(self) -> None:
         assert self.process is not None
@@ -441,7 +458,8 @@ class GlobalNode(Node):
             clock=self.clock,
             url=f"http://{self.name}:5681",
         )
-        replica.state.registry.add_index(self.world.auditor)
+        registry = replica.state.registry
+        registry.add_index(self.world.auditor.of(self.name, registry))
         await replica.load_copy()
         self._replica = replica
         await self._supervise(replica.components(), replica.leadership)
@@ -542,8 +560,8 @@ class ZoneNode(Node):
             own_disk=None if own_store is None else Copy(self.disk_link, self.own_log),
             takeover=self.takeover,
         )
-        zone.state.registry.add_index(self.world.auditor)
-        zone.copy.add_index(self.world.auditor)
+        for registry in (zone.state.registry, zone.copy):
+            registry.add_index(self.world.auditor.of(self.name, registry))
         if own_store is None:
             own_log = self.disk_link.log(self.own_log)
             assert await own_log.acquire(Lease(writer=zone.writer_id, url=""))
@@ -788,6 +806,8 @@ class World:
 
     def up_matches(self) -> bool:
         """Global holds of every zone what that zone holds of itself."""
+        if not self.has_leader():
+            return False
         whole = self.leader.registry.parts()
         return all(
             whole.get(("MeshService", zone))

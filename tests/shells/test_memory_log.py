@@ -277,3 +277,39 @@ async def test_waiting_takes_virtual_time_only(store: MemoryStore) -> None:
     assert not await store.log("global").read(START, block_s=3_600)
 
     assert clock() == pytest.approx(3_600, abs=0.01)
+
+
+async def test_a_link_cut_one_way_loses_requests_or_answers_only(store: MemoryStore) -> None:
+    log = store.log("global")
+    first = entry((1, 0), None)
+    store.cut(way="back")
+    with pytest.raises(FateUnknownError):
+        await log.create(first)
+    store.heal()
+    assert position_of(await log.head()) == Position(1, 0)  # it took effect
+
+    store.cut(way="there")
+    with pytest.raises(FateUnknownError):
+        await log.append(entry((1, 1), first))
+    store.heal()
+    assert position_of(await log.head()) == Position(1, 0)
+
+
+async def test_an_append_that_arrives_once_more_is_refused_or_a_retry(store: MemoryStore) -> None:
+    log, other = store.log("global"), store.peer().log("global")
+    chain = await grow(log, 2)
+    store.redeliver()
+    chain.append(entry((1, 2), chain[-1]))
+    await other.append(chain[-1])
+    store.redeliver()
+
+    assert await log.read(START) == [raw(each) for each in chain]
+
+
+async def test_a_read_can_answer_again_what_was_read_before(store: MemoryStore) -> None:
+    log = store.log("global")
+    chain = await grow(log, 2)
+    store.read_again(5)
+
+    assert await log.read(Position(1, 1)) == [raw(each) for each in chain]
+    assert not await log.read(Position(1, 1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
@@ -32,6 +33,9 @@ Part = Literal["log", "head", "snapshots", "chunks", "leader"]
 Effect = Literal["before", "after"]
 """Whether an append whose answer is lost was lost before or after it took effect."""
 
+Way = Literal["both", "there", "back"]
+"""What a cut link loses: everything, requests only, or answers only."""
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -52,6 +56,11 @@ class _Stream:
         i = bisect_left(self.raws, (position,))
         found = i < len(self.raws) and self.raws[i].position == position
         return self.raws[i] if found else None
+
+    def before(self, position: Position, count: int) -> Position:
+        """The position so many entries earlier, as far as there are any."""
+        end = bisect_right(self.raws, position, key=lambda raw: raw.position)
+        return self.raws[max(0, end - count)].position.before() if end else position
 
     def after(self, position: Position, count: int) -> list[Raw]:
         start = bisect_right(self.raws, position, key=lambda raw: raw.position)
@@ -130,8 +139,12 @@ class MemoryStore:
         self._delay_s = delay_s
         self._keys = Keys()
         self._server = _Server()
-        self._available = True
+        self._lost: Way | None = None
         self._append_fails: Effect | None = None
+        self._sent: Callable[[], None] | None = None
+        self._read_again = 0
+        self.slow_s = 0.0
+        """How much longer than `delay_s` everything travels."""
 
     def peer(self) -> MemoryStore:
         """Another client, whose link fails independently."""
@@ -172,7 +185,7 @@ class MemoryStore:
             found: dict[str, Sequence[Raw]] = {}
             for name, position in after.items():
                 stream = self._server.data.log(name).stream
-                raws = stream.after(position, count) if stream is not None else ()
+                raws = self._again(stream, position, count) if stream is not None else ()
                 if raws:
                     found[name] = raws
             if not found and clock() < until_s:
@@ -181,7 +194,7 @@ class MemoryStore:
                         await changed.wait()
                 except TimeoutError:
                     continue
-                self._check()
+                self._check("back")
                 continue
             await self.answer()
             return found
@@ -194,6 +207,12 @@ class MemoryStore:
             name: 0 if stream is None else sum(len(raw.data) for raw in stream.raws)
             for name, stream in streams.items()
         }
+
+    def _again(self, stream: _Stream, position: Position, count: int) -> Sequence[Raw]:
+        if self._read_again:
+            position = stream.before(position, self._read_again)
+            self._read_again = 0
+        return stream.after(position, count)
 
     async def present(self, log_name: str, writer: str, payload: bytes) -> None:
         data = await self.request()
@@ -228,15 +247,19 @@ class MemoryStore:
 
     async def request(self) -> _Data:
         """Travel to the server."""
-        self._check()
-        await asyncio.sleep(self._delay_s())
-        self._check()
+        self._check("there")
+        await asyncio.sleep(self._delay_s() + self.slow_s)
+        self._check("there")
         return self._server.data
 
     async def answer(self) -> None:
         """Travel back: the effect stands, whether the answer arrives or not."""
-        await asyncio.sleep(self._delay_s())
-        self._check()
+        await asyncio.sleep(self._delay_s() + self.slow_s)
+        self._check("back")
+
+    def data_of(self, name: str) -> _LogData:
+        """A log's keys as they are now, whoever asks."""
+        return self._server.data.log(name)
 
     def wake_readers(self) -> None:
         self._server.tell()
@@ -251,30 +274,48 @@ class MemoryStore:
             self._append_fails = None
         return due
 
-    def _check(self) -> None:
-        if not (self._available and self._server.available):
+    def note_sent(self, act: Callable[[], None]) -> None:
+        """Keep the append that is sent, for `redeliver`."""
+        self._sent = act
+
+    def _check(self, way: Way) -> None:
+        if self._lost in ("both", way) or not self._server.available:
             raise UnavailableError("memory: unavailable")
 
     # ── faults ──
 
-    def cut(self, *, everyone: bool = False) -> None:
-        """Cut this client's link, or everyone's: every call fails, reads that wait at once."""
-        self._set_available(everyone=everyone, available=False)
+    def cut(self, *, everyone: bool = False, way: Way = "both") -> None:
+        """Cut this client's link, or everyone's: every call fails, reads that wait at once.
+
+        One way only: "there", and nothing takes effect; "back", and everything does, unanswered.
+        """
+        if everyone:
+            self._server.available = False
+        else:
+            self._lost = way
+        self._server.tell()
 
     def heal(self, *, everyone: bool = False) -> None:
         """Undo the `cut` of the same scope."""
-        self._set_available(everyone=everyone, available=True)
-
-    def _set_available(self, *, everyone: bool, available: bool) -> None:
         if everyone:
-            self._server.available = available
+            self._server.available = True
         else:
-            self._available = available
+            self._lost = None
         self._server.tell()
 
     def fail_next_append(self, effect: Effect) -> None:
         """This client's next append, create or resign raises FateUnknownError."""
         self._append_fails = effect
+
+    def redeliver(self) -> None:
+        """This client's last append or creation arrives once more, however late."""
+        if self._sent is not None:
+            with suppress(RefusedError):
+                self._sent()
+
+    def read_again(self, entries: int) -> None:
+        """This client's next read answers so many entries again that were read before."""
+        self._read_again = entries
 
     def raw_xadd(self, name: str, raw: Raw) -> None:
         """XADD as Redis has it: may leave a hole or create a deleted key; the head stays.
@@ -383,15 +424,13 @@ class MemoryLog:
     async def create(
         self, sealed: Sealed, *, owner: str = "", replacing: Head | None = None
     ) -> None:
-        data = await self._request_append()
-        if fence.creates(data.head, sealed, top=data.top(), found=replacing):
-            data.stream = _Stream(last=sealed.entry.position)
-            self._write(data, data.stream, sealed, fence.head_after(None, sealed, owner))
+        await self._request_append()
+        self._deliver(lambda: self._create(self._data(), sealed, owner, replacing))
         await self._answer_append()
 
     async def append(self, sealed: Sealed, *, owner: str | None = None) -> None:
-        data = await self._request_append()
-        self._append(data, sealed, owner)
+        await self._request_append()
+        self._deliver(lambda: self._append(self._data(), sealed, owner))
         await self._answer_append()
 
     async def resign(self, sealed: Sealed, lease: Lease) -> None:
@@ -486,6 +525,18 @@ class MemoryLog:
 
     async def close(self) -> None:
         """Nothing: a handle owns nothing."""
+
+    def _data(self) -> _LogData:
+        return self._store.data_of(self._name)
+
+    def _deliver(self, act: Callable[[], None]) -> None:
+        self._store.note_sent(act)
+        act()
+
+    def _create(self, data: _LogData, sealed: Sealed, owner: str, replacing: Head | None) -> None:
+        if fence.creates(data.head, sealed, top=data.top(), found=replacing):
+            data.stream = _Stream(last=sealed.entry.position)
+            self._write(data, data.stream, sealed, fence.head_after(None, sealed, owner))
 
     def _append(self, data: _LogData, sealed: Sealed, owner: str | None) -> None:
         if not fence.appends(data.head, sealed):

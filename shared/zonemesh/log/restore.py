@@ -26,10 +26,10 @@ from zonemesh.log.clock import Clock
 from zonemesh.log.history import History, replay
 from zonemesh.log.port import Head, Log
 from zonemesh.log.presence import Presence, longest
-from zonemesh.model import Change, Cursor, Position
+from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Registry
 from zonemesh.replica import RESTORED, Place
-from zonemesh.wire import NO_HASH, decode
+from zonemesh.wire import NO_HASH, Sealed, decode
 
 WINDOW_S = 2.0
 """In which live replicas post the history that they hold; each does so within a second."""
@@ -117,11 +117,15 @@ class Restorer:
 
     async def _headed(self) -> bool:
         """Whether entries that somebody has taken the head from have it again."""
-        after, newest = self._place.position.before(), None
+        newest = await self._newest(self._place.position.before()) or await self._newest(START)
+        return await self._log.repair(newest) and newest is not None
+
+    async def _newest(self, after: Position) -> Sealed | None:
+        newest = None
         while raws := await self._log.read(after):
             newest, _ = decode(raws[-1].data, NO_HASH)
             after = raws[-1].position
-        return await self._log.repair(newest) and newest is not None
+        return newest
 
     async def _continues(self, head: Head) -> bool:
         """Whether the log goes on from here by now: another replica was quicker."""

@@ -13,6 +13,7 @@ from zonemesh.log import snapshot
 from zonemesh.log.port import Log, SnapshotInfo
 from zonemesh.model import START, Cursor, Position
 from zonemesh.registry import Frozen, Registry
+from zonemesh.replica import RESTORED
 from zonemesh.wire import NO_HASH, Sealed, decode
 
 ENTRIES_BETWEEN = 20_000
@@ -116,7 +117,8 @@ class Snapshotter:
                 sealed, _ = decode(raw.data, NO_HASH)
             except WireError:
                 return False
-            return sealed.entry.previous == after
+            entry = sealed.entry
+            return entry.previous == after and not (after == START and RESTORED in entry.note)
         return bool(infos)
 
     async def take(self) -> None:

@@ -1,0 +1,82 @@
+"""A thousand leaders and a thousand zone flaps: no address changes, and no name is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.scenarios.world import Agent, World
+
+LEADERS = 1_000
+FLAPS = 1_000
+PARTS = 5
+KILLED_EVERY = 10
+"""Of the leaders; the others resign."""
+
+
+async def filled(world: World) -> tuple[Agent, Any]:
+    await world.start()
+    west, east = world["west"], world["east"]
+    await west.register("redis", "kafka")
+    await east.register("web")
+    agent = east.agent()
+    await world.until(world.converged)
+    return agent, addresses(world)
+
+
+def addresses(world: World) -> list[Any]:
+    return [(node.services, node.map) for node in world.zone_nodes.values()]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_a_thousand_leader_changes_move_no_address(world: World, part: int) -> None:
+    agent, before = await filled(world)
+    seen = set()
+    for number in range(LEADERS // PARTS):
+        leader = world.leader
+        if number % KILLED_EVERY == part:
+            leader.kill()
+            leader.start()
+        else:
+            await leader.replica.leadership.resign()
+        term = world.entries("global")[-1].position.term
+        await world.until(
+            lambda term=term: (
+                world.has_leader()  # type: ignore[misc]
+                and world.leader.registry.position.term > term
+            )
+        )
+        seen.add(world.leader.registry.position.term)
+
+    assert len(seen) >= LEADERS // PARTS
+    await world.until(world.converged)
+    await world.until(world.digests_agree)
+    assert addresses(world) == before
+    assert agent.removed == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_a_thousand_zone_flaps_move_no_address(world: World, part: int) -> None:
+    agent, before = await filled(world)
+    flaps = 0
+    for number in range(FLAPS // PARTS):
+        node = world[("west", "east")[number % 2]]
+        if number % KILLED_EVERY == part:
+            node.kill()
+            node.start()
+        else:
+            node.cut()
+            await world.pass_time(0.2)
+            node.heal()
+        await world.pass_time(0.2)
+        flaps += 1
+
+    assert flaps == FLAPS // PARTS
+    await world.until(world.converged, 20.0)
+    await world.until(world.digests_agree)
+    await world.until(world.up_matches)
+    assert addresses(world) == before
+    assert agent.removed == []
