@@ -148,7 +148,7 @@ def a_table_that_thinks_it_is_loaded(patch: pytest.MonkeyPatch) -> None:
 
     def planted(self: Table, *args: Any, **options: Any) -> None:
         begin(self, *args, **options)
-        self.loaded = True
+        self.loaded = self.complete = True
 
     patch.setattr(Table, "__init__", planted)
 
