@@ -204,9 +204,9 @@ class SimulatedAgent(Agent):
                     self._watch.violated("I15", told)
         rcode, _, authorities = self._ask(f"nobody.svc.{DOMAIN}", 1)
         # Of a map from disk nobody knows yet what it lacks.
-        told = whole and self.state.confirmed
-        if (rcode, authorities > 0) != ((_NXDOMAIN, True) if told else (_SERVFAIL, False)):
-            which = "a whole map" if told else "none that is confirmed"
+        sure = whole and self.state.confirmed
+        if (rcode, authorities > 0) != ((_NXDOMAIN, True) if sure else (_SERVFAIL, False)):
+            which = "a whole map" if sure else "none that is confirmed"
             self._watch.violated("I15", f"an unknown name with {which}: rcode {rcode}")
 
     def _ask(self, name: str, qtype: int) -> tuple[int, int, int]:
