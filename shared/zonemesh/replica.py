@@ -28,12 +28,8 @@ from zonemesh.errors import (
 from zonemesh.model import START, Position
 from zonemesh.wire import NO_HASH, Sealed
 
-RESTORED = "restored"
-"""Key of the note in the first entry of a log that was founded again from a state."""
-
 SAME_FAULT_MAX = 3
 """Resynchronisations in a row that meet the same fault before a reader stops and says so."""
-
 
 RESTORED = "restored"
 """In the note of the first entry of a log that was founded again: the cursor of the state that it

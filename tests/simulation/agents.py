@@ -203,11 +203,11 @@ class SimulatedAgent(Agent):
                     told = f"type {qtype} of {there}: rcode {rcode}, {answers} answers"
                     self._watch.violated("I15", told)
         rcode, _, authorities = self._ask(f"nobody.svc.{DOMAIN}", 1)
-        # What is on disk may lack a name: nothing is denied before the zone has confirmed it.
-        sure = self.state.confirmed
+        # Of a map from disk nobody knows yet what it lacks.
+        sure = whole and self.state.confirmed
         if (rcode, authorities > 0) != ((_NXDOMAIN, True) if sure else (_SERVFAIL, False)):
-            told = "a map" if sure else "no map"
-            self._watch.violated("I15", f"an unknown name with {told}: rcode {rcode}")
+            which = "a whole map" if sure else "none that is confirmed"
+            self._watch.violated("I15", f"an unknown name with {which}: rcode {rcode}")
 
     def _ask(self, name: str, qtype: int) -> tuple[int, int, int]:
         """Its code, and the numbers of answers and authorities."""

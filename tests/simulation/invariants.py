@@ -15,8 +15,8 @@
   I11  behind a term's first entry nothing of an earlier term is taken, nor of another writer
   I12  what is the same again is written to no log and pushed to no agent
   I13  a copy that is behind says so
-  I15  a name that exists is never NXDOMAIN, one that does not always, and before the first map
-       everything is SERVFAIL
+  I15  a name that exists is never NXDOMAIN; one that does not exist is, once the zone has told what
+       there is, and SERVFAIL before
   I16  an agent that starts without any zone answers what it answered before
   I18  logs, snapshots and rings have a limit
   I19  who has a name that several want is the same everywhere: the one that was merged first

@@ -193,7 +193,8 @@ class Simulation:
             return "is not there"
         self.present.discard(f"{zone}/{name}")
         outcome = await self._try(node, lambda: node.remove(name))
-        if outcome == "done":
+        # What is removed before the zone has adopted comes back with what it adopts.
+        if outcome == "done" and node.zone.state.adopted:
             self.absent.add(f"{zone}/{name}")
         return outcome
 

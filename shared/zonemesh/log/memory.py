@@ -199,6 +199,12 @@ class MemoryStore:
             await self.answer()
             return found
 
+    def _again(self, stream: _Stream, position: Position, count: int) -> Sequence[Raw]:
+        if self._read_again:
+            position = stream.before(position, self._read_again)
+            self._read_again = 0
+        return stream.after(position, count)
+
     async def sizes(self, log_names: Sequence[str]) -> Mapping[str, int]:
         data = await self.request()
         streams = {name: data.log(name).stream for name in log_names}
@@ -207,12 +213,6 @@ class MemoryStore:
             name: 0 if stream is None else sum(len(raw.data) for raw in stream.raws)
             for name, stream in streams.items()
         }
-
-    def _again(self, stream: _Stream, position: Position, count: int) -> Sequence[Raw]:
-        if self._read_again:
-            position = stream.before(position, self._read_again)
-            self._read_again = 0
-        return stream.after(position, count)
 
     async def present(self, log_name: str, writer: str, payload: bytes) -> None:
         data = await self.request()
