@@ -134,14 +134,18 @@ class Replica:
             lease=Lease(writer=self._writer_id, url=url),
             clock=clock,
         )
-        self.backend = GlobalBackend(self.state, members, self.follower, lambda: self.leadership)
+        self.backend = GlobalBackend(
+            self.state,
+            members,
+            self.follower,
+            lambda: self.leadership,
+            settings=config.settings,
+        )
 
     def ready(self) -> str | None:
         """Why this replica should not be asked, or None."""
         if self.state.registry.incarnation == "":
             return "global's log has not been read yet"
-        if faults := self.plane.settings_faults():
-            return f"it could not take over: {faults[0]}"
         if self.follower.halted is not None:
             return f"stopped following the log: {self.follower.halted}"
         writer = self.leadership.writer
@@ -188,12 +192,14 @@ class Replica:
         self.copy.applied(entries)
         for sealed in entries:
             self.tail.push(sealed)
+        self.plane.notice_settings()
         self.backend.applied()
         if entries[-1].entry.note.get("resign"):
             self.leadership.resignation_seen()
 
     def _replaced(self) -> None:
         self.copy.replaced()
+        self.plane.notice_settings()
         self.backend.applied()
 
     async def _snapshot_kept(self, cursors: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
 from zonemesh.rest.plane import PlaneBackend, describe_registry
 from zonemesh.rivals import Known, Rivals
+from zonemesh.settings import Settings
 from zonemesh.travel import up_log
 
 _MESH = "Mesh"
@@ -41,10 +42,14 @@ class GlobalBackend(PlaneBackend):
         members: Members,
         follower: Follower,
         leadership: Callable[[], Leadership],
+        *,
+        settings: Settings,
     ) -> None:
+        """`settings`: those that this replica brings should it come to lead."""
         super().__init__(state.registry, leadership)
         self._state = state
         self._members = members
+        self._settings = settings
         generators = Generators()
         state.registry.add_index(generators)
         self._rivals = Rivals(
@@ -175,10 +180,26 @@ class GlobalBackend(PlaneBackend):
             "lag_s": self._own_lag_s(),
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
+            "settings": self._describe_settings(),
             "zones": {
                 zone: {"online": seen.online, "cursor": str(registry.cursors.get(up_log(zone), ""))}
                 for zone in self._state.zones()
                 if (seen := Seen.of(registry, zone)) is not None
+            },
+        }
+
+    def _describe_settings(self) -> Mapping[str, Any]:
+        settings, draining = self._state.settings, self._state.draining()
+        return {
+            "pools": {name: list(cidrs) for name, cidrs in settings.pools.items()},
+            "former": {name: list(cidrs) for name, cidrs in settings.former.items()},
+            "draining": {
+                pool: sum(held for (name, _), held in draining.items() if name == pool)
+                for pool in sorted({name for name, _ in draining})
+            },
+            "differs": {
+                name: {"mesh": mesh, "configured": configured}
+                for name, (mesh, configured) in self._state.differs(self._settings).items()
             },
         }
 

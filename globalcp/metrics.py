@@ -95,16 +95,21 @@ def _pools(state: GlobalState) -> Iterable[Metric]:
     resting = GaugeMetricFamily("zonemesh_vips_quarantined", "Addresses at rest.", labels=labels)
     free = GaugeMetricFamily("zonemesh_vips_free", "Addresses free in blocks.", labels=labels)
     leased = GaugeMetricFamily("zonemesh_blocks_leased", "Blocks leased.", labels=labels)
+    settings = state.settings
     for pool, ledger in state.ledgers.items():
+        at_large = settings.pool(pool)
         for zone in state.zones():
             at = [pool, zone]
             used.add_metric(at, ledger.live(zone))
             resting.add_metric(at, len(ledger.resting(zone)))
-            free.add_metric(
-                at, ledger.capacity(zone) - ledger.live(zone) - len(ledger.resting(zone))
-            )
+            free.add_metric(at, ledger.unused(at_large, zone))
             leased.add_metric(at, len(ledger.blocks(zone)))
-    yield from (used, resting, free, leased)
+    draining = GaugeMetricFamily(
+        "zonemesh_vips_draining", "Addresses held in ranges that were removed.", labels=labels
+    )
+    for (pool, zone), held in state.draining().items():
+        draining.add_metric([pool, zone], held)
+    yield from (used, resting, free, leased, draining)
     short = GaugeMetricFamily(
         "zonemesh_pool_exhausted", "1 while a zone gets no block.", labels=labels
     )

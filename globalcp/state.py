@@ -25,9 +25,11 @@ from zonemesh.errors import (
     WireError,
 )
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
-from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
+from zonemesh.ipam import BLOCK, Binding, Block, Ledger, pool_of
+from zonemesh.leasing import grants
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
+from zonemesh.legacypool import LEGACY
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.recovery import Claims, Recovery
 from zonemesh.registry import Registry
@@ -62,7 +64,7 @@ class GlobalState:
         self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
         for ledger in self.ledgers.values():
             self.registry.add_index(ledger)
-        self.legacy = LegacyBindings(self.registry, naming or Naming())
+        self.legacy = LegacyBindings(self.registry, naming or Naming(), self.ledgers.values())
         self.unserved: set[str] = set()
         """Zones whose stock of free addresses is to be looked at in the next decision. Only saves
         looking at all of them: every term begins with all, and whoever waits is seen again."""
@@ -76,6 +78,25 @@ class GlobalState:
     def settings(self) -> Settings:
         packed = self.registry.get(SETTINGS, GLOBAL_KEY)
         return Settings() if packed is None else Settings.unpack(packed)
+
+    def differs(self, wanted: Settings) -> dict[str, tuple[Any, Any]]:
+        """What the log's settings have otherwise than a replica's configuration: both values."""
+        known = self.registry.get(SETTINGS, GLOBAL_KEY) is not None
+        return wanted.changed_from(self.settings) if known else {}
+
+    def draining(self) -> dict[tuple[str, str], int]:
+        """(pool, zone) -> addresses held in ranges that were removed, of whoever holds some."""
+        settings, found = self.settings, {}
+        for name, ledger in self.ledgers.items():
+            for zone in ("", *self.zones()):
+                found[name, zone] = ledger.draining(settings.pool(name), zone)
+        found[LEGACY, ""] = self.legacy.draining(settings)
+        return {place: held for place, held in found.items() if held}
+
+    def other_ledgers(self, pool: str) -> list[Ledger]:
+        """Those of all pools but one: what they hold, that one does not give out."""
+        every = {**self.ledgers, LEGACY: self.legacy.ledger}
+        return [ledger for name, ledger in every.items() if name != pool]
 
     def zones(self) -> list[str]:
         return sorted(zone_of(key) for key in self.registry.table(SEEN))
@@ -103,6 +124,7 @@ class _Deciding(Deciding):
         self._state = state
         self._settings = state.settings
         self._new_zones: set[str] = set()
+        self._begun = False
         self._looks_around = False
         """Whether what only time changed is looked at."""
         self._leased: dict[int, str] = {}
@@ -112,25 +134,35 @@ class _Deciding(Deciding):
             state.ledgers,
             "",
             log_time_ms=now.log_time_ms,
-            quarantine_ms=self._settings.quarantine_ms,
+            settings=self._settings,
             short=partial(_short, state.shortages),
             chooses=Recovery.of(state.registry) is None,
         )
-        claiming = Claiming(
-            self._draft, state.registry, state.ledgers, self._settings, leased=self._leased
+        self._claiming = Claiming(
+            self._draft,
+            state.registry,
+            state.ledgers,
+            self._settings,
+            others=state.other_ledgers,
+            leased=self._leased,
         )
-        self._recovering = Recovering(self._draft, state.registry, self._decision, now, claiming)
+        self._recovering = Recovering(
+            self._draft, state.registry, self._decision, now, self._claiming
+        )
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
-        # A `Replace` compares with the state, which what stands before it is still to change.
+        # A `Replace` compares with the state, which what stands before it is still to change; the
+        # settings that a `Begin` brings hold from the next entry on.
         self._consume(
             inputs,
-            alone=Replace,
+            alone=(Replace, Begin),
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
         self._forget_zones()
-        if not self._recover():
+        if self._begun or self._claiming.former:
+            decision.more = True  # what is given out now could be in what has just become known
+        elif not self._recover():
             for pool in self._state.ledgers:
                 full = self._binder.bind_waiting(pool, lambda: self._draft.bytes >= ENTRY_BYTES)
                 decision.more = decision.more or full
@@ -330,15 +362,14 @@ class _Deciding(Deciding):
         held = ledger.block_of(address)
         if held is not None:
             return self._keeps(zone, *held)
-        place = self._settings.pool(pool).block_at(address)
+        place = self._claiming.place_at(pool, address)
         if place is None:
             return False
         first, size = place
         owner = self._leased.get(first)
-        if owner is None:
-            key = Key("", zone, pool, f"claim-{first}").packed
-            self._grant(key, Block(first, size, self._now.wall_ms))
-        return owner in (zone, None)
+        if owner is not None:
+            return owner == zone
+        return self._claiming.grant(zone, pool, Block(first, size, self._now.wall_ms))
 
     def _keeps(self, zone: str, key: str, block: Block) -> bool:
         """Whether a held block is the zone's; a deleted zone that is back has its own again."""
@@ -474,6 +505,7 @@ class _Deciding(Deciding):
                 log_time_ms=self._now.log_time_ms,
                 quarantine_ms=self._settings.quarantine_ms,
                 drafted=self._leased,
+                others=self._state.other_ledgers(pool),
             )
         except PoolExhaustedError as error:
             self._state.shortages[pool, zone] = str(error)
@@ -513,8 +545,11 @@ class _Deciding(Deciding):
             self._draft.set(SEEN, key, gone.pack())
 
     def _begin(self, item: Begin) -> None:
-        self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())
-        self._settings = item.settings
+        settings = item.settings
+        if self._draft.get(SETTINGS, GLOBAL_KEY) is not None:
+            settings = settings.following(self._settings)
+        self._draft.set(SETTINGS, GLOBAL_KEY, settings.pack())
+        self._begun = True
         if not item.skip_mesh:
             self._put_default("Mesh", Key("", "", "", DEFAULT_MESH), {}, {})
         if not item.skip_generators:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import CollectorRegistry
@@ -10,7 +10,6 @@ from prometheus_client.registry import CollectorRegistry
 from zonecp.feed import Feed
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
-from zonemesh.ipam import Ledger
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.runtime.collect import Collecting, counter, gauge, labelled
@@ -50,7 +49,7 @@ def register(
             yield gauge("log_halted", "1 after the same fault thrice.", bool(follower.halted))
         yield counter("vips_renumbered", "Addresses given up to another zone.", renumbered())
         yield from _uplink(uplink())
-        yield from _pools(state.ledgers, state.zone)
+        yield from _pools(state)
 
     registry.register(Collecting(collect))
 
@@ -65,17 +64,22 @@ def _uplink(uplink: Uplink | None) -> Iterable[Metric]:
     yield counter("uplink_full_syncs", "Snapshots published to global.", uplink.full_syncs)
 
 
-def _pools(ledgers: Mapping[str, Ledger], zone: str) -> Iterable[Metric]:
+def _pools(state: ZoneState) -> Iterable[Metric]:
+    zone, settings = state.zone, state.settings
     families = {
         "used": GaugeMetricFamily("zonemesh_vips_used", "Addresses in use.", labels=["pool"]),
         "rest": GaugeMetricFamily("zonemesh_vips_quarantined", "At rest.", labels=["pool"]),
         "free": GaugeMetricFamily("zonemesh_vips_free", "Free in blocks.", labels=["pool"]),
+        "drain": GaugeMetricFamily(
+            "zonemesh_vips_draining", "Held in ranges that were removed.", labels=["pool"]
+        ),
         "wait": GaugeMetricFamily("zonemesh_vips_waiting", "Without address.", labels=["pool"]),
     }
-    for pool, ledger in ledgers.items():
+    for pool, ledger in state.ledgers.items():
         live, rest = ledger.live(zone), len(ledger.resting(zone))
         families["used"].add_metric([pool], live)
         families["rest"].add_metric([pool], rest)
-        families["free"].add_metric([pool], ledger.capacity(zone) - live - rest)
+        families["free"].add_metric([pool], ledger.unused(settings.pool(pool), zone))
+        families["drain"].add_metric([pool], ledger.draining(settings.pool(pool), zone))
         families["wait"].add_metric([pool], len(ledger.waiting[zone]))
     yield from families.values()

@@ -22,7 +22,8 @@ from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError, TooLargeError
 from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
-from zonemesh.ipam import BLOCK, Binding, Ledger, grants, pool_of, vip_kind
+from zonemesh.ipam import BLOCK, Binding, Ledger, pool_of, vip_kind
+from zonemesh.leasing import grants
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
 from zonemesh.members import (
@@ -94,7 +95,11 @@ class ZoneState:
         """Pool -> why a service was left without an address, as of the last try."""
         self.overdue: set[str] = set()
         """Services whose state is to be looked at again."""
-        self.legacy = None if federated else LegacyBindings(self.registry, naming or Naming())
+        self.legacy = (
+            None
+            if federated
+            else LegacyBindings(self.registry, naming or Naming(), self.ledgers.values())
+        )
         self.agents = Agents()
         self.cleanup_ms: int | None = None
         """Log time after which a Dataplane goes whose agent is gone; None: it stays."""
@@ -108,6 +113,11 @@ class ZoneState:
         ]
         for index in indexes:
             self.registry.add_index(index)
+
+    def other_ledgers(self, pool: str) -> list[Ledger]:
+        """Those of all pools but one: what they hold, that one does not give out."""
+        found = [ledger for name, ledger in self.ledgers.items() if name != pool]
+        return found if self.legacy is None else [*found, self.legacy.ledger]
 
     @property
     def note(self) -> ZoneNote | None:
@@ -157,7 +167,7 @@ class _Deciding(Deciding):
             state.ledgers,
             state.zone,
             log_time_ms=now.log_time_ms,
-            quarantine_ms=self._settings.quarantine_ms,
+            settings=self._settings,
             short=partial(_short, state.shortages),
             chooses=state.adopted,
         )
@@ -492,6 +502,7 @@ class _Deciding(Deciding):
                 now_ms=self._now.wall_ms,
                 log_time_ms=self._now.log_time_ms,
                 quarantine_ms=self._settings.quarantine_ms,
+                others=self._state.other_ledgers(kind),
             )
         except PoolExhaustedError as error:
             self._state.shortages[kind] = str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from itertools import islice
 
@@ -26,9 +26,11 @@ KEYS_MAX = 500
 class LegacyBindings:
     """Which legacy names there must be by a registry, and which of them have addresses."""
 
-    def __init__(self, registry: Registry, naming: Naming) -> None:
+    def __init__(self, registry: Registry, naming: Naming, others: Collection[Ledger] = ()) -> None:
+        """`others`: ledgers of the other pools, whose addresses are not given out here."""
         self._registry = registry
         self._naming = naming
+        self._others = others
         self._index = LegacyIndex(naming)
         self._index.attach(registry)
         self._due: set[str] = set()
@@ -38,6 +40,14 @@ class LegacyBindings:
     def begin(self) -> None:
         """Look at every name: the leader before may not have come to all of them."""
         self._due.update(self._index.wanted(), self._registry.table(LEGACY_VIP))
+
+    def draining(self, settings: Settings) -> int:
+        """Addresses held, in use or at rest, that are outside of the pool by now."""
+        held = self.ledger.held()
+        inside = sum(
+            first <= address < first + size for address in held for first, size in _ranges(settings)
+        )
+        return len(held) - inside
 
     def decide(
         self,
@@ -73,6 +83,7 @@ class LegacyBindings:
                     _ranges(settings),
                     log_time_ms=now.log_time_ms,
                     quarantine_ms=settings.quarantine_ms,
+                    others=self._others,
                 ),
                 log_time_ms=now.log_time_ms,
             )
