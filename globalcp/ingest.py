@@ -486,8 +486,17 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         url=_text(note.get("url")) or (last.url if last else ""),
         version=_text(note.get("version")) or (last.version if last else ""),
         h=sealed.h,
+        own=_own(entry.src) or (last.own if last else None),
         lost=_cursor(note.get("lost")),
     )
+
+
+def _own(src: Mapping[str, Cursor]) -> Cursor | None:
+    """The one log that an up entry is made from, if its names are of bearable length."""
+    for cursor in src.values():
+        if _text(cursor.incarnation):
+            return cursor
+    return None
 
 
 def _cursor(value: object) -> Cursor | None:

@@ -24,6 +24,8 @@ class Report:
     version: str = ""
     h: bytes = b""
     """Hash of the entry at the cursor."""
+    own: Cursor | None = None
+    """How far the zone's own log is in its stream by then."""
     lost: Cursor | None = None
     """What the zone had applied of global's log, which does not lead on from there any more."""
 

@@ -46,6 +46,9 @@ class Seen:
     h: bytes = b""
     """Hash of the entry that the zone's cursor names: a stream that lost that entry may get another
     one at its position. The zone looks at it too. `NOT_MERGED` after a deletion."""
+    own: tuple[str, int, int] | None = None
+    """Incarnation and position that the zone's own log has published from: one that ends before it
+    is an old backup, whatever its stream says."""
     deleted: bool = False
     """Its records are being removed; with the last of them this one goes."""
 
@@ -68,7 +71,7 @@ class Seen:
 
 @lru_cache(maxsize=256)  # an entry of a zone has its record looked at four times
 def _unpack(payload: bytes) -> Seen:
-    fields = msgpack.unpackb(payload)
+    fields = msgpack.unpackb(payload, use_list=False)
     return Seen(**{name: fields[name] for name in Seen.__slots__ if name in fields})
 
 

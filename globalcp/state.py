@@ -445,6 +445,8 @@ class _Deciding(Deciding):
         if report is not None and (whole or self._follows(zone, seen, report.cursor)):
             self._decision.src[up_log(zone)] = report.cursor
             changed = changed.but(h=report.h)
+            if report.own is not None:
+                changed = changed.but(own=(report.own.incarnation, *report.own.position))
         self._draft.set(SEEN, zone_key(zone), changed.pack())
         if counts.records:
             self._state.unserved.add(zone)

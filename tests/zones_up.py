@@ -11,6 +11,7 @@ from globalcp.state import GlobalState
 from tests.builders import NOW_MS, Chain, Leader, put_service
 from zonemesh.ipam import BLOCK, Binding, Block, vip_kind
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
+from zonemesh.recovery import Claim
 from zonemesh.settings import Settings
 from zonemesh.wire import Sealed
 
@@ -59,6 +60,12 @@ class Stream:
     def merge(self, *changes: Change) -> Merge:
         """The stream's next entry alone."""
         return Merge(self.zone, [self.write(*changes)], self.report)
+
+    def claim(self, *blocks: Block, recovery: str = "") -> Merge:
+        """An entry that says which blocks the zone holds."""
+        claims = [Claim(SERVICE, each.first, each.size, each.granted_ms).pack() for each in blocks]
+        sealed = self.chain.commit(note={"claims": claims, "recovery": recovery})
+        return Merge(self.zone, [sealed], self.report)
 
     def merge_all(self, start: int = 0) -> Merge:
         return Merge(self.zone, self.chain.entries[start:], self.report)

@@ -6,7 +6,6 @@ where nothing is left of global's own part, the copy of it that this zone has fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -16,6 +15,7 @@ from zonecp.state import ZoneState
 from zonemesh.errors import RefusedError
 from zonemesh.ipam import BLOCK, Block
 from zonemesh.log import snapshotter
+from zonemesh.log.follower import Follower
 from zonemesh.log.port import Store
 from zonemesh.model import Key, zone_of
 from zonemesh.recovery import Claim, Recovery
@@ -33,14 +33,14 @@ class Answering:
         store: Store,
         state: ZoneState,
         shown: Registry,
-        known: Callable[[], Registry],
+        follower: Follower,
         holding: Holding,
     ) -> None:
-        """`shown` is the copy of global's log as it was before a fault, `known` as read last."""
+        """`shown` is the copy of global's log, after a fault as it was before."""
         self._store = store
         self._state = state
         self._shown = shown
-        self._known = known
+        self._global = follower
         self._holding = holding
         self._answered: str | None = None
 
@@ -54,7 +54,7 @@ class Answering:
         lost = self._holding.lost
         if lost is not None:
             notes["lost"] = [lost.incarnation, list(lost.position)]
-        recovery = Recovery.of(self._known())
+        recovery = Recovery.of(self._global.newest)
         asked = "" if recovery is None else recovery.id
         if asked == self._answered:
             return notes
@@ -66,7 +66,7 @@ class Answering:
 
     async def _offer(self) -> None:
         shown = self._shown
-        if shown.blank or shown.incarnation == self._known().incarnation:
+        if shown.blank or shown.incarnation == self._global.newest.incarnation:
             return
         target = self._store.log(copy_log(self._state.zone))
         try:

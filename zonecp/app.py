@@ -226,18 +226,13 @@ class Zone:
     def _uplink(self, uid: str, adopted_anew: bool) -> Uplink:  # noqa: FBT001 -- a callback
         assert self._store is not None
         assert self.follower is not None
-        follower = self.follower
-
-        def known() -> Registry:
-            return follower.newest
-
-        answering = Answering(self._store, self.state, self.copy, known, self.holding)
+        answering = Answering(self._store, self.state, self.copy, self.follower, self.holding)
         return Uplink(
             self._store,
             self.state,
             self._own,
             self.tail,
-            known,
+            self.follower,
             uid=uid,
             writer=self.writer_id,
             clock=self.clock,

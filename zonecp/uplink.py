@@ -26,12 +26,13 @@ from zonemesh.errors import (
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
+from zonemesh.log.follower import Follower
 from zonemesh.log.history import History, replay
 from zonemesh.log.port import Head, Log, SnapshotInfo, Store
 from zonemesh.log.tail import Tail
 from zonemesh.log.writer import cursors_note
 from zonemesh.model import START, Change, Cursor, Position
-from zonemesh.registry import Frozen, Registry
+from zonemesh.registry import Frozen
 from zonemesh.replica import Place
 from zonemesh.settings import zone_key
 from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, held_back, up_log
@@ -43,6 +44,8 @@ _CLAIM_WATCH_S = 10.0
 """How long another UID's stream is watched for signs of life before its zone is taken over."""
 _CLAIM_LOOK_S = 0.5
 _REOPEN_S = 0.2
+_GLOBAL_READ_S = 3.0
+"""How long a stream that is to begin anew waits for what global says of it; global may be away."""
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
@@ -58,7 +61,7 @@ class Uplink:
         state: ZoneState,
         own: Log,
         tail: Tail,
-        known: Callable[[], Registry],
+        follower: Follower,
         *,
         uid: str,
         writer: str,
@@ -68,7 +71,7 @@ class Uplink:
         answers: Callable[[], Awaitable[dict[str, Any]]],
         adopted_anew: bool = False,
     ) -> None:
-        """`known` is what was read of global's log last, `describe` gives what heartbeats say about
+        """`follower` has read global's log, `describe` gives what heartbeats say about
         this control plane (url, version, lag), `answers` what global is to be told but once.
 
         `adopted_anew`: the own log was older than the stream, and has taken over what it lacked.
@@ -77,7 +80,7 @@ class Uplink:
         self._state = state
         self._own = own
         self._tail = tail
-        self._known = known
+        self._global = follower
         self._answers = answers
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
@@ -200,7 +203,7 @@ class Uplink:
         return {"base": list(self._base)}
 
     def _note(self) -> dict[str, Any]:
-        copy = self._known()
+        copy = self._global.newest
         return {
             **self._describe(),
             "uid": self._uid,
@@ -225,7 +228,7 @@ class Uplink:
         """
         if self._overtaken(place.incarnation, place.position):
             raise RefusedError("this stream has lost entries that global has read")
-        cursor = self._known().cursors.get(up_log(self._state.zone))
+        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
@@ -254,7 +257,7 @@ class Uplink:
 
     def _merged_h(self) -> bytes:
         """Hash of the entry that global has merged last, b"" if it does not say."""
-        packed = self._known().get(SEEN, zone_key(self._state.zone))
+        packed = self._global.newest.get(SEEN, zone_key(self._state.zone))
         h: bytes = b"" if packed is None else msgpack.unpackb(packed).get("h", b"")
         return h
 
@@ -273,7 +276,7 @@ class Uplink:
 
         A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
         """
-        cursor = self._known().cursors.get(up_log(self._state.zone))
+        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
         return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
 
     # Opening
@@ -290,7 +293,7 @@ class Uplink:
         newest = await self._newest(head)
         if newest is None:
             return await self._create(head)  # its entries are gone: nothing follows that head
-        cursor = self._known().cursors.get(up_log(self._state.zone))
+        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
         term = max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
         self._term = term
         appender = Appender(
@@ -328,7 +331,7 @@ class Uplink:
         return sealed
 
     async def _create(self, replacing: Head | None) -> Appender:
-        cursor = self._known().cursors.get(up_log(self._state.zone))
+        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
@@ -352,8 +355,32 @@ class Uplink:
         await self._publish(create)
         return appender
 
+    async def _check_own(self) -> None:
+        """What stands in for the stream, which would tell, where the stream is lost as well."""
+        until_s = self._clock.mono_s() + _GLOBAL_READ_S
+        while not self._global.current:
+            if self._clock.mono_s() >= until_s:
+                break
+            await asyncio.sleep(_REOPEN_S)
+        packed = self._global.newest.get(SEEN, zone_key(self._state.zone))
+        own = None if packed is None else msgpack.unpackb(packed).get("own")
+        if own is None or self._adopted_anew:
+            return
+        incarnation, term, seq = own
+        merged = Cursor(incarnation, Position(term, seq))
+        if incarnation == self._state.registry.incarnation and await self._stale(merged):
+            raise StaleLogError(
+                f"own log does not lead through {merged.position}, which global has merged",
+                term=term,
+            )
+
     async def _publish(self, append: Callable[..., Any]) -> None:
-        """Begin the stream's content anew: an entry that says so, then its snapshot."""
+        """Begin the stream's content anew: an entry that says so, then its snapshot.
+
+        Raises:
+            StaleLogError: The own log lacks what global has merged of it: an old backup.
+        """
+        await self._check_own()
         frozen = self._state.registry.freeze()
         self.copied = Cursor(frozen.meta["incarnation"], Position(*frozen.meta["position"]))
         sealed: Sealed = await append(self._src(), {**self._note(), "full": True})
@@ -414,7 +441,7 @@ class Uplink:
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""
-        cursor = self._known().cursors.get(up_log(self._state.zone))
+        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
         if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
             return True
         infos: Sequence[SnapshotInfo] = await self._log.snapshots()

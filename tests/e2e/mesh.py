@@ -215,6 +215,12 @@ class Mesh:
             self._redis.wait(timeout=STOP_S)
             self._redis = None
 
+    def empty_redis(self) -> None:
+        """Started again without what it held."""
+        self.kill_redis()
+        shutil.rmtree(self.directory / "redis")
+        self.start_redis()
+
     def forget(self, name: str) -> None:
         """Remove a process's data directory."""
         shutil.rmtree(self.data_dir(name))

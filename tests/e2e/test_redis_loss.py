@@ -6,7 +6,17 @@ from functools import partial
 
 import pytest
 
-from tests.e2e.mesh import AGENTS, PLANES, ZONES, Mesh, at_home, elsewhere, eventually, watching
+from tests.e2e.mesh import (
+    AGENTS,
+    GLOBALS,
+    PLANES,
+    ZONES,
+    Mesh,
+    at_home,
+    elsewhere,
+    eventually,
+    watching,
+)
 
 
 @pytest.mark.timeout(90)
@@ -36,6 +46,32 @@ def test_zones_register_and_answer_while_redis_is_down_and_agree_when_it_is_back
         eventually(partial(mesh.holds, plane, {**old, "new": new}), 8, mesh, plane)
     for zone in ZONES:
         assert mesh.state(zone)["lag_s"] < 2
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("globals_too", [False, True], ids=["redis", "redis and every global"])
+def test_an_emptied_redis_takes_no_name_and_moves_no_address(
+    mesh: Mesh,
+    globals_too: bool,
+) -> None:
+    mesh.start()
+    mesh.start(*AGENTS)
+    old = mesh.registered("old", "older")
+    with watching(mesh, {("east", elsewhere(name)): address for name, address in old.items()}):
+        if globals_too:
+            for name in GLOBALS:
+                mesh[name].kill()
+                mesh.forget(name)
+        mesh.empty_redis()
+        if globals_too:
+            mesh.start(*GLOBALS)
+
+        new = mesh.register("west", "new")
+        assert new == 201
+        address = mesh.resolves("east", elsewhere("new"), timeout_s=40)
+
+    for plane in PLANES:
+        eventually(partial(mesh.holds, plane, {**old, "new": address}), 20, mesh, plane)
 
 
 @pytest.mark.timeout(60)

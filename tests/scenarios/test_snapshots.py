@@ -128,6 +128,32 @@ async def test_a_zone_restored_from_an_old_backup_adopts_what_it_lacks(
     assert agent.removed == []
 
 
+@pytest.mark.parametrize("stream", ["lost", "rolled back"])
+async def test_an_old_backup_is_found_out_where_the_zones_stream_is_lost_as_well(
+    make_world: Callable[..., World], stream: str
+) -> None:
+    world = await grown(make_world)
+    west, agent = world["west"], world["east"].agent()
+    backup = west.disk.clone()
+    await west.register("since", "since-too")
+    await world.until(world.converged)
+    bound = west.services
+    west.kill()
+    west.disk.restore(backup)
+    west.disk.delete_key(west.own_log, "leader")
+    if stream == "lost":
+        for part in ("log", "head", "snapshots", "chunks"):
+            world.store.delete_key(up_log("west"), part)
+    else:
+        world.store.roll_back(up_log("west"), 2)
+    west.start()
+    await world.until(lambda: west.running)
+
+    await in_step(world)
+    assert west.services == bound
+    assert agent.removed == []
+
+
 async def test_lost_snapshots_are_made_again(make_world: Callable[..., World]) -> None:
     world = await grown(make_world)
     world.store.delete_key("global", "snapshots")

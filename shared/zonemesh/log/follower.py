@@ -99,6 +99,11 @@ class Follower:
         return self._registry
 
     @property
+    def current(self) -> bool:
+        """Whether all that the log had when its head was last read has been applied."""
+        return self._head is not None and self._head.position <= self._registry.position
+
+    @property
     def held(self) -> bool:
         """Whether what is shown is held back behind what was read."""
         return self._registry is not self._shown
