@@ -172,6 +172,7 @@ class Replica:
         Also what is left if the store's log was trimmed beyond its snapshots.
         """
         await self.copy.load()
+        self.plane.notice_settings()
 
     async def _known_term(self) -> int:
         return await self.plane.known_term()

@@ -27,9 +27,9 @@ from zonemesh.errors import (
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, pool_of
 from zonemesh.leasing import grants
-from zonemesh.legacy import Naming
+from zonemesh.legacy import Naming, is_name_key
 from zonemesh.legacybinding import LegacyBindings
-from zonemesh.legacypool import LEGACY
+from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.recovery import Claims, Recovery
 from zonemesh.registry import Registry
@@ -289,14 +289,32 @@ class _Deciding(Deciding):
         compared = 0
         for change in item.progress.steps:
             compared += 1
-            if change is not None:
+            if change is not None and change.kind == LEGACY_VIP:
+                self._take_name(item.zone, change, counts)
+                compared += _TAKEN_AS_COMPARED
+            elif change is not None:
                 self._take(item.zone, change, counts)
                 compared += _TAKEN_AS_COMPARED
             if compared >= _COMPARED_MAX or self._draft.bytes >= ENTRY_BYTES:
                 self._heard(item.zone, None, counts)
                 return False
         self._heard(item.zone, item.report, counts, whole=True)
+        self._state.legacy.settled()
         return True
+
+    def _take_name(self, zone: str, change: Change, counts: _Counts) -> None:
+        """Merge where a zone that stood alone has a legacy name, if nobody has that one yet."""
+        key, payload = change.key, change.payload
+        try:
+            if not is_name_key(key) or len(key) > KEY_MAX:
+                raise WireError("not the key of a legacy name")
+            address = Binding.unpack(payload or b"").address
+        except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
+            self._reject(zone, change, error, counts)
+            return
+        if address is not None:
+            given = self._state.legacy.claim(self._draft, self._settings, key, address)
+            counts.conflicts += not given
 
     def _take(self, zone: str, change: Change, counts: _Counts) -> None:
         """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
@@ -311,14 +329,17 @@ class _Deciding(Deciding):
             elif payload is not None and kind in KINDS:
                 _check(kind, key, payload)
         except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
-            counts.rejected += 1
-            shown = self._decision.note.setdefault("rejected", [])
-            if len(shown) < REJECTED_SHOWN_MAX:
-                why = str(error) if isinstance(error, MeshError) else repr(error)
-                shown.append([zone, kind[:100], key[:300], why[:300]])
+            self._reject(zone, change, error, counts)
             return
         if self._draft.set(kind, key, payload):
             counts.records += 1
+
+    def _reject(self, zone: str, change: Change, error: Exception, counts: _Counts) -> None:
+        counts.rejected += 1
+        shown = self._decision.note.setdefault("rejected", [])
+        if len(shown) < REJECTED_SHOWN_MAX:
+            why = str(error) if isinstance(error, MeshError) else repr(error)
+            shown.append([zone, change.kind[:100], change.key[:300], why[:300]])
 
     def _binding(self, zone: str, change: Change, counts: _Counts) -> bytes | None:
         """A zone's binding with the order that global keeps beside it, its address checked."""

@@ -30,6 +30,9 @@ from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
 from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.ipam import Binding
+from zonemesh.legacybinding import LegacyBindings
+from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
@@ -73,7 +76,9 @@ class Zone:
         clock: Clock,
         url: str,
     ) -> None:
-        """`store` is global's and `disk` holds the copy of its log; None for a zone alone."""
+        """`store` is global's, None for a zone alone; `disk` holds the copy of global's log, for a
+        zone alone that of the time when it followed one.
+        """
         self.clock = clock
         self._started_s = clock.mono_s()
         self.url = url
@@ -100,7 +105,8 @@ class Zone:
         )
         self.downlink = Downlink(self.state, self.copy)
         self.copy.add_index(self.downlink)
-        self.keeper = None if disk is None else CopyKeeper(disk, self.copy)
+        self._disk = disk
+        self.keeper = None if disk is None or store is None else CopyKeeper(disk, self.copy)
         self.follower = self._follow_global(store)
         self.feed = Feed(
             self.vipmap,
@@ -201,6 +207,20 @@ class Zone:
         if self.keeper is not None and await self.keeper.load():
             self._copy_loaded = True
             log.info("copy_served", age_s=round(self.lag_s(), 3), until="global's log is read")
+        if self.state.legacy is not None and self._disk is not None:
+            await self._remember_names(self.state.legacy, self._disk)
+
+    async def _remember_names(self, legacy: LegacyBindings, disk: CopyLog) -> None:
+        """Where legacy names were while this zone followed a global: they are to stay there."""
+        former = Registry(keeps=lambda kind, _: kind == LEGACY_VIP)
+        if not await CopyKeeper(disk, former).load():
+            return
+
+        def remembered(key: str) -> int | None:
+            packed = former.get(LEGACY_VIP, key)
+            return None if packed is None else Binding.unpack(packed).address
+
+        legacy.remembered = remembered
 
     def _follow_global(self, store: Store | None) -> Follower | None:
         if store is None:
@@ -334,7 +354,7 @@ async def _run(config: ZoneConfig, config_dump: Mapping[str, Any], stop: asyncio
             config,
             own,
             store=store,
-            disk=disk if store is not None else None,
+            disk=disk,
             clock=Clock(),
             url=url,
         )

@@ -23,6 +23,7 @@ from zonemesh.errors import (
     UnavailableError,
     WireError,
 )
+from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
@@ -304,7 +305,9 @@ class Uplink:
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
         )
-        intact = not (self._begin_anew or self._overtaken(head.incarnation, head.position))
+        brings = bool(self._state.legacy_claims())  # they travel in a snapshot
+        anew = self._begin_anew or brings
+        intact = not (anew or self._overtaken(head.incarnation, head.position))
         resume = await self._resumable(newest) if intact else None
         if resume is None:
             await self._publish(lambda src, note: self._opened(appender, term, src, note))
@@ -394,6 +397,8 @@ class Uplink:
             }
             for kind, table in frozen.tables.items()
         }
+        if claims := self._state.legacy_claims():
+            tables[LEGACY_VIP] = claims
         await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))
         self._begin_anew = False
         self.full_syncs += 1
@@ -450,7 +455,21 @@ class Uplink:
         )
 
     async def _contend(self, head: Head) -> None:
-        """Another UID owns this zone's stream: refuse to start if it lives, else take over."""
+        """Another UID owns this zone's stream: refuse to start if it lives, else take over.
+
+        A zone that was never part of a mesh has nothing to do with who was: it takes nothing over.
+        """
+        note = self._state.note
+        if note is not None and note.alone:
+            raise ConfigError(
+                [
+                    (
+                        f"zone {self._state.zone}: this mesh has a zone of that name, with UID"
+                        f" {head.owner} (this one is {self._uid}, which stood alone so far); give"
+                        " this one another multizone.zone.name, or delete that zone on global first"
+                    )
+                ]
+            )
         log.warning(
             "zone_claimed_by_another", zone=self._state.zone, uid=self._uid, owner=head.owner
         )

@@ -124,13 +124,14 @@ async def test_a_standby_with_another_configuration_says_so_and_takes_it_over_wh
     standby.config = config(NEW, quarantine=7200.0)
     standby.start()
     await world.until(lambda: standby.running and standby.replica.ready() is None)
-    assert newest_log().count("settings_differ") == 1
+    await world.until(lambda: standby.replica.follower.lag_s is not None)
+    assert newest_log(400).count("settings_differ") == 1
     described = standby.replica.backend.describe()["settings"]
     assert described["differs"] == {
         "pools.MeshService": {"mesh": (OLD,), "configured": (NEW,)},
         "quarantine_ms": {"mesh": 86_400_000, "configured": 7_200_000},
     }
-    assert "settings_changed" not in newest_log()
+    assert "settings_changed" not in newest_log(400)
 
     await world.leader.stop()
 

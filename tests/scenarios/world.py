@@ -18,7 +18,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -470,6 +470,11 @@ class ZoneNode(Node):
         self._zone = None
         super().start()
 
+    def federate(self, *, federated: bool = True) -> None:
+        """What an operator writes into its configuration, for the next start."""
+        redis = ZoneRedis(url="redis://simulated" if federated else "")
+        self.config = replace(self.config, redis=redis)
+
     def agent(self, *, strict: bool = True, dataplane: str | None = None) -> Agent:
         """A new subscriber of this node's zone, now and after every restart."""
         key = None if dataplane is None else self.key(dataplane)
@@ -492,7 +497,7 @@ class ZoneNode(Node):
         zone = Zone(
             self.config,
             self.disk_link.log(self.own_log),
-            store=self.link,
+            store=self.link if self.config.federated else None,
             disk=Copy(self.disk_link, "global"),
             clock=self.clock,
             url=f"http://{self.name}:5681",
