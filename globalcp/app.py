@@ -35,6 +35,7 @@ from zonemesh.model import Change, Cursor
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.addresses import add_addresses
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
 from zonemesh.runtime.datadir import data_dir
@@ -212,13 +213,23 @@ class Replica:
 
 def rest(replica: Replica, config: GlobalConfig, config_dump: Mapping[str, Any]) -> web.Application:
     """The replica's API."""
-    return make_app(
+    app = make_app(
         replica.backend,
         catalogue=KINDS,
         config_dump=config_dump,
         version=__version__,
         read_only=config.api_server.read_only,
     )
+    state = replica.state
+    add_addresses(
+        app,
+        state.registry,
+        zone="",
+        uid=lambda: "",
+        zones=state.uids,
+        settings=lambda: state.settings,
+    )
+    return app
 
 
 def check(config: GlobalConfig) -> None:

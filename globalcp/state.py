@@ -101,6 +101,11 @@ class GlobalState:
     def zones(self) -> list[str]:
         return sorted(zone_of(key) for key in self.registry.table(SEEN))
 
+    def uids(self) -> dict[str, str]:
+        """Of every zone that was heard of, by its last report."""
+        found = ((zone, Seen.of(self.registry, zone)) for zone in self.zones())
+        return {zone: seen.uid for zone, seen in found if seen is not None}
+
     def decide(self, inputs: Sequence[Input], now: Now) -> Decision:
         """Decide the next entry; consumes as many inputs as fit into one."""
         return _Deciding(self, now).run(inputs)

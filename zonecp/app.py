@@ -44,6 +44,7 @@ from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.addresses import add_addresses
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
 from zonemesh.runtime.datadir import data_dir
@@ -312,6 +313,15 @@ def rest(zone: Zone, config: ZoneConfig, config_dump: Mapping[str, Any]) -> web.
     ).add_to(app)
     app.middlewares.append(agent_guard(config.name, zone.liveness.holding))
     add_explain(app, zone.view())
+    state = zone.state
+    add_addresses(
+        app,
+        state.registry,
+        zone=state.zone,
+        uid=lambda: "" if state.note is None else state.note.uid,
+        zones=dict,
+        settings=lambda: state.settings,
+    )
     add_bootstrap(
         app,
         corefile_template=read_corefile_template(config.bootstrap_server.template),

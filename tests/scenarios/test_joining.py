@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.world import World, ZoneNode, newest_log
+from tests.scenarios.world import MESH, World, ZoneNode, newest_log
 from zonemesh.errors import ConfigError
-from zonemesh.ipam import BLOCK, Binding, Block, ipv4_text
+from zonemesh.ipam import BLOCK, Binding, Block, ipv4_text, parse_ipv4
+from zonemesh.joining import HeldBlock, Side, Vip, block_rows, compare, vip_rows
+from zonemesh.legacy import service_key
 from zonemesh.legacypool import LEGACY_VIP
+from zonemesh.registry import Registry
 
 CLASHING = ("z41", "z145")
 """Zones whose first block is the same one: 241.30.32.0."""
@@ -28,6 +31,7 @@ async def join(world: World, *nodes: ZoneNode) -> None:
             await node.stop()
         node.federate()
         node.start()
+    await world.until(lambda: all(node.running for node in nodes))
 
 
 async def start_globals(world: World) -> None:
@@ -108,6 +112,8 @@ async def test_two_zones_that_stood_alone_join_and_a_clash_renumbers_only_that_b
 
     await join(world, first)
     await world.until(lambda: shared <= {ipv4_text(each) for each in firsts(world, first.name)})
+    foretold = compare(side(second), Side(zone="", blocks=held_by(world.leader.registry)))
+    assert {vip.name for vip in foretold.vips} == moving
     await join(world, second)
 
     await world.until(world.converged, 30.0)
@@ -117,6 +123,20 @@ async def test_two_zones_that_stood_alone_join_and_a_clash_renumbers_only_that_b
     assert second.zone.plane.renumbered == len(moving)
     assert first.zone.plane.renumbered == 0
     assert newest_log(400).count("vip_renumbered") == len(moving)
+
+
+def held_by(registry: Registry) -> list[HeldBlock]:
+    return [
+        HeldBlock(pool, zone, parse_ipv4(at), size) for pool, zone, at, size in block_rows(registry)
+    ]
+
+
+def side(node: ZoneNode) -> Side:
+    registry, zone = node.zone.state.registry, node.config.name
+    vips = [
+        Vip(pool, mesh, name, parse_ipv4(at)) for pool, mesh, name, at in vip_rows(registry, zone)
+    ]
+    return Side(zone=zone, blocks=held_by(registry), vips=vips)
 
 
 def blocks(node: ZoneNode) -> list[str]:
@@ -146,7 +166,9 @@ async def test_a_zone_that_stood_alone_does_not_take_over_another_of_its_name(
     await stranger.register("other")
     stranger.expected_failure = ConfigError
 
-    await join(world, stranger)
+    await stranger.stop()
+    stranger.federate()
+    stranger.start()
 
     await world.until(lambda: stranger.failure is not None, 20.0)
     assert "stood alone" in str(stranger.failure)
@@ -203,3 +225,38 @@ async def test_every_block_has_one_owner_after_zones_have_come_and_gone(world: W
     assert len(held) == len(set(held))
     for packed in world.leader.registry.table("vip.MeshService").values():
         assert Binding.unpack(packed).live
+
+
+def set_apart(node: ZoneNode, service: str, address: str) -> None:
+    """The zone alone binds a legacy name elsewhere than its hash says, as after a collision."""
+    legacy = node.zone.state.legacy
+    assert legacy is not None
+    legacy.remembered = {service_key(MESH, service): parse_ipv4(address)}.get
+
+
+async def test_a_legacy_name_stays_where_the_zone_that_brings_it_first_had_it(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world()
+    world.auditor.reuse = True
+    west, east = world["west"], world["east"]
+    await start_alone(world, west, east)
+    set_apart(west, "shared", "250.0.0.1")
+    set_apart(east, "shared", "250.0.0.2")
+    await west.run_dataplane("dp-1", "shared")
+    await east.run_dataplane("dp-2", "shared")
+    await world.until(lambda: "shared.mesh" in west.map and "shared.mesh" in east.map)
+    agents = west.agent(), east.agent(strict=False)
+    await start_globals(world)
+
+    await join(world, west)
+    await world.until(lambda: not west.zone.state.registry.table(LEGACY_VIP), 20.0)
+    await join(world, east)
+
+    await world.until(world.converged, 20.0)
+    assert east.map["shared.mesh"] == west.map["shared.mesh"] == "250.0.0.1"
+    await world.until(lambda: not east.zone.state.registry.table(LEGACY_VIP), 20.0)
+    assert [agent.removed for agent in agents] == [[], []]
+    assert west.zone.plane.renumbered == 0
+    assert east.zone.plane.renumbered == 1
+    assert "vip_renumbered" in newest_log()

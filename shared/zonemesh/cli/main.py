@@ -11,6 +11,7 @@ from zonemesh.cli.demo.command import demo
 from zonemesh.cli.describe import describe
 from zonemesh.cli.explain import explain
 from zonemesh.cli.get import get
+from zonemesh.cli.joincheck import join_check
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -35,7 +36,7 @@ def version() -> None:
     click.echo(f"zonemesh {__version__}")
 
 
-for command in (get, describe, apply, delete, explain, demo):
+for command in (get, describe, apply, delete, explain, join_check, demo):
     cli.add_command(command)
 
 
