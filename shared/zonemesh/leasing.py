@@ -79,7 +79,13 @@ def foreign_to(pool: Pool, others: Sequence[Ledger]) -> Callable[[int, int], boo
     def foreign(first: int, size: int) -> bool:
         nonlocal found
         if found is None:  # (only for who needs a block: this looks at all there is)
-            found = sorted(at for each in others for at in each.held() if pool.covers(at))
+            found = sorted(
+                at
+                for start, length in pool.ranges
+                for each in others
+                for at in each.held()
+                if start <= at < start + length
+            )
         at = bisect_left(found, first)
         if at < len(found) and found[at] < first + size:
             return True

@@ -12,7 +12,7 @@ import msgpack
 from zonemesh.errors import WireError
 from zonemesh.ipam import Pool
 from zonemesh.legacy import Naming
-from zonemesh.legacypool import LEGACY_CIDR
+from zonemesh.legacypool import LEGACY, LEGACY_CIDR
 
 SETTINGS = "settings"
 """Kind of the settings records: key `///` is global's (copied to zones), `/<zone>//` a zone's."""
@@ -70,9 +70,11 @@ class Settings:
     def following(self, before: Settings) -> Settings:
         """These, with the ranges remembered that they do not have any more."""
         former = {}
-        for name in sorted({*before.former, *before.pools}):
-            now = self.pools.get(name, ())
-            every = (*before.former.get(name, ()), *before.pools.get(name, ()))
+        then = {**before.pools, LEGACY: before.legacy_cidrs}
+        current = {**self.pools, LEGACY: self.legacy_cidrs}
+        for name in sorted({*before.former, *then}):
+            now = current.get(name, ())
+            every = (*before.former.get(name, ()), *then.get(name, ()))
             kept = tuple(dict.fromkeys(cidr for cidr in every if cidr not in now))
             if kept:
                 former[name] = kept[-FORMER_MAX:]

@@ -54,6 +54,12 @@ def test_a_leader_with_other_pools_changes_the_mesh_s_and_remembers_the_former_o
     assert mesh.state.settings.former == {SERVICE: (OLD,)}
 
 
+def test_a_removed_range_of_legacy_names_is_remembered_as_well() -> None:
+    before, now = Settings(), Settings(legacy_cidrs=("250.0.0.0/8",))
+
+    assert now.following(before).former == {"Legacy": ("240.0.0.0/4",)}
+
+
 def test_a_range_that_comes_back_is_no_former_one() -> None:
     mesh = began()
     mesh.submit(Begin(pools(NEW)))
