@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 
 from globalcp import copies
-from globalcp.ingest import Counts, Ingest
+from globalcp.ingest import Counts, Ingest, Rates
 from globalcp.inputs import Begin, Doubt, Tick
 from globalcp.state import GlobalState
+from globalcp.streamcut import STREAM_BYTES_MAX, StreamCutter
 from zonemesh.errors import (
     RefusedError,
     UnavailableError,
@@ -38,6 +39,7 @@ log = structlog.get_logger()
 _INCARNATION_MAX = 100
 _LOOK_S = 0.1
 _RECOVER_LOOK_S = 0.5
+_BRIDGE_LOOK_S = 2.0
 
 
 class GlobalPlane:
@@ -53,7 +55,10 @@ class GlobalPlane:
         begin: Begin,
         heartbeat_s: float,
         presence: Presence,
+        zone_ages_s: Callable[[], Mapping[str, float]],
         on_committed: Callable[[Sequence[Sealed]], None],
+        rates: Rates | None = None,
+        stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
         self._store = store
         self._log = store.log(GLOBAL_LOG)
@@ -62,7 +67,10 @@ class GlobalPlane:
         self._clock = clock
         self._begin = begin
         self._heartbeat_s = heartbeat_s
+        self._rates = rates
+        self._cutter = StreamCutter(store, state.registry, stream_bytes_max)
         self._presence = presence
+        self._zone_ages_s = zone_ages_s
         self._on_committed = on_committed
         self._founded_h = b""
         self._doubt = ""
@@ -150,13 +158,22 @@ class GlobalPlane:
             log.warning("settings_changed", **_told(changed, "was", "now"))
         if self._doubt:
             await writer.submit(Doubt(self._doubt))
-        ingest = Ingest(self._store, self._state, writer, self._clock)
+        ingest = Ingest(
+            self._store,
+            self._state,
+            writer,
+            self._clock,
+            rates=self._rates,
+            zone_ages_s=self._zone_ages_s,
+        )
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
             group.create_task(keep("ingest", ingest.run), name="ingest")
             group.create_task(self._beat(writer, ingest), name="heartbeat")
+            group.create_task(keep("streams", self._cutter.run), name="streams")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             group.create_task(keep("recovery", lambda: self._recover(writer)), name="recovery")
+            group.create_task(keep("bridging", lambda: self._bridge(ingest)), name="bridging")
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:
         """Let go of what zones' streams hold before the older snapshot of global."""
@@ -173,7 +190,6 @@ class GlobalPlane:
         while True:
             registry = self._state.registry
             note = {
-                "hash": registry.digest,
                 "applied": cursors_note(registry.cursors),
                 "formats": [FORMAT],
             }
@@ -189,6 +205,12 @@ class GlobalPlane:
         for sealed in entries:
             for zone, kind, key, why in sealed.entry.note.get("rejected", ()):
                 log.warning("record_rejected", zone=zone, kind=kind, key=key, error=why)
+            for zone, state, why in sealed.entry.note.get("zones", ()):
+                log.warning("zone_state_changed", zone=zone, state=state, why=why)
+            for zone, why in sealed.entry.note.get("over_quota", ()):
+                log.warning("zone_over_quota", zone=zone, refused=why)
+            for zone in sealed.entry.note.get("readmitted", ()):
+                log.info("zone_asked_again", zone=zone, why="there is room for what was refused")
             _tell_recovery(sealed)
         self._on_committed(entries)
 
@@ -222,6 +244,17 @@ class GlobalPlane:
         except (WireError, WrongKeyError) as error:
             log.warning("zone_stream_unreadable", zone=zone, error=str(error))
         return None
+
+    async def _bridge(self, ingest: Ingest) -> None:
+        """Take a snapshot for readers whom nothing else leads on: the log has a hole."""
+        while True:
+            await asyncio.sleep(_BRIDGE_LOOK_S)
+            stuck = sorted(ingest.unbridged)
+            stuck += [each.url for each in await self._presence.others() if each.unbridged]
+            ingest.unbridged.clear()
+            if stuck:
+                log.warning("snapshot_asked_for", log=GLOBAL_LOG, readers=stuck)
+                self._snapshotter.ask()
 
     async def _recover(self, writer: Writer) -> None:
         """Take what is lost of global's own part from the newest copy, once all have offered."""

@@ -24,7 +24,7 @@ def served_names() -> Table:
     table.put(wire_name("four.mesh.local"), wire_entry([V4], 60))
     many = [bytes((241, 0, 1, i)) for i in range(200)]
     table.put(wire_name("many.mesh.local"), wire_entry(many, 60))
-    table.loaded = True
+    table.loaded = table.complete = True
     return table
 
 

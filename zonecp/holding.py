@@ -36,10 +36,11 @@ class Holding:
             self.lost = self._shown.cursor
 
     def over(self, fresh: Registry) -> bool:
-        recovering = Recovery.of(fresh) is not None
-        if recovering:
-            self.lost = None
-        if recovering or self._clock.mono_s() < self._until_s:
+        if Recovery.of(fresh) is not None:
+            self.lost = None  # global knows
+            self._until_s = 0.0
+            return False
+        if self._clock.mono_s() < self._until_s:
             return False
         self.lost = None
         return True

@@ -56,6 +56,11 @@ def ipv6_text(address: int) -> str:
     return str(netaddr.IPAddress(_IPV6_PREFIX | address, 6))
 
 
+def ipv6_packed(address: int) -> bytes:
+    """The same in 16 octets."""
+    return (_IPV6_PREFIX | address).to_bytes(16, "big")
+
+
 class Binding(NamedTuple):
     """What a key holds. Outlives its object: an address rests, and its key may have it back."""
 
@@ -223,6 +228,18 @@ class _Use:
     count: int
 
 
+class Usage(NamedTuple):
+    """Addresses of one pool that a zone has, or global as ""; `waiting` are keys without one."""
+
+    used: int
+    quarantined: int
+    free: int
+    waiting: int
+    blocks: int
+    draining: int
+    """Of those in use or at rest: in ranges that were removed."""
+
+
 class Ledger:
     """An index over one pool's blocks and bindings: who holds what, and what is free."""
 
@@ -298,9 +315,16 @@ class Ledger:
         """Addresses of a zone's blocks, without those that drain."""
         return sum(block.size for block in self.open_blocks(pool, zone))
 
-    def unused(self, pool: Pool, zone: str) -> int:
-        """Addresses of those blocks that nobody holds, not even at rest."""
-        return sum(block.size - self.filled(block) for block in self.open_blocks(pool, zone))
+    def usage(self, pool: Pool, zone: str) -> Usage:
+        """How full a zone's blocks are."""
+        return Usage(
+            used=self.live(zone),
+            quarantined=len(self.resting(zone)),
+            free=sum(block.size - self.filled(block) for block in self.open_blocks(pool, zone)),
+            waiting=len(self.waiting[zone]),
+            blocks=len(self.blocks(zone)),
+            draining=self.draining(pool, zone),
+        )
 
     def free(self, pool: Pool, zone: str, log_time_ms: int, quarantine_ms: int) -> int:
         """Addresses that a new key could get now: never used, or past quarantine."""

@@ -16,7 +16,7 @@ class Logged:
         self.now_s = 1000.0
         table = Table(["mesh"])
         table.put(wire_name("a.mesh"), wire_entry([bytes((241, 0, 0, 1))], 60))
-        table.loaded = True
+        table.loaded = table.complete = True
         self.answer: Resolver = table.answer
         self.log = QueryLog(table.answer, self._install, lambda: self.now_s, per_s=per_s)
 

@@ -100,20 +100,20 @@ async def test_a_reader_trimmed_under_its_feet_finds_out_within_two_seconds(
     assert agent.removed == []
 
 
-async def test_a_log_that_was_rolled_back_is_found_out_by_everyone(world: World) -> None:
+async def test_a_log_that_was_rolled_back_is_healed_before_readers_notice(world: World) -> None:
     west, east, agent = await filled(world)
     await world.pass_time(3.0)  # heartbeats only: what is lost says nothing of services
     held = len(world.entries("global"))
     world.store.roll_back("global", held - 2)
 
-    await world.until(lambda: resyncs(east) == {"rolled_back": 1}, FOUND_S)
-    assert resyncs(west) == {"rolled_back": 1}
+    await world.until(lambda: len(world.entries("global")) >= held, FOUND_S)
     await world.until(world.has_leader, 3.0)
     await west.register("mongo")
     await world.until(world.converged)
     await world.until(world.digests_agree)
     assert agent.removed == []
     world.entries("global")
+    assert resyncs(east) == resyncs(west) == {}
 
 
 async def test_a_fork_is_found_out(make_world: Callable[..., World]) -> None:
@@ -240,6 +240,35 @@ async def test_a_key_of_globals_log_that_somebody_deletes_is_made_good(
     await west.register("mongo")
     await world.until(world.converged)
     await world.until(world.digests_agree)
+    assert agent.removed == []
+
+
+async def test_a_zone_that_lost_its_disk_reads_the_snapshot_of_a_restored_log(world: World) -> None:
+    west, east, _ = await filled(world)
+    world.store.flush()
+    await world.until(lambda: resyncs(east).get("store_lost", 0) > 0, 3 * FOUND_S)
+    await world.until(lambda: not recovering(world), 10.0)
+    west.kill()
+    west.lose_disk()
+    west.start()
+    await world.until(lambda: west.running)
+
+    await world.until(world.digests_agree, 30.0)
+    await world.until(world.converged, 30.0)
+
+
+@pytest.mark.parametrize("who", ["zone", "standby"])
+async def test_a_hole_in_globals_log_is_bridged_by_a_snapshot(world: World, who: str) -> None:
+    west, east, agent = await filled(world)
+    reader = east if who == "zone" else world.standby
+    reader.cut()
+    await west.register("mongo")
+    await world.pass_time(3.0)
+    world.store.delete_entry("global", world.entries("global")[-2].position)
+    reader.heal()
+
+    await world.until(world.converged, 20.0)
+    await world.until(world.digests_agree, 10.0)
     assert agent.removed == []
 
 

@@ -45,7 +45,7 @@ async def serve(names: list[str]) -> dict[str, object]:
     table.put(wire_name("both.svc.mesh.local"), wire_entry([V4, V6], 60))
     table.put(wire_name("four.svc.mesh.local"), wire_entry([V4], 60))
     table.put(wire_name("six.svc.mesh.local"), wire_entry([V6], 60))
-    table.loaded = True
+    table.loaded = table.complete = True
     asked: list[tuple[str, str]] = []
 
     def answer(packet: bytes, size_max: int) -> Answer:

@@ -45,7 +45,7 @@ def _table() -> Table:
     table = Table(["mesh", *reverse_domains("241.0.0.0/8")], ports=ports)
     table.put(wire_name("a.mesh"), wire_entry([V4, bytes(12) + V4], 60, Origin("west", KRI)))
     table.put(wire_name("b.a.mesh"), wire_entry([V4] * 200, 60))
-    table.loaded = True
+    table.loaded = table.complete = True
     return table
 
 

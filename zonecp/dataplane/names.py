@@ -12,6 +12,9 @@ class Names(Protocol):
     loaded: bool
     """A map has been put here, whole."""
 
+    complete: bool
+    """... and the zone has confirmed it since the start."""
+
     touched: set[bytes] | None
     """While not None: keys that were put or removed."""
 

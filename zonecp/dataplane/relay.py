@@ -34,6 +34,7 @@ class Update(msgspec.Struct, omit_defaults=True):
 
     domains: list[str]
     loaded: bool
+    complete: bool
     entries: dict[bytes, bytes | None] = {}
     """None: the name is gone."""
 

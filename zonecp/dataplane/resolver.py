@@ -131,7 +131,11 @@ class Table:
         ports: For SRV; without it there are no such records.
         """
         self.loaded = False
-        """A map has been put here, whole: a name that is absent is absent from the mesh."""
+        """A map has been put here, whole."""
+
+        self.complete = False
+        """The zone has spoken since the start: a name that is absent is absent from the mesh. What
+        is on disk may be a second behind what this agent's clients have been told already."""
 
         self.answered_a = 0
         self.answered_aaaa = 0
@@ -311,7 +315,7 @@ class Table:
         if found is not None and found.answer_count:
             return "answered", found
         apex = self._apex(query.key)
-        if found is None and (apex is None or (self._forward_unknown and self.loaded)):
+        if found is None and (apex is None or (self._forward_unknown and self.complete)):
             return "forwarded", None
         return self._nothing(apex, exists=found is not None)
 
@@ -319,8 +323,8 @@ class Table:
         authority = soa(HEADER_BYTES + (apex or 0), self.negative_ttl_s)
         if exists:
             return "nodata", Reply(flags=AA, authority=authority)
-        # An empty table knows nothing; NXDOMAIN would be believed and cached.
-        if not self.loaded:
+        # It may be known to everybody else; NXDOMAIN would be believed and cached.
+        if not self.complete:
             return "servfail", Reply(rcode=SERVFAIL)
         return "nxdomain", Reply(rcode=NXDOMAIN, flags=AA, authority=authority)
 

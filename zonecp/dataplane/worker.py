@@ -61,7 +61,7 @@ class Worker:
             else:
                 table.put(key, entry)
         table.set_domains(update.domains)
-        table.loaded = update.loaded
+        table.loaded, table.complete = update.loaded, update.complete
         if self._outbounds is not None:
             self._outbounds.put(update.outbounds)
             self._outbounds.remove(

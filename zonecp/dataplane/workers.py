@@ -161,6 +161,7 @@ class _Worker:
                 Update(
                     domains=self._table.domains,
                     loaded=self._table.loaded,
+                    complete=self._table.complete,
                     entries=entries,
                     outbounds=outbounds,
                     removed_outbounds=removed,

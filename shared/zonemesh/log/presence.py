@@ -7,8 +7,8 @@ history is found when a store has lost its own, and how a leader learns what all
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -38,6 +38,10 @@ class Replica:
     """The newest entry that it has applied; `replica.NOWHERE` before the first."""
     formats: tuple[int, ...]
     """Of entries and snapshots that it can read."""
+    unbridged: bool = False
+    """It can read on only from a snapshot that is still to be made."""
+    more: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What else replicas of this log tell each other."""
 
     @property
     def cursor(self) -> Cursor:
@@ -47,9 +51,11 @@ class Replica:
         incarnation, position, h = self.place
         packed: bytes = msgpack.packb(
             {
+                **self.more,
                 "url": self.url,
                 "applied": [incarnation, list(position), h],
                 "formats": list(self.formats),
+                "unbridged": self.unbridged,
             }
         )
         return packed
@@ -73,20 +79,38 @@ class Replica:
         if not sound:
             raise WireError(f"replica {writer} says what no replica would")
         place = Place(incarnation, Position(term, seq), h)
-        return cls(writer=writer, url=url, place=place, formats=formats)
+        return cls(
+            writer=writer,
+            url=url,
+            place=place,
+            formats=formats,
+            unbridged=fields.get("unbridged") is True,
+            more=fields,
+        )
 
 
 class Presence:
     """One replica's word to the others of its log."""
 
     def __init__(
-        self, store: Store, log_name: str, writer: str, *, url: str, place: Callable[[], Place]
+        self,
+        store: Store,
+        log_name: str,
+        writer: str,
+        *,
+        url: str,
+        place: Callable[[], Place],
+        unbridged: Callable[[], bool] = lambda: False,
+        more: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """`more`: what this replica says besides what it holds (`Replica.more`)."""
         self._store = store
         self._log_name = log_name
         self._writer = writer
         self._url = url
         self._place = place
+        self._unbridged = unbridged
+        self._more = more
 
     async def run(self) -> None:
         """Say it for ever."""
@@ -95,7 +119,14 @@ class Presence:
             await asyncio.sleep(EVERY_S)
 
     async def say(self) -> None:
-        mine = Replica(writer=self._writer, url=self._url, place=self._place(), formats=(FORMAT,))
+        mine = Replica(
+            writer=self._writer,
+            url=self._url,
+            place=self._place(),
+            formats=(FORMAT,),
+            unbridged=self._unbridged(),
+            more=self._more(),
+        )
         await self._store.present(self._log_name, self._writer, mine.pack())
 
     async def others(self) -> list[Replica]:

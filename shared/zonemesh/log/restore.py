@@ -28,7 +28,7 @@ from zonemesh.log.port import Head, Log
 from zonemesh.log.presence import Presence, longest
 from zonemesh.model import Change, Cursor, Position
 from zonemesh.registry import Registry
-from zonemesh.replica import Place
+from zonemesh.replica import RESTORED, Place
 from zonemesh.wire import NO_HASH, decode
 
 WINDOW_S = 2.0
@@ -169,7 +169,7 @@ class Restorer:
         )
         changes = self._first_changes(Cursor(incarnation, Position(term, 0)))
         sealed = appender.first(
-            incarnation, term=term, note={"restored": str(registry.cursor)}, changes=changes
+            incarnation, term=term, note={RESTORED: str(registry.cursor)}, changes=changes
         )
         # The snapshot first: nobody may find a log that begins with nothing.
         await snapshotter.write(self._log, registry.frozen_after(sealed))

@@ -30,6 +30,14 @@ class HeldBack:
     def loaded(self, loaded: bool) -> None:
         self.table.loaded = loaded
 
+    @property
+    def complete(self) -> bool:
+        return self.table.complete
+
+    @complete.setter
+    def complete(self, complete: bool) -> None:
+        self.table.complete = complete
+
     def __len__(self) -> int:
         return len(self.table) + sum(self.table.get(key) is None for key in self.held)
 
