@@ -313,6 +313,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
             counts=replica.plane.counts,
             contender=replica.contenders.of,
             committed=lambda: (replica.entries, replica.bytes),
+            unreplicated=lambda: store.unreplicated,
             lag_s=replica.backend.own_lag_s,
             zone_lag_s=replica.backend.zone_lag_s,
             ready=replica.ready,

@@ -28,6 +28,7 @@ def register(
     counts: Counts,
     contender: Callable[[str], Contender | None],
     committed: Callable[[], tuple[int, int]],
+    unreplicated: Callable[[], int],
     lag_s: Callable[[], float | None],
     zone_lag_s: Callable[[str], float | None],
     ready: Callable[[], str | None],
@@ -52,6 +53,11 @@ def register(
                 "append_blocked_seconds", "How long Redis refuses an entry.", writer.blocked_s
             )
         yield gauge("log_halted", "1 after the same fault thrice.", follower.halted is not None)
+        yield counter(
+            "unreplicated_appends",
+            "Appends that redis.waitReplicas replicas did not have in time.",
+            unreplicated(),
+        )
         yield counter("snapshots", "Snapshots taken.", snapshotter.taken)
         yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
         yield from mismatches({"global": follower.agreement})

@@ -615,6 +615,7 @@ async def _run(
             mono_s=zone.clock.mono_s,
             degraded=lambda: (zone.ready() or zone.stale()) is not None,
             committed=lambda: (zone.entries, zone.bytes),
+            unreplicated=lambda: 0 if store is None else store.unreplicated,
             renumbered=lambda: zone.plane.renumbered,
             over_quota=lambda: zone.over_quota.refused,
             holding=lambda: zone.shrink_guard.holding,

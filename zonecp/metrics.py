@@ -33,6 +33,7 @@ def register(
     canaries: Canaries,
     mono_s: Callable[[], float],
     committed: Callable[[], tuple[int, int]],
+    unreplicated: Callable[[], int],
     renumbered: Callable[[], int],
     over_quota: Callable[[], int],
     holding: Callable[[], Mapping[str, int]],
@@ -79,6 +80,11 @@ def register(
             yield labelled("own_resyncs", "Resyncs of the own log.", ["reason"], own_resyncs)
             own_halted = bool(own_follower.halted)
             yield gauge("own_log_halted", "1 after the same fault thrice.", own_halted)
+        yield counter(
+            "unreplicated_appends",
+            "Appends that redis.waitReplicas replicas did not have in time.",
+            unreplicated(),
+        )
         yield counter("vips_renumbered", "Addresses given up to another zone.", renumbered())
         yield gauge("over_quota_records", "Records that global refuses.", over_quota())
         held = GaugeMetricFamily(

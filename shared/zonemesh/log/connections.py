@@ -154,13 +154,29 @@ class Connections:
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
     ) -> Reply:
         """Run a script, sending its text only to a server that does not have it (any more)."""
-        rest = (len(keys), *keys, *arguments)
-        (reply,) = await self._exchange((("EVALSHA", script.sha, *rest),), 0.0)
-        if isinstance(reply, NoScriptError):
-            (reply,) = await self._exchange((("EVAL", script.text, *rest),), 0.0)
-        if isinstance(reply, ResponseError):
-            raise unavailable(reply) from reply
+        (reply,) = await self.run_then(script, keys, arguments)
         return reply
+
+    async def run_then(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[str | bytes | int],
+        *then: Command,
+    ) -> list[Reply]:
+        """Run a script and, behind it on the same connection, further commands.
+
+        Raises:
+            UnavailableError: The script failed; it may have been run. An error reply to one of the
+                others is not raised: it comes in that one's place.
+        """
+        rest = (len(keys), *keys, *arguments)
+        replies = await self._exchange((("EVALSHA", script.sha, *rest), *then), 0.0)
+        if isinstance(replies[0], NoScriptError):
+            replies = await self._exchange((("EVAL", script.text, *rest), *then), 0.0)
+        if isinstance(replies[0], ResponseError):
+            raise unavailable(replies[0]) from replies[0]
+        return replies
 
     async def close(self) -> None:
         """Disconnect; exchanges under way end, later ones fail."""

@@ -68,6 +68,9 @@ _DELETES_PER_CALL = 500
 _ANNOUNCE_TRIES = 3
 
 _NAMES_LOGGED_MAX = 100
+WAIT_MS = 100
+"""How long an append waits for replicas (`redis.waitReplicas`): they need a millisecond or two."""
+_REMIND_S = 10.0
 
 _HEAD = ("incarnation", "position", "h", "time", "owner", "format")
 
@@ -93,6 +96,8 @@ class RedisStore:
         timeout_s: For one command; a blocking read has this much on top of what it blocks.
         lease_ms: How long a leader's lease lasts without renewal.
         password_path: File with the password, instead of one in `url`.
+        wait_replicas: How many replicas are waited for after each append, for `WAIT_MS` at most. It
+            makes the loss of what was acknowledged rarer, and nothing relies on it.
         pool: Makes the connections instead of `url` (tests: fakeredis's).
     """
 
@@ -104,12 +109,17 @@ class RedisStore:
         timeout_s: float = TIMEOUT_S,
         lease_ms: int = LEASE_MS,
         password_path: Path | None = None,
+        wait_replicas: int = 0,
         pool: ConnectionPool | None = None,
     ) -> None:
         pool = pool_of(url, password_path) if pool is None else pool
         self.keys = names.Keys(prefix)
         self.lease_ms = lease_ms
         self.commands = Connections(pool, timeout_s=timeout_s, limit=_COMMANDS_MAX)
+        self.wait_replicas = wait_replicas
+        self.unreplicated = 0
+        """Appends that fewer replicas than that had in time."""
+        self._unreplicated_told_s = float("-inf")
         self.odd_zones: frozenset[bytes] = frozenset()
         """Announced names, as of the last look, that are no zone's."""
         self._logged: set[bytes] = set()
@@ -123,6 +133,22 @@ class RedisStore:
     def fault(self) -> str | None:
         """Why the newest command failed, for whoever asks what a plane waits for."""
         return self.commands.fault
+
+    def replicated(self, reply: Reply) -> None:
+        """Take the answer to WAIT: how many replicas have what was written before it."""
+        if isinstance(reply, int) and reply >= self.wait_replicas:
+            return
+        self.unreplicated += 1
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._unreplicated_told_s >= _REMIND_S:
+            self._unreplicated_told_s = now_s
+            log.warning(
+                "append_not_replicated",
+                replicas=reply if isinstance(reply, int) else str(reply),
+                wanted=self.wait_replicas,
+                within_ms=WAIT_MS,
+                appends=self.unreplicated,
+            )
 
     async def announce(self, zone: str) -> None:
         await self.commands.call("SADD", self.keys.zones, zone)
@@ -390,8 +416,10 @@ class RedisLog:
         arguments: Sequence[str | bytes | int],
         sealed: Sealed,
     ) -> None:
+        wanted = self._store.wait_replicas
+        then = (("WAIT", wanted, WAIT_MS),) if wanted else ()
         try:
-            outcome = await self._redis.run(script, keys, arguments)
+            outcome, *waited = await self._redis.run_then(script, keys, arguments, *then)
         except UnavailableError as error:
             # Even where this reply says that nothing was done (OOM, READONLY, NOPERM, no
             # connection): an earlier sending of the same bytes may have been.
@@ -404,6 +432,8 @@ class RedisLog:
                 f"{sealed.entry.previous} ({sealed.previous_h.hex()}), but "
                 + (f"the head is {found}" if incarnation else "there is no log with a head")
             )
+        for reply in waited:
+            self._store.replicated(reply)
 
     async def _announced(self) -> list[_Announced]:
         reply = await self._redis.call("XREVRANGE", self._keys.snapshots, "+", "-", "COUNT", 3)

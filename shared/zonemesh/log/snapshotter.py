@@ -92,7 +92,8 @@ class Snapshotter:
     async def run(self) -> None:
         """Take snapshots when due, for ever; RefusedError once deposed."""
         infos = await self._log.snapshots()
-        if infos and self._registry.position.term - infos[0].position.term >= TERMS_BETWEEN:
+        newest = infos[0].position if infos else START
+        if self._registry.position.term - newest.term >= TERMS_BETWEEN:
             self._due.set()
         while True:
             try:

@@ -48,7 +48,12 @@ def global_store(config: RedisConfig) -> RedisStore:
     Raises:
         ConfigError: The URL leads nowhere, or a file is missing.
     """
-    return RedisStore(config.url, prefix=config.key_prefix, password_path=config.password_path)
+    return RedisStore(
+        config.url,
+        prefix=config.key_prefix,
+        password_path=config.password_path,
+        wait_replicas=config.wait_replicas,
+    )
 
 
 async def check_redis(store: RedisStore, *, zone: str | None) -> None:

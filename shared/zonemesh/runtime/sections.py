@@ -20,6 +20,8 @@ class RedisConfig:
     key_prefix: str = "zm"
     password_path: Path | None = None
     """File with the password of the URL's user; read for each new connection."""
+    wait_replicas: int = setting(0, minimum=0, maximum=10)
+    """Replicas that an append waits for, 100 ms at most. Fewer losses in a failover; no promise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
