@@ -38,6 +38,7 @@ from zonemesh.origins import Origins
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.addresses import add_addresses
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
 from zonemesh.runtime.datadir import data_dir
@@ -150,6 +151,7 @@ class Replica:
             members,
             self.follower,
             lambda: self.leadership,
+            settings=config.settings,
             zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             about=self._about,
             contender=self.contenders.of,
@@ -159,8 +161,6 @@ class Replica:
         """Why this replica should not be asked, or None."""
         if self.state.registry.incarnation == "":
             return "global's log has not been read yet"
-        if faults := self.plane.settings_faults():
-            return f"it could not take over: {faults[0]}"
         if self.follower.missing is not None:
             return f"its log is not there: {self.follower.missing}"
         if self.follower.halted is not None:
@@ -202,6 +202,7 @@ class Replica:
         Also what is left if the store's log was trimmed beyond its snapshots.
         """
         await self.copy.load()
+        self.plane.notice_settings()
         self._date_origins()
 
     async def _known_term(self) -> int:
@@ -224,6 +225,7 @@ class Replica:
         self.copy.applied(entries)
         for sealed in entries:
             self.tail.push(sealed)
+        self.plane.notice_settings()
         self.backend.applied()
         if entries[-1].entry.note.get("resign"):
             self.leadership.resignation_seen()
@@ -231,6 +233,7 @@ class Replica:
     def _replaced(self) -> None:
         self._date_origins()
         self.copy.replaced()
+        self.plane.notice_settings()
         self.backend.applied()
 
     def _date_origins(self, delta_ms: int = 0) -> None:
@@ -256,13 +259,23 @@ class Replica:
 
 def rest(replica: Replica, config: GlobalConfig, config_dump: Mapping[str, Any]) -> web.Application:
     """The replica's API."""
-    return make_app(
+    app = make_app(
         replica.backend,
         catalogue=KINDS,
         config_dump=config_dump,
         version=__version__,
         read_only=config.api_server.read_only,
     )
+    state = replica.state
+    add_addresses(
+        app,
+        state.registry,
+        zone="",
+        uid=lambda: "",
+        zones=state.uids,
+        settings=lambda: state.settings,
+    )
+    return app
 
 
 def check(config: GlobalConfig) -> None:

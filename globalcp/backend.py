@@ -30,6 +30,7 @@ from zonemesh.rest.plane import (
     describe_registry,
 )
 from zonemesh.rivals import Known, Rivals
+from zonemesh.settings import Settings
 from zonemesh.travel import up_log
 
 _MESH = "Mesh"
@@ -50,12 +51,14 @@ class GlobalBackend(PlaneBackend):
         follower: Follower,
         leadership: Callable[[], Leadership],
         *,
+        settings: Settings,
         zone_ages_s: Callable[[], Mapping[str, float]] = dict,
         about: Callable[[], Mapping[str, Any]] = dict,
         contender: Callable[[str], Contender | None] = lambda _: None,
     ) -> None:
-        """`zone_ages_s`: how old what this replica knows of each zone is; `about`: what the process
-        says of itself in `GET /_state`.
+        """`settings`: those that this replica brings should it come to lead; `zone_ages_s`: how
+        old what this replica knows of each zone is; `about`: what the process says of itself in
+        `GET /_state`.
         """
         super().__init__(state.registry, leadership)
         self._state = state
@@ -63,6 +66,7 @@ class GlobalBackend(PlaneBackend):
         self._about = about
         self._contender = contender
         self._members = members
+        self._settings = settings
         generators = Generators()
         state.registry.add_index(generators)
         self._rivals = Rivals(
@@ -214,9 +218,10 @@ class GlobalBackend(PlaneBackend):
             "lag_s": self.own_lag_s(),
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
+            "settings": self._describe_settings(),
             **describe_reader(self._follower),
             **self._about(),
-            "pools": describe_pools(self._state.ledgers, ["", *zones]),
+            "pools": describe_pools(self._state.ledgers, ["", *zones], self._state.settings),
             "sizes": {
                 pool: sum(size for _, size in self._state.settings.pool(pool).blocks())
                 for pool in self._state.ledgers
@@ -229,6 +234,21 @@ class GlobalBackend(PlaneBackend):
                 zone: self._describe_zone(zone, seen)
                 for zone in zones
                 if (seen := Seen.of(registry, zone)) is not None
+            },
+        }
+
+    def _describe_settings(self) -> Mapping[str, Any]:
+        settings, draining = self._state.settings, self._state.draining()
+        return {
+            "pools": {name: list(cidrs) for name, cidrs in settings.pools.items()},
+            "former": {name: list(cidrs) for name, cidrs in settings.former.items()},
+            "draining": {
+                pool: sum(held for (name, _), held in draining.items() if name == pool)
+                for pool in sorted({name for name, _ in draining})
+            },
+            "differs": {
+                name: {"mesh": mesh, "configured": configured}
+                for name, (mesh, configured) in self._state.differs(self._settings).items()
             },
         }
 

@@ -7,17 +7,21 @@ loses one is told by verdicts: one for the block, and one for each address that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping
 
 import msgpack
 
 from zonemesh.draft import Draft
-from zonemesh.ipam import BLOCK, Binding, Block, Ledger, vip_kind
+from zonemesh.ipam import BLOCK, Binding, Block, Ledger, Pool, vip_kind
+from zonemesh.leasing import foreign_to
 from zonemesh.model import Key, zone_of
 from zonemesh.recovery import Claim, Claims, Recovery
 from zonemesh.registry import Registry
 from zonemesh.settings import Settings
 from zonemesh.travel import VERDICT, block_verdict
+
+_ANYWHERE = "0.0.0.0/0"
 
 
 class Claiming:
@@ -30,16 +34,25 @@ class Claiming:
         ledgers: Mapping[str, Ledger],
         settings: Settings,
         *,
+        others: Callable[[str], Iterable[Ledger]],
         leased: dict[int, str],
     ) -> None:
-        """`leased`: zones by the first address of what the decision has given out so far."""
+        """`others`: the ledgers of all pools but one; `leased`: zones by the first address of what
+        the decision has given out so far.
+        """
         self._draft = draft
         self._registry = registry
         self._ledgers = ledgers
         self._settings = settings
+        self._others = others
         self._leased = leased
-        self._taken: dict[int, tuple[str, Block]] = {}
+        self._taken: dict[tuple[str, int], tuple[str, Block]] = {}
         """By this decision: the ledgers learn of it when it is applied."""
+        self._spans: list[tuple[int, int]] = []
+        """(first, beyond) of those, of all pools, in order."""
+        self._foreign: dict[str, Callable[[int, int], bool]] = {}
+        self.former = False
+        """Whether some of them are in ranges that the pool gives out no more."""
 
     def take(self, zone: str, claims: Claims) -> int:
         """Decide about what a zone claims; answers how many blocks it does not get."""
@@ -56,30 +69,62 @@ class Claiming:
         return len(refused)
 
     def _given(self, zone: str, claim: Claim) -> bool:
-        pool = self._settings.pool(claim.pool)
-        if pool.block_at(claim.first) != (claim.first, claim.size):
-            return False
-        held = self._taken.get(claim.first) or self._ledgers[claim.pool].record_of(claim.first)
-        key = Key("", zone, claim.pool, f"claim-{claim.first}").packed
+        held = self._taken.get((claim.pool, claim.first)) or self._ledgers[claim.pool].record_of(
+            claim.first
+        )
         block = Block(claim.first, claim.size, claim.granted_ms)
-        if held is not None and zone_of(held[0]) == zone:
-            if held[1].retired or held[1].granted_ms != block.granted_ms:
-                self._lease(held[0], block)
-            return True
         if held is None:
-            self._lease(key, block)
+            places = self._places(claim.pool, claim.first)
+            return (claim.first, claim.size) in places and self.grant(zone, claim.pool, block)
+        if held[1].size != claim.size:
+            return False
+        if zone_of(held[0]) == zone:
+            if held[1].retired or held[1].granted_ms != block.granted_ms:
+                self._lease(held[0], claim.pool, block)
             return True
         earlier = (block.granted_ms, zone) < (held[1].granted_ms, zone_of(held[0]))
         if not earlier or Recovery.of(self._draft) is None:
             return False
         self._draft.set(BLOCK, held[0], None)
-        self._lease(key, block)
+        self._lease(_claim_key(zone, claim.pool, block), claim.pool, block)
         self._unbind(zone_of(held[0]), claim.pool, block)
         self._rebind(zone, claim.pool, block)
         return True
 
-    def _lease(self, key: str, block: Block) -> None:
-        self._taken[block.first] = key, block
+    def place_at(self, pool: str, address: int) -> tuple[int, int] | None:
+        """(first, size) of the block that an address can only be of."""
+        return next((each for each in self._places(pool, address) if each is not None), None)
+
+    def grant(self, zone: str, pool: str, block: Block) -> bool:
+        """Lease what no record says anything of, unless it has to do with what others hold."""
+        first, size = block.first, block.size
+        if pool not in self._foreign:
+            others = tuple(self._others(pool))
+            self._foreign[pool] = foreign_to(Pool(pool, (_ANYWHERE,)), others)
+        if self._ledgers[pool].overlaps(first, size) or self._foreign[pool](first, size):
+            return False
+        if self._overlaps(first, size):
+            return False
+        self._lease(_claim_key(zone, pool, block), pool, block)
+        self.former = self.former or not self._settings.pool(pool).covers(first, size)
+        return True
+
+    def _places(self, pool: str, address: int) -> list[tuple[int, int] | None]:
+        """The blocks that it lies in now, and in ranges that were the pool's."""
+        pools = (self._settings.pool(pool), self._settings.former_pool(pool))
+        return [each.block_at(address) for each in pools]
+
+    def _overlaps(self, first: int, size: int) -> bool:
+        """Whether this decision has given out something of it already."""
+        at = bisect_left(self._spans, (first, 0))
+        before, after = self._spans[max(0, at - 1) : at], self._spans[at : at + 1]
+        return any(end > first for _, end in before) or any(
+            start < first + size for start, _ in after
+        )
+
+    def _lease(self, key: str, pool: str, block: Block) -> None:
+        self._taken[pool, block.first] = key, block
+        insort(self._spans, (block.first, block.first + block.size))
         self._leased[block.first] = zone_of(key)
         self._draft.set(BLOCK, key, block.pack())
 
@@ -112,3 +157,7 @@ class Claiming:
     def _verdicts(self, zone: str) -> list[str]:
         every = {*self._registry.table(VERDICT), *self._draft.touched(VERDICT)}
         return sorted(key for key in every if zone_of(key) == zone)
+
+
+def _claim_key(zone: str, pool: str, block: Block) -> str:
+    return Key("", zone, pool, f"claim-{block.first}").packed

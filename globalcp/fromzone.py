@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from globalcp.fullsync import birth
 from zonemesh.errors import WireError
-from zonemesh.ipam import pool_of
+from zonemesh.ipam import Binding, pool_of
+from zonemesh.legacy import is_name_key
 from zonemesh.model import Change, Key, Record, zone_of
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.travel import accepted_from_zone
@@ -41,3 +42,10 @@ def _birth(change: Change) -> tuple[bool, int]:
     if change.payload is None or pool_of(change.kind) is None:
         return change.payload is None, -1
     return False, birth(change.payload)
+
+
+def named_address(key: str, payload: bytes | None) -> int | None:
+    """Where a zone that stood alone has a legacy name; raises WireError."""
+    if not is_name_key(key) or len(key) > KEY_MAX:
+        raise WireError("not the key of a legacy name")
+    return Binding.unpack(payload or b"").address

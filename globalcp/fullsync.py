@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from zonemesh.errors import WireError
 from zonemesh.ipam import Binding, pool_of
+from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.model import Change, zone_of
 from zonemesh.registry import Registry
 from zonemesh.travel import accepted_from_zone
@@ -43,6 +44,9 @@ def steps(zone: str, tables: Tables, registry: Registry) -> Iterator[Change | No
     whoever sees only a part of them never sees less than what both hold. Each step is cheap, and
     None where there is nothing to change. The registry is to change by these alone meanwhile.
     """
+    for key, payload in tables.get(LEGACY_VIP, {}).items():  # before whoever is to have the names
+        yield None if registry.get(LEGACY_VIP, key) == payload else Change(LEGACY_VIP, key, payload)
+    tables = {kind: table for kind, table in tables.items() if kind != LEGACY_VIP}
     plain = [kind for kind in tables if pool_of(kind) is None]
     for kind in plain:
         for key, payload in tables[kind].items():

@@ -15,7 +15,6 @@ from globalcp.inputs import Begin, Doubt, Tick
 from globalcp.state import GlobalState
 from globalcp.streamcut import STREAM_BYTES_MAX, StreamCutter
 from zonemesh.errors import (
-    ConfigError,
     RefusedError,
     UnavailableError,
     WireError,
@@ -32,7 +31,7 @@ from zonemesh.model import SEQ_MAX, Change, Cursor, Position
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.replica import NOWHERE, Place
 from zonemesh.runtime.supervise import keep
-from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings
+from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import GLOBAL_LOG, up_log
 from zonemesh.wire import FORMAT, NO_HASH, Sealed, decode
 
@@ -75,6 +74,7 @@ class GlobalPlane:
         self._on_committed = on_committed
         self._founded_h = b""
         self._doubt = ""
+        self._noticed: bytes | None = None
         self.counts = Counts()
 
     async def found(self, appender: Appender) -> None:
@@ -107,7 +107,6 @@ class GlobalPlane:
         self._apply(sealed)
 
     async def open(self, appender: Appender) -> None:
-        self._check_settings(self._begin.settings)
         if appender.place.h == self._founded_h:
             return  # just founded: that entry opened the term
         await self._wait_for_longer(appender.place)
@@ -153,7 +152,10 @@ class GlobalPlane:
         )
 
     async def lead(self, writer: Writer) -> None:
+        changed = self._state.differs(self._begin.settings)
         await writer.submit(self._begin)
+        if changed:
+            log.warning("settings_changed", **_told(changed, "was", "now"))
         if self._doubt:
             await writer.submit(Doubt(self._doubt))
         ingest = Ingest(
@@ -212,24 +214,15 @@ class GlobalPlane:
             _tell_recovery(sealed)
         self._on_committed(entries)
 
-    def _check_settings(self, wanted: Settings) -> None:
-        faults = self.settings_faults(wanted)
-        if faults:
-            raise ConfigError(faults)
-
-    def settings_faults(self, wanted: Settings | None = None) -> list[str]:
-        """Pools are replicated: a replica with others must not decide by them in silence."""
-        wanted = wanted or self._begin.settings
+    def notice_settings(self) -> None:
+        """Say once if the mesh runs with other settings than this replica would bring."""
         packed = self._state.registry.get(SETTINGS, GLOBAL_KEY)
-        if packed is None:
-            return []
-        held = Settings.unpack(packed)
-        return [
-            f"ipam pool {name}: configured {', '.join(wanted.pools.get(name, ()))}, but this mesh"
-            f" runs with {', '.join(cidrs)}; addresses are bound in it: set it back"
-            for name, cidrs in held.pools.items()
-            if wanted.pools.get(name) != cidrs
-        ]
+        if packed is self._noticed:
+            return
+        self._noticed = packed
+        differs = self._state.differs(self._begin.settings)
+        if differs:
+            log.warning("settings_differ", **_told(differs, "mesh", "configured"))
 
     async def _followed(self) -> dict[str, Cursor]:
         """How far each zone has followed global's log, by its newest entry."""
@@ -274,6 +267,10 @@ class GlobalPlane:
             zones = await self._store.zones()
             if recovery.takes_copies(zones, registry.log_time_ms):
                 await copies.take(self._store, zones, writer)
+
+
+def _told(changed: Mapping[str, tuple[Any, Any]], former: str, latter: str) -> dict[str, Any]:
+    return {name: {former: each[0], latter: each[1]} for name, each in changed.items()}
 
 
 def _tell_recovery(sealed: Sealed) -> None:

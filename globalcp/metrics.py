@@ -154,14 +154,21 @@ def _pools(state: GlobalState) -> Iterable[Metric]:
     resting = GaugeMetricFamily("zonemesh_vips_quarantined", "Addresses at rest.", labels=labels)
     free = GaugeMetricFamily("zonemesh_vips_free", "Addresses free in blocks.", labels=labels)
     leased = GaugeMetricFamily("zonemesh_blocks_leased", "Blocks leased.", labels=labels)
+    settings = state.settings
     for pool, ledger in state.ledgers.items():
+        at_large = settings.pool(pool)
         for zone in state.zones():
-            at, usage = [pool, zone], ledger.usage(zone)
+            at, usage = [pool, zone], ledger.usage(at_large, zone)
             used.add_metric(at, usage.used)
             resting.add_metric(at, usage.quarantined)
             free.add_metric(at, usage.free)
             leased.add_metric(at, usage.blocks)
-    yield from (used, resting, free, leased)
+    draining = GaugeMetricFamily(
+        "zonemesh_vips_draining", "Addresses held in ranges that were removed.", labels=labels
+    )
+    for (pool, zone), held in state.draining().items():
+        draining.add_metric([pool, zone], held)
+    yield from (used, resting, free, leased, draining)
     short = GaugeMetricFamily(
         "zonemesh_pool_exhausted", "1 while a zone gets no block.", labels=labels
     )

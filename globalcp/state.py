@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 
 from globalcp.claiming import Claiming
-from globalcp.fromzone import by_birth, check_place, check_record
+from globalcp.fromzone import by_birth, check_place, check_record, named_address
 from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
 from globalcp.quota import Holdings, Quota, Use, label_faults
@@ -28,9 +28,11 @@ from zonemesh.errors import (
 )
 from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
-from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
+from zonemesh.ipam import BLOCK, Binding, Block, Ledger, pool_of
+from zonemesh.leasing import grants
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
+from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.lostzones import Withdrawals
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.parts import Parts
@@ -82,7 +84,7 @@ class GlobalState:
         self.ledgers = {name: Ledger(name) for name, kind in KINDS.items() if kind.pool}
         for ledger in self.ledgers.values():
             self.registry.add_index(ledger)
-        self.legacy = LegacyBindings(self.registry, naming or Naming())
+        self.legacy = LegacyBindings(self.registry, naming or Naming(), self.ledgers.values())
         self._parts = Parts(self.registry, held_back)
         self._told = 0
         """Where the turn of zones is that are told the hash of what they keep."""
@@ -105,8 +107,32 @@ class GlobalState:
         packed = self.registry.get(SETTINGS, GLOBAL_KEY)
         return Settings() if packed is None else Settings.unpack(packed)
 
+    def differs(self, wanted: Settings) -> dict[str, tuple[Any, Any]]:
+        """What the log's settings have otherwise than a replica's configuration: both values."""
+        known = self.registry.get(SETTINGS, GLOBAL_KEY) is not None
+        return wanted.changed_from(self.settings) if known else {}
+
+    def draining(self) -> dict[tuple[str, str], int]:
+        """(pool, zone) -> addresses held in ranges that were removed, of whoever holds some."""
+        settings, found = self.settings, {}
+        for name, ledger in self.ledgers.items():
+            for zone in ("", *self.zones()):
+                found[name, zone] = ledger.draining(settings.pool(name), zone)
+        found[LEGACY, ""] = self.legacy.draining(settings)
+        return {place: held for place, held in found.items() if held}
+
+    def other_ledgers(self, pool: str) -> list[Ledger]:
+        """Those of all pools but one: what they hold, that one does not give out."""
+        every = {**self.ledgers, LEGACY: self.legacy.ledger}
+        return [ledger for name, ledger in every.items() if name != pool]
+
     def zones(self) -> list[str]:
         return sorted(zone_of(key) for key in self.registry.table(SEEN))
+
+    def uids(self) -> dict[str, str]:
+        """Of every zone that was heard of, by its last report."""
+        found = ((zone, Seen.of(self.registry, zone)) for zone in self.zones())
+        return {zone: seen.uid for zone, seen in found if seen is not None}
 
     def states(self) -> dict[str, str]:
         """By zone the hash of what it keeps of this state; of some zones at a time, in turn."""
@@ -148,6 +174,7 @@ class _Deciding(Deciding):
         self._state = state
         self._settings = state.settings
         self._new_zones: set[str] = set()
+        self._begun = False
         self._looks_around = False
         """Whether what only time changed is looked at."""
         self._uses: dict[str, Use] = {}
@@ -158,25 +185,35 @@ class _Deciding(Deciding):
             state.ledgers,
             "",
             log_time_ms=now.log_time_ms,
-            quarantine_ms=self._settings.quarantine_ms,
+            settings=self._settings,
             short=partial(_short, state.shortages),
             chooses=Recovery.of(state.registry) is None,
         )
-        claiming = Claiming(
-            self._draft, state.registry, state.ledgers, self._settings, leased=self._leased
+        self._claiming = Claiming(
+            self._draft,
+            state.registry,
+            state.ledgers,
+            self._settings,
+            others=state.other_ledgers,
+            leased=self._leased,
         )
-        self._recovering = Recovering(self._draft, state.registry, self._decision, now, claiming)
+        self._recovering = Recovering(
+            self._draft, state.registry, self._decision, now, self._claiming
+        )
 
     def run(self, inputs: Sequence[Input]) -> Decision:
         decision = self._decision
-        # A `Replace` compares with the state, which what stands before it is still to change.
+        # A `Replace` compares with the state, which what stands before it is still to change; the
+        # settings that a `Begin` brings hold from the next entry on.
         self._consume(
             inputs,
-            alone=Replace,
+            alone=(Replace, Begin),
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
         self._forget_zones()
-        if not self._recover():
+        if self._begun or self._claiming.former:
+            decision.more = True  # what is given out now could be in what has just become known
+        elif not self._recover():
             for pool in self._state.ledgers:
                 full = self._binder.bind_waiting(pool, lambda: self._draft.bytes >= ENTRY_BYTES)
                 decision.more = decision.more or full
@@ -315,14 +352,30 @@ class _Deciding(Deciding):
         compared = 0
         for change in item.progress.steps:
             compared += 1
-            if change is not None:
+            if change is not None and change.kind == LEGACY_VIP:
+                self._take_name(item.zone, change, counts)
+                compared += _TAKEN_AS_COMPARED
+            elif change is not None:
                 self._take(item.zone, change, counts)
                 compared += _TAKEN_AS_COMPARED
             if compared >= _COMPARED_MAX or self._draft.bytes >= ENTRY_BYTES:
                 self._heard(item.zone, None, counts)
                 return False
         self._heard(item.zone, item.report, counts, whole=True)
+        self._state.legacy.settled()
         return True
+
+    def _take_name(self, zone: str, change: Change, counts: _Counts) -> None:
+        """Merge where a zone that stood alone has a legacy name, if nobody has that one yet."""
+        key, payload = change.key, change.payload
+        try:
+            address = named_address(key, payload)
+        except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
+            self._reject(zone, change, error, counts)
+            return
+        if address is not None:
+            given = self._state.legacy.claim(self._draft, self._settings, key, address)
+            counts.conflicts += not given
 
     def _take(self, zone: str, change: Change, counts: _Counts) -> None:
         """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
@@ -340,11 +393,7 @@ class _Deciding(Deciding):
             elif payload is not None and kind in KINDS:
                 check_record(kind, key, payload)
         except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
-            counts.rejected += 1
-            shown = self._decision.note.setdefault("rejected", [])
-            if len(shown) < REJECTED_SHOWN_MAX:
-                why = str(error) if isinstance(error, MeshError) else repr(error)
-                shown.append([zone, kind[:100], key[:300], why[:300]])
+            self._reject(zone, change, error, counts)
             return
         if self._draft.set(kind, key, payload):
             counts.records += 1
@@ -355,6 +404,13 @@ class _Deciding(Deciding):
         if zone not in self._uses:
             self._uses[zone] = self._state.use(zone, self._draft)
         return self._uses[zone]
+
+    def _reject(self, zone: str, change: Change, error: Exception, counts: _Counts) -> None:
+        counts.rejected += 1
+        shown = self._decision.note.setdefault("rejected", [])
+        if len(shown) < REJECTED_SHOWN_MAX:
+            why = str(error) if isinstance(error, MeshError) else repr(error)
+            shown.append([zone, change.kind[:100], change.key[:300], why[:300]])
 
     def _binding(self, zone: str, change: Change, counts: _Counts) -> bytes | None:
         """A zone's binding with the order that global keeps beside it, its address checked."""
@@ -398,15 +454,14 @@ class _Deciding(Deciding):
         held = ledger.block_of(address)
         if held is not None:
             return self._keeps(zone, *held)
-        place = self._settings.pool(pool).block_at(address)
+        place = self._claiming.place_at(pool, address)
         if place is None:
             return False
         first, size = place
         owner = self._leased.get(first)
-        if owner is None:
-            key = Key("", zone, pool, f"claim-{first}").packed
-            self._grant(key, Block(first, size, self._now.wall_ms))
-        return owner in (zone, None)
+        if owner is not None:
+            return owner == zone
+        return self._claiming.grant(zone, pool, Block(first, size, self._now.wall_ms))
 
     def _keeps(self, zone: str, key: str, block: Block) -> bool:
         """Whether a held block is the zone's; a deleted zone that is back has its own again."""
@@ -565,6 +620,7 @@ class _Deciding(Deciding):
                 log_time_ms=self._now.log_time_ms,
                 quarantine_ms=self._settings.quarantine_ms,
                 drafted=self._leased,
+                others=self._state.other_ledgers(pool),
             )
         except PoolExhaustedError as error:
             self._state.shortages[pool, zone] = str(error)
@@ -627,8 +683,11 @@ class _Deciding(Deciding):
         return seen
 
     def _begin(self, item: Begin) -> None:
-        self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())
-        self._settings = item.settings
+        settings = item.settings
+        if self._draft.get(SETTINGS, GLOBAL_KEY) is not None:
+            settings = settings.following(self._settings)
+        self._draft.set(SETTINGS, GLOBAL_KEY, settings.pack())
+        self._begun = True
         if not item.skip_mesh:
             self._put_default("Mesh", Key("", "", "", DEFAULT_MESH), {}, {})
         if not item.skip_generators:

@@ -39,6 +39,9 @@ from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
 from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.ipam import Binding
+from zonemesh.legacybinding import LegacyBindings
+from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
@@ -51,8 +54,10 @@ from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.model import Position
 from zonemesh.origins import Origins
+from zonemesh.registry import Registry
 from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.rest.addresses import add_addresses
 from zonemesh.rest.plane import describe_reader
 from zonemesh.rest.routes import make_app
 from zonemesh.runtime import http, metrics
@@ -95,7 +100,8 @@ class Zone:
         own_disk: CopyLog | None = None,
         takeover: bool = False,
     ) -> None:
-        """`store` is global's and `disk` holds the copy of its log; None for a zone alone.
+        """`store` is global's, None for a zone alone; `disk` holds the copy of global's log, for a
+        zone alone that of the time when it followed one.
 
         `own_store` is where `own` is, if other control planes of this zone may share it; `own_disk`
         then holds a copy of it.
@@ -152,7 +158,8 @@ class Zone:
         self.copy.add_index(self.downlink)
         self.over_quota = OverQuota(config.name)
         self.copy.add_index(self.over_quota)
-        self.keeper = None if disk is None else CopyKeeper(disk, self.copy)
+        self._disk = disk
+        self.keeper = None if disk is None or store is None else CopyKeeper(disk, self.copy)
         self.follower = self._follow_global(store)
         self.feed = Feed(
             self.vipmap,
@@ -382,6 +389,20 @@ class Zone:
             self._copy_loaded = True
             self.origins.date(self.lag_s(), self.clock.mono_s())
             log.info("copy_served", age_s=round(self.lag_s(), 3), until="global's log is read")
+        if self.state.legacy is not None and self._disk is not None:
+            await self._remember_names(self.state.legacy, self._disk)
+
+    async def _remember_names(self, legacy: LegacyBindings, disk: CopyLog) -> None:
+        """Where legacy names were while this zone followed a global: they are to stay there."""
+        former = Registry(keeps=lambda kind, _: kind == LEGACY_VIP)
+        if not await CopyKeeper(disk, former).load():
+            return
+
+        def remembered(key: str) -> int | None:
+            packed = former.get(LEGACY_VIP, key)
+            return None if packed is None else Binding.unpack(packed).address
+
+        legacy.remembered = remembered
 
     def _follow_global(self, store: Store | None) -> Follower | None:
         if store is None:
@@ -510,6 +531,15 @@ def rest(zone: Zone, config: ZoneConfig, config_dump: Mapping[str, Any]) -> web.
     app.middlewares.append(agent_guard(config.name, zone.liveness.holding))
     add_explain(app, zone.view())
     add_held(app, zone.shrink_guard)
+    state = zone.state
+    add_addresses(
+        app,
+        state.registry,
+        zone=state.zone,
+        uid=lambda: "" if state.note is None else state.note.uid,
+        zones=dict,
+        settings=lambda: state.settings,
+    )
     add_bootstrap(
         app,
         corefile_template=read_corefile_template(config.bootstrap_server.template),
@@ -559,7 +589,7 @@ async def _run(
             config,
             own,
             store=store,
-            disk=disk if store is not None else None,
+            disk=disk,
             clock=Clock(),
             url=url,
             own_store=own_store,

@@ -193,7 +193,7 @@ class ZoneBackend(PlaneBackend):
             "term": self._state.registry.position.term,
             "uid": self._state.note.uid if self._state.note else None,
             **self._about(),
-            "pools": describe_pools(self._state.ledgers, [self.zone]),
+            "pools": describe_pools(self._state.ledgers, [self.zone], self._state.settings),
             "shortages": [
                 {"pool": pool, "zone": self.zone, "why": why}
                 for pool, why in sorted(self._state.shortages.items())

@@ -59,7 +59,8 @@ def add_bootstrap(
 
 
 def _vip_cidrs(settings: Settings) -> list[str]:
-    """Every range that an address may be from."""
-    pools = [*settings.pools.values(), settings.legacy_cidrs]
+    """Every range that an address may be from, those included that drain."""
+    former = (settings.former_pool(name).cidrs for name in {*settings.pools, *settings.former})
+    pools = [*settings.pools.values(), settings.legacy_cidrs, *former]
     given = [ipaddress.IPv4Network(cidr) for cidrs in pools for cidr in cidrs]
     return [*map(str, ipaddress.collapse_addresses(given)), IPV6_CIDR]

@@ -201,7 +201,7 @@ IGNORED = {
     },
     "multizone.global": "belongs to globalcp",
     "multizone.zone.kds": "zones and global meet on Redis (redis.url)",
-    "ipam": "global's pools hold in every zone",
+    "ipam": "global's pools hold in every zone, and the usual ones in a zone alone",
     "runtime.kubernetes": "Kubernetes is represented by resources put through the API",
     "runtime.universal.vipRefreshInterval": "addresses are bound at once",
     "runtime.universal.workload": "has no counterpart",

@@ -11,7 +11,6 @@ from zonecp.canaries import Canaries
 from zonecp.feed import Feed
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
-from zonemesh.ipam import Ledger
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.runtime.collect import Collecting, counter, gauge, labelled, mismatches
@@ -95,7 +94,7 @@ def register(
             held.add_metric([zone], count)
         yield held
         yield from _uplink(uplink())
-        yield from _pools(state.ledgers, state.zone)
+        yield from _pools(state)
 
     registry.register(Collecting(collect))
 
@@ -124,17 +123,22 @@ def _uplink(uplink: Uplink | None) -> Iterable[Metric]:
     yield counter("uplink_full_syncs", "Snapshots published to global.", uplink.full_syncs)
 
 
-def _pools(ledgers: Mapping[str, Ledger], zone: str) -> Iterable[Metric]:
+def _pools(state: ZoneState) -> Iterable[Metric]:
+    zone, settings = state.zone, state.settings
     families = {
         "used": GaugeMetricFamily("zonemesh_vips_used", "Addresses in use.", labels=["pool"]),
         "rest": GaugeMetricFamily("zonemesh_vips_quarantined", "At rest.", labels=["pool"]),
         "free": GaugeMetricFamily("zonemesh_vips_free", "Free in blocks.", labels=["pool"]),
+        "drain": GaugeMetricFamily(
+            "zonemesh_vips_draining", "Held in ranges that were removed.", labels=["pool"]
+        ),
         "wait": GaugeMetricFamily("zonemesh_vips_waiting", "Without address.", labels=["pool"]),
     }
-    for pool, ledger in ledgers.items():
-        usage = ledger.usage(zone)
+    for pool, ledger in state.ledgers.items():
+        usage = ledger.usage(settings.pool(pool), zone)
         families["used"].add_metric([pool], usage.used)
         families["rest"].add_metric([pool], usage.quarantined)
         families["free"].add_metric([pool], usage.free)
+        families["drain"].add_metric([pool], usage.draining)
         families["wait"].add_metric([pool], usage.waiting)
     yield from families.values()

@@ -65,16 +65,20 @@ class Ownership:
         self._silent: Head | None = None
         """The head of another UID's stream that was watched for long enough."""
 
-    async def contend(self, uid: str, head: Head) -> None:
+    async def contend(self, uid: str, head: Head, *, stranger: bool) -> None:
         """Another UID owns the stream: return if it is silent, or has to go.
 
+        `stranger`: this zone was never part of a mesh, so that it has nothing to take over here.
+
         Raises:
-            ConfigError: It lives.
+            ConfigError: It lives, or is not a stranger's to take.
             UnavailableError: The store does not answer, or the stream is gone.
         """
         if self._takeover or head == self._silent:
             return
         zone, owner = self._zone, head.owner
+        if stranger:
+            raise ConfigError([self._namesake(uid, owner)])
         log.warning("zone_claimed_by_another", zone=zone, uid=uid, owner=owner)
         still = await self._watch(uid, head, _WATCH_S)
         if still is not None and still.owner != uid:
@@ -183,6 +187,13 @@ class Ownership:
             f"zone {self._zone}: another control plane with UID {owner} is running under this name"
             f" (this one is {uid}); stop one of them, or give one another multizone.zone.name; to"
             " have this one take the zone over, start it once with --takeover"
+        )
+
+    def _namesake(self, uid: str, owner: str) -> str:
+        return (
+            f"zone {self._zone}: this mesh has a zone of that name, with UID {owner} (this one is"
+            f" {uid}, which stood alone so far); give this one another multizone.zone.name, or"
+            " delete that zone on global and start this one once with --takeover"
         )
 
     def _twin(self, uid: str, note: Mapping[str, Any]) -> str:

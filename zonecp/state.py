@@ -23,9 +23,11 @@ from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError, TooLargeError
 from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
-from zonemesh.ipam import BLOCK, Binding, Ledger, grants, pool_of, vip_kind
+from zonemesh.ipam import BLOCK, Binding, Ledger, pool_of, vip_kind
+from zonemesh.leasing import grants
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
+from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.members import (
     DATAPLANE,
     GENERATOR,
@@ -71,9 +73,11 @@ class ZoneNote:
     adopted: bool
     continues: str = ""
     """The cursor up to which another incarnation of this log, lost since, is held in this one."""
+    alone: bool = False
+    """It was never part of a mesh: what a global has under its name is another zone's."""
 
     def pack(self) -> bytes:
-        packed: bytes = msgpack.packb((self.uid, self.adopted, self.continues))
+        packed: bytes = msgpack.packb((self.uid, self.adopted, self.continues, self.alone))
         return packed
 
     @classmethod
@@ -97,7 +101,11 @@ class ZoneState:
         """Pool -> why a service was left without an address, as of the last try."""
         self.overdue: set[str] = set()
         """Services whose state is to be looked at again."""
-        self.legacy = None if federated else LegacyBindings(self.registry, naming or Naming())
+        self.legacy = (
+            None
+            if federated
+            else LegacyBindings(self.registry, naming or Naming(), self.ledgers.values())
+        )
         self.forgetting = Forgetting()
         self.agents = Agents()
         self.cleanup_ms: int | None = None
@@ -113,6 +121,11 @@ class ZoneState:
         for index in indexes:
             self.registry.add_index(index)
 
+    def other_ledgers(self, pool: str) -> list[Ledger]:
+        """Those of all pools but one: what they hold, that one does not give out."""
+        found = [ledger for name, ledger in self.ledgers.items() if name != pool]
+        return found if self.legacy is None else [*found, self.legacy.ledger]
+
     @property
     def note(self) -> ZoneNote | None:
         return ZoneNote.of(self.registry, self.zone)
@@ -122,6 +135,15 @@ class ZoneState:
         """Whether this zone knows all that was ever bound for it, so that it may bind more."""
         note = self.note
         return note is not None and note.adopted
+
+    def legacy_claims(self) -> dict[str, bytes]:
+        """Where this zone has legacy names that it gave addresses to itself, and global does not
+        know of yet.
+        """
+        if not self.federated:
+            return {}
+        table = self.registry.table(LEGACY_VIP)
+        return {key: packed for key, packed in table.items() if Binding.unpack(packed).live}
 
     @property
     def settings(self) -> Settings:
@@ -161,7 +183,7 @@ class _Deciding(Deciding):
             state.ledgers,
             state.zone,
             log_time_ms=now.log_time_ms,
-            quarantine_ms=self._settings.quarantine_ms,
+            settings=self._settings,
             short=partial(_short, state.shortages),
             chooses=state.adopted,
         )
@@ -313,11 +335,26 @@ class _Deciding(Deciding):
         for kind, key, payload in item.changes:
             if kind == VERDICT and payload is not None:
                 self._obey(key, payload)
+            elif kind == LEGACY_VIP:
+                self._give_up_name(key, payload)
             elif kind in (BLOCK, SETTINGS):
                 self._draft.set(kind, key, payload)
+        note = ZoneNote.of(self._draft, self._zone)
+        if note is not None and note.alone:  # no more: global knows it
+            joined = replace(note, alone=False)
+            self._draft.set(ZONE_STATE, zone_key(self._zone), joined.pack())
         self._decision.src[GLOBAL_LOG] = item.cursor
         # Blocks are of use once they are in this log; who waits is bound by the next entry.
         self._decision.more = True
+
+    def _give_up_name(self, key: str, given: bytes | None) -> None:
+        """Global gives out the address of a legacy name from now on; that one may be another."""
+        own = self._draft.get(LEGACY_VIP, key)
+        if own is not None and given is not None:
+            address, other = Binding.unpack(own).address, Binding.unpack(given).address
+            if Binding.unpack(own).live and address != other:
+                self._decision.note.setdefault("renumbered", []).append([LEGACY, key, address])
+        self._draft.set(LEGACY_VIP, key, None)
 
     def _adopt(self, item: Adopt) -> None:
         for kind, key, payload in item.changes:
@@ -372,7 +409,8 @@ class _Deciding(Deciding):
         self._decision.more = True
         note = ZoneNote.of(self._draft, self._zone)
         if note is None or (note.adopted and item.stale):
-            note = ZoneNote(item.uid, adopted=item.adopted and not item.stale)
+            alone = note is None and item.adopted
+            note = ZoneNote(item.uid, adopted=item.adopted and not item.stale, alone=alone)
             self._draft.set(ZONE_STATE, zone_key(self._zone), note.pack())
         if note.adopted:
             self._put_default_generators()
@@ -515,6 +553,7 @@ class _Deciding(Deciding):
                 now_ms=self._now.wall_ms,
                 log_time_ms=self._now.log_time_ms,
                 quarantine_ms=self._settings.quarantine_ms,
+                others=self._state.other_ledgers(kind),
             )
         except PoolExhaustedError as error:
             self._state.shortages[kind] = str(error)

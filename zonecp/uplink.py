@@ -25,6 +25,7 @@ from zonemesh.errors import (
     UnavailableError,
     WireError,
 )
+from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
@@ -153,7 +154,7 @@ class Uplink:
         """
         head = await self._log.head()
         if head is not None and head.owner != self._uid:
-            await self._ownership.contend(self._uid, head)
+            await self._ownership.contend(self._uid, head, stranger=self._is_stranger())
             await self._ownership.seize(self._uid, self._next_term(head))
 
     async def _copy_on(self, appender: Appender) -> None:
@@ -195,6 +196,10 @@ class Uplink:
                 net[kind, key] = None if held_back(kind, payload) else payload
             last = Cursor(sealed.entry.incarnation, sealed.entry.position)
         return [Change(kind, key, payload) for (kind, key), payload in net.items()], last
+
+    def _is_stranger(self) -> bool:
+        note = self._state.note
+        return note is not None and note.alone
 
     async def _news(self) -> Sequence[Sealed]:
         assert self.copied is not None
@@ -345,7 +350,9 @@ class Uplink:
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
         )
-        intact = not (self._begin_anew or self._overtaken(head.incarnation, head.position))
+        brings = bool(self._state.legacy_claims())  # they travel in a snapshot
+        anew = self._begin_anew or brings
+        intact = not (anew or self._overtaken(head.incarnation, head.position))
         resume = await self._resumable(newest) if intact else None
         if resume is None:
             await self._publish(lambda src, note: self._opened(appender, term, src, note))
@@ -373,7 +380,7 @@ class Uplink:
             ForeignLogError: It does not, and what it has published must be adopted first.
         """
         if self._sent.newest is None:
-            await self._ownership.contend(self._uid, head)
+            await self._ownership.contend(self._uid, head, stranger=self._is_stranger())
             raise ForeignLogError(
                 f"the stream of zone {self._state.zone} is of UID {head.owner}, not of this log",
                 term=0,
@@ -381,7 +388,7 @@ class Uplink:
         written = self._written_in(head)
         if written is not None and head.position > written:
             raise self._ownership.overtaken(self._uid, head.owner)
-        await self._ownership.contend(self._uid, head)
+        await self._ownership.contend(self._uid, head, stranger=self._is_stranger())
 
     async def _check_leads(self) -> None:
         """Make sure, after the stream's head was read, that this is still the zone's leader.
@@ -482,6 +489,8 @@ class Uplink:
             }
             for kind, table in frozen.tables.items()
         }
+        if claims := self._state.legacy_claims():
+            tables[LEGACY_VIP] = claims
         await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))
         self._begin_anew = False
         # Nobody needs them any more, and global may not be there to say so.

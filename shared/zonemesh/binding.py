@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError
 from zonemesh.ipam import Allocation, Binding, Ledger, vip_kind
+from zonemesh.settings import Settings
 
 
 class Binder:
@@ -17,7 +18,7 @@ class Binder:
         ledgers: By pool, as of the last entry.
         owner: A zone, or "" for global: whose blocks these are.
         log_time_ms: Of the decision.
-        quarantine_ms: How long a released address rests.
+        settings: The pools, and how long a released address rests.
         chooses: False where it is not known yet what was bound before: whatever were chosen could
             be another's. What is known of a key itself stays, and everything else waits.
         short: Told (pool, why) when nothing was left for a key, and (pool, None) when there was.
@@ -30,7 +31,7 @@ class Binder:
         owner: str,
         *,
         log_time_ms: int,
-        quarantine_ms: int,
+        settings: Settings,
         short: Callable[[str, str | None], None],
         chooses: bool = True,
     ) -> None:
@@ -38,7 +39,7 @@ class Binder:
         self._ledgers = ledgers
         self._owner = owner
         self._log_time_ms = log_time_ms
-        self._quarantine_ms = quarantine_ms
+        self._settings = settings
         self._short = short
         self._chooses = chooses
         self._allocations: dict[str, Allocation] = {}
@@ -78,7 +79,10 @@ class Binder:
         waiting = ledger.waiting[self._owner]
         if not waiting:
             return False
-        free = ledger.free(self._owner, self._log_time_ms, self._quarantine_ms)
+        settings = self._settings
+        free = ledger.free(
+            settings.pool(kind), self._owner, self._log_time_ms, settings.quarantine_ms
+        )
         for key in list(waiting)[: max(0, free)]:
             if full():
                 return True
@@ -98,10 +102,11 @@ class Binder:
         allocation = self._allocations.get(kind)
         if allocation is None:
             allocation = self._allocations[kind] = Allocation(
+                self._settings.pool(kind),
                 self._ledgers[kind],
                 self._owner,
                 log_time_ms=self._log_time_ms,
-                quarantine_ms=self._quarantine_ms,
+                quarantine_ms=self._settings.quarantine_ms,
             )
         try:
             address, evicted = allocation.choose(key, former)

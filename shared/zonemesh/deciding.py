@@ -90,7 +90,7 @@ class Deciding:
         self,
         inputs: Sequence[Any],
         *,
-        alone: type,
+        alone: type | tuple[type, ...],
         full: Callable[[], bool],
     ) -> None:
         """Handle inputs until the entry is full. An `alone` one begins an entry and ends it."""

@@ -9,7 +9,7 @@ here; `netaddr` is for the edges.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,6 +150,14 @@ class Pool:
         """(first, size) of every block that can be leased."""
         return _blocks(self)
 
+    def covers(self, first: int, size: int = 1) -> bool:
+        """Whether addresses are given out here. Blocks of a range that was removed drain: what is
+        bound in them stays, and nothing new is chosen from them.
+        """
+        return any(
+            start <= first and first + size <= start + length for start, length in self.ranges
+        )
+
     def block_at(self, address: int) -> tuple[int, int] | None:
         """(first, size) of the block that an address lies in; None if it lies in none."""
         for first, size in self.ranges:
@@ -228,6 +236,8 @@ class Usage(NamedTuple):
     free: int
     waiting: int
     blocks: int
+    draining: int
+    """Of those in use or at rest: in ranges that were removed."""
 
 
 class Ledger:
@@ -274,6 +284,26 @@ class Ledger:
         """A zone's blocks in use, oldest grant first."""
         return [block for block in self._blocks[zone].values() if not block.retired]
 
+    def open_blocks(self, pool: Pool, zone: str) -> list[Block]:
+        """Those that do not drain: what is new is chosen from them alone."""
+        return [block for block in self.blocks(zone) if pool.covers(block.first, block.size)]
+
+    def draining(self, pool: Pool, zone: str) -> int:
+        """Addresses held, in use or at rest, in a zone's blocks of ranges that were removed."""
+        blocks = self.blocks(zone)
+        return sum(self.filled(each) for each in blocks if not pool.covers(each.first, each.size))
+
+    def overlaps(self, first: int, size: int) -> bool:
+        """Whether anybody's block has addresses of these."""
+        at = bisect_left(self._firsts, first)
+        if at < len(self._firsts) and self._firsts[at] < first + size:
+            return True
+        return self._first_of(first) is not None
+
+    def held(self) -> Collection[int]:
+        """Every address in use or at rest."""
+        return self._key_of.keys()
+
     def live(self, zone: str) -> int:
         return self._live[zone]
 
@@ -281,28 +311,30 @@ class Ledger:
         """Released addresses and the log time of their release."""
         return self._resting[zone]
 
-    def capacity(self, zone: str) -> int:
-        return sum(block.size for block in self.blocks(zone))
+    def capacity(self, pool: Pool, zone: str) -> int:
+        """Addresses of a zone's blocks, without those that drain."""
+        return sum(block.size for block in self.open_blocks(pool, zone))
 
-    def usage(self, zone: str) -> Usage:
+    def usage(self, pool: Pool, zone: str) -> Usage:
         """How full a zone's blocks are."""
-        live, resting = self.live(zone), len(self.resting(zone))
         return Usage(
-            used=live,
-            quarantined=resting,
-            free=self.capacity(zone) - live - resting,
+            used=self.live(zone),
+            quarantined=len(self.resting(zone)),
+            free=sum(block.size - self.filled(block) for block in self.open_blocks(pool, zone)),
             waiting=len(self.waiting[zone]),
             blocks=len(self.blocks(zone)),
+            draining=self.draining(pool, zone),
         )
 
-    def free(self, zone: str, log_time_ms: int, quarantine_ms: int) -> int:
+    def free(self, pool: Pool, zone: str, log_time_ms: int, quarantine_ms: int) -> int:
         """Addresses that a new key could get now: never used, or past quarantine."""
-        held = sum(
+        blocks = {block.first: block for block in self.open_blocks(pool, zone)}
+        rested = sum(
             1
-            for released_ms in self._resting[zone].values()
-            if log_time_ms - released_ms < quarantine_ms
+            for address, released_ms in self._resting[zone].items()
+            if log_time_ms - released_ms >= quarantine_ms and self._first_of(address) in blocks
         )
-        return self.capacity(zone) - self._live[zone] - held
+        return rested + sum(block.size - self.filled(block) for block in blocks.values())
 
     def filled(self, block: Block) -> int:
         """Addresses of a block that were ever given out and are still remembered."""
@@ -454,6 +486,11 @@ class Choosing(ABC):
     def _exhausted(self, key: str) -> tuple[str, str]:
         """That nothing is left for a key, and how much there is."""
 
+    def _rests(self, address: int) -> bool:
+        """Whether the rest of a released address is not over, or it was never released."""
+        released_ms = self._ledger.resting(self._zone).get(address)
+        return released_ms is None or self._log_time_ms - released_ms < self._quarantine_ms
+
     def _longest_released(self, key: str) -> tuple[int, str | None]:
         if self._rested is None:
             # A ledger made from a snapshot has heard of them in any order.
@@ -472,15 +509,24 @@ class Choosing(ABC):
 
 
 class Allocation(Choosing):
-    """Out of the blocks of one zone, or of global as ""."""
+    """Out of the blocks of one zone, or of global as "", that do not drain.
 
-    def __init__(self, ledger: Ledger, zone: str, *, log_time_ms: int, quarantine_ms: int) -> None:
+    From one that drains a key has its own address again while that rests: whoever still remembers
+    it finds nobody else there, and once all rests are over the block empties.
+    """
+
+    def __init__(
+        self, pool: Pool, ledger: Ledger, zone: str, *, log_time_ms: int, quarantine_ms: int
+    ) -> None:
         super().__init__(ledger, zone, log_time_ms=log_time_ms, quarantine_ms=quarantine_ms)
-        self._blocks = ledger.blocks(zone)
+        self._pool = pool
+        self._blocks = ledger.open_blocks(pool, zone)
         self._room = {block.first: block.size - ledger.filled(block) for block in self._blocks}
 
     def _keeps(self, former: int) -> bool:
-        return self._ledger.owner(former) in (self._zone, None)
+        if self._ledger.owner(former) not in (self._zone, None):
+            return False
+        return self._pool.covers(former) or self._rests(former)
 
     def _gives(self, address: int) -> bool:
         return any(address in block for block in self._blocks)
@@ -504,90 +550,17 @@ class Allocation(Choosing):
         return None
 
     def _exhausted(self, key: str) -> tuple[str, str]:
-        used = f"{self._ledger.live(self._zone)} of {self._ledger.capacity(self._zone)} in use"
-        return f"no address left in {_owner(self._zone)}'s blocks for {key}", used
+        draining = self._ledger.draining(self._pool, self._zone)
+        resting = sum(map(self._gives, self._ledger.resting(self._zone)))
+        used = sum(map(self._ledger.filled, self._blocks)) - resting
+        told = f"{used} of {self._ledger.capacity(self._pool, self._zone)} in use"
+        if draining:
+            told += f", {draining} held in a removed range"
+        return f"no address left in {owner_title(self._zone)}'s blocks for {key}", told
 
 
-def _owner(zone: str) -> str:
+def owner_title(zone: str) -> str:
     return f"zone {zone}" if zone else "global"
-
-
-def grants(
-    pool: Pool,
-    ledger: Ledger,
-    zone: str,
-    *,
-    now_ms: int,
-    log_time_ms: int,
-    quarantine_ms: int,
-    drafted: Collection[int] = (),
-) -> list[tuple[str, Block | None]]:
-    """The blocks to lease to a zone now, each with the key of its record.
-
-    A block of a deleted zone changes its owner only when no other is left and its addresses have
-    rested, which no binding tells any more; its former record comes before the new one, as None.
-    `drafted` are the first addresses of blocks given out in the same entry already, which the
-    ledger does not know yet.
-
-    A zone is kept at free - waiting >= max(two blocks, a quarter of what it has bound): with
-    fewer, a burst that arrives while global is away would have to wait. The n-th block is searched
-    from a hash of (pool, zone, n), so that a grant that was lost and is made again is most likely
-    the same.
-
-    Raises:
-        PoolExhaustedError: Not a single block of the pool is left, and the zone needs one.
-    """
-    free = ledger.free(zone, log_time_ms, quarantine_ms) - len(ledger.waiting[zone])
-    spare = max(2 * pool.block_size, ledger.live(zone) // 4)
-    if free >= spare:
-        return []
-    places = pool.blocks()
-    result: list[tuple[str, Block | None]] = []
-    taken = set(drafted)
-    held = ledger.records(zone)
-    number = len(ledger.blocks(zone))
-    while free < spare:
-        start = stable_hash(pool.name, f"{zone}/{number}")
-        key = Key("", zone, pool.name, str(number)).packed
-        number += 1
-        if key in held:
-            continue  # claimed or retired blocks have shifted the count
-        place = _search_block(places, ledger, taken, start, log_time_ms - quarantine_ms)
-        if place is None:
-            if free <= 0 and not result:
-                raise PoolExhaustedError(
-                    f"pool {pool.name} ({', '.join(pool.cidrs)}): all {len(places)} blocks are"
-                    f" leased; {_owner(zone)} has {max(free, 0)} free addresses left"
-                )
-            break
-        first, size = place
-        taken.add(first)
-        former = ledger.record_of(first)
-        if former is not None:
-            result.append((former[0], None))
-        result.append((key, Block(first, size, now_ms)))
-        free += size
-    return result
-
-
-def _search_block(
-    places: Sequence[tuple[int, int]], ledger: Ledger, taken: set[int], start: int, rested_ms: int
-) -> tuple[int, int] | None:
-    """A block that nobody holds, else one retired by `rested_ms` (log time) and empty."""
-    count = len(places)
-    last_resort = None
-    for step in range(count):
-        first, size = places[(start + step) % count]
-        if first in taken:
-            continue
-        record = ledger.record_of(first)
-        if record is None:
-            return first, size
-        block = record[1]
-        rested = block.retired and block.retired_ms <= rested_ms and not ledger.filled(block)
-        if rested and last_resort is None:
-            last_resort = first, size
-    return last_resort
 
 
 def stable_hash(space: str, key: str) -> int:

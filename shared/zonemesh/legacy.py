@@ -93,6 +93,13 @@ def host_key(mesh: str, host: str) -> str:
     return sys.intern(f"{mesh}//{_HOST}/{host}")
 
 
+def is_name_key(key: str) -> bool:
+    """Whether a packed key, of foreign origin, could be a legacy name's."""
+    mesh, _, rest = key.partition("//")
+    what, _, name = rest.partition("/")
+    return bool(mesh and name) and "/" not in mesh + name and what in (_SERVICE, _HOST)
+
+
 def legacy_names_enabled(mode: str | None) -> bool:
     """Whether a mesh has legacy names by its `meshServices.mode`; None if it has none."""
     return mode != _EXCLUSIVE

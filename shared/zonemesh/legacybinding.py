@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from itertools import islice
 
@@ -26,18 +26,63 @@ KEYS_MAX = 500
 class LegacyBindings:
     """Which legacy names there must be by a registry, and which of them have addresses."""
 
-    def __init__(self, registry: Registry, naming: Naming) -> None:
+    def __init__(self, registry: Registry, naming: Naming, others: Collection[Ledger] = ()) -> None:
+        """`others`: ledgers of the other pools, whose addresses are not given out here."""
         self._registry = registry
         self._naming = naming
+        self._others = others
         self._index = LegacyIndex(naming)
         self._index.attach(registry)
         self._due: set[str] = set()
+        self._claimed: dict[int, str] = {}
+        """Addresses that zones have brought, until all that such a zone has is known."""
+        self.remembered: Callable[[str], int | None] = lambda _: None
+        """Where a name was while somebody else gave out the addresses."""
         self.ledger = Ledger(LEGACY)
         registry.add_index(self.ledger)
 
     def begin(self) -> None:
         """Look at every name: the leader before may not have come to all of them."""
         self._due.update(self._index.wanted(), self._registry.table(LEGACY_VIP))
+
+    def claim(self, draft: Draft, settings: Settings, key: str, address: int) -> bool:
+        """Bind a name where a zone had it while it stood alone; the first to claim one has it.
+
+        Whether there is such a name is looked at once the claims are `settled`.
+
+        Returns:
+            Whether the name is at that address now.
+        """
+        packed = draft.get(LEGACY_VIP, key)
+        if packed is not None:
+            return Binding.unpack(packed).address == address
+        usual = Settings()
+        inside = any(
+            first <= address < first + size for first, size in (*_ranges(settings), *_ranges(usual))
+        )
+        holders = {self.ledger.holder(address), self._claimed.get(address)} - {None, key}
+        foreign = any(
+            each.holder(address) is not None or each.owner(address) is not None
+            for each in self._others
+        )
+        if not inside or holders or foreign:
+            return False
+        self._claimed[address] = key
+        draft.set(LEGACY_VIP, key, Binding(address, None, None, 0).pack())
+        return True
+
+    def settled(self) -> None:
+        """All that the zone has is known: names that nobody wants may rest."""
+        self._due.update(self._claimed.values())
+        self._claimed.clear()
+
+    def draining(self, settings: Settings) -> int:
+        """Addresses held, in use or at rest, that are outside of the pool by now."""
+        held = self.ledger.held()
+        inside = sum(
+            first <= address < first + size for address in held for first, size in _ranges(settings)
+        )
+        return len(held) - inside
 
     def decide(
         self,
@@ -67,12 +112,13 @@ class LegacyBindings:
             changes, errors = rebind(
                 {*fresh, *due, *islice(waiting, KEYS_MAX)},
                 wants=lambda key: key in fresh or self._index.wants(key),
-                held=lambda key: draft.get(LEGACY_VIP, key),
+                held=lambda key: draft.get(LEGACY_VIP, key) or self._former(key, now),
                 allocation=LegacyAllocation(
                     self.ledger,
                     _ranges(settings),
                     log_time_ms=now.log_time_ms,
                     quarantine_ms=settings.quarantine_ms,
+                    others=self._others,
                 ),
                 log_time_ms=now.log_time_ms,
             )
@@ -84,6 +130,10 @@ class LegacyBindings:
         elif retry:
             short(LEGACY, None)
         return bool(self._due) or self._goes_on(draft)
+
+    def _former(self, key: str, now: Now) -> bytes | None:
+        address = self.remembered(key)
+        return None if address is None else Binding(address, None, now.log_time_ms, 0).pack()
 
     def _goes_on(self, draft: Draft) -> bool:
         """Whether what an entry holds may ask for more once it is applied."""

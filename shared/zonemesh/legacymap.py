@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from zonemesh.endpoints import Ingresses
@@ -92,7 +93,10 @@ class LegacyMap:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Keys of all names that have, or had, an address."""
-        return (key for key in self._side.table(LEGACY_VIP) if key.startswith(prefix))
+        tables = [self._side.table(LEGACY_VIP)]
+        if self._federated:
+            tables.append(self._own.table(LEGACY_VIP))
+        return (key for key in dict.fromkeys(chain(*tables)) if key.startswith(prefix))
 
     def names(self, key: str) -> tuple[str, ...]:
         """The names that a key wants, whoever has them."""
@@ -119,6 +123,9 @@ class LegacyMap:
 
     def address(self, key: str) -> int | None:
         packed = self._side.get(LEGACY_VIP, key)
+        if packed is None and self._federated:
+            # Of a zone that has just joined a global, until that has said who keeps what.
+            packed = self._own.get(LEGACY_VIP, key)
         binding = None if packed is None else Binding.unpack(packed)
         return binding.address if binding is not None and binding.live else None
 

@@ -7,7 +7,7 @@ only who holds which (`ipam.Ledger`), and a free one is found by looking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import netaddr
 
@@ -65,7 +65,11 @@ def _network(cidr: str) -> netaddr.IPNetwork:
 
 
 class LegacyAllocation(Choosing):
-    """Out of ranges that are nobody's blocks."""
+    """Out of ranges that are nobody's blocks.
+
+    `others` are the ledgers of the other pools: what they hold of a range that was theirs is not
+    given out. What is out of the ranges drains, as blocks do (`ipam.Allocation`).
+    """
 
     def __init__(
         self,
@@ -74,24 +78,35 @@ class LegacyAllocation(Choosing):
         *,
         log_time_ms: int,
         quarantine_ms: int,
+        others: Collection[Ledger] = (),
     ) -> None:
         super().__init__(ledger, _NO_ZONE, log_time_ms=log_time_ms, quarantine_ms=quarantine_ms)
         self._ranges = ranges
+        self._others = others
         self._size = sum(size for _, size in ranges)
         self._full = False
 
     def _keeps(self, former: int) -> bool:
-        return self._gives(former)
+        return not self._foreign(former) and (self._gives(former) or self._rests(former))
 
     def _gives(self, address: int) -> bool:
-        return any(first <= address < first + size for first, size in self._ranges)
+        inside = any(first <= address < first + size for first, size in self._ranges)
+        return inside and not self._foreign(address)
+
+    def _foreign(self, address: int) -> bool:
+        return any(
+            each.holder(address) is not None or each.owner(address) is not None
+            for each in self._others
+        )
 
     def _never_used(self, key: str) -> int | None:
         if self._full or not self._size:
             return None
         start = stable_hash(LEGACY, key) % self._size
         for address in self._from(start):
-            if address not in self._taken and self._ledger.holder(address) is None:
+            if address in self._taken or self._ledger.holder(address) is not None:
+                continue
+            if not self._foreign(address):
                 return address
         self._full = True  # for every other key as well: no second search
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgpack
 from zonemesh.errors import WireError
 from zonemesh.ipam import Pool
 from zonemesh.legacy import Naming
-from zonemesh.legacypool import LEGACY_CIDR
+from zonemesh.legacypool import LEGACY, LEGACY_CIDR
 
 SETTINGS = "settings"
 """Kind of the settings records: key `///` is global's (copied to zones), `/<zone>//` a zone's."""
@@ -23,6 +23,8 @@ POOLS = {
     "MeshExternalService": ("242.0.0.0/8",),
     "MeshMultiZoneService": ("243.0.0.0/8",),
 }
+FORMER_MAX = 32
+"""Removed ranges that are remembered of each pool."""
 QUOTA_SERVICES = 250_000
 """Two and a half times what a zone is measured with (docs/benchmarks.md)."""
 QUOTA_BYTES = 512 << 20
@@ -39,6 +41,8 @@ class Settings:
 
     pools: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(POOLS))
     """CIDRs by pool; a pool is named as the kind whose objects it serves."""
+    former: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """CIDRs that were removed from a pool: what is bound in them stays and nothing new is."""
     quarantine_ms: int = 24 * 3600 * 1000
     """Log time that a released address rests before another key may have it."""
     offline_after_ms: int = 10_000
@@ -65,10 +69,42 @@ class Settings:
         # One that whoever wrote the settings did not know yet is as by default.
         return Pool(name, self.pools.get(name) or POOLS[name])
 
+    def former_pool(self, name: str) -> Pool:
+        """Where blocks may still be held that the pool gives out no more.
+
+        Also the usual ranges: a zone that stood alone has leased itself blocks of them.
+        """
+        now = self.pools.get(name, ())
+        every = [*self.former.get(name, ()), *POOLS.get(name, ())]
+        return Pool(name, tuple(dict.fromkeys(cidr for cidr in every if cidr not in now)))
+
+    def following(self, before: Settings) -> Settings:
+        """These, with the ranges remembered that they do not have any more."""
+        former = {}
+        then = {**before.pools, LEGACY: before.legacy_cidrs}
+        current = {**self.pools, LEGACY: self.legacy_cidrs}
+        for name in sorted({*before.former, *then}):
+            now = current.get(name, ())
+            every = (*before.former.get(name, ()), *then.get(name, ()))
+            kept = tuple(dict.fromkeys(cidr for cidr in every if cidr not in now))
+            if kept:
+                former[name] = kept[-FORMER_MAX:]
+        return replace(self, former=former)
+
+    def changed_from(self, before: Settings) -> dict[str, tuple[Any, Any]]:
+        """What is otherwise than before, by name: what it was, and what it is."""
+        then, now = _flat(asdict(before)), _flat(asdict(self))
+        return {
+            name: (then.get(name), now.get(name))
+            for name in sorted({*then, *now})
+            if then.get(name) != now.get(name) and not name.startswith("former.")
+        }
+
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb(
             {
                 "pools": {name: list(self.pools[name]) for name in sorted(self.pools)},
+                "former": {name: list(self.former[name]) for name in sorted(self.former)},
                 "quarantine_ms": self.quarantine_ms,
                 "offline_after_ms": self.offline_after_ms,
                 "stale_after_ms": self.stale_after_ms,
@@ -87,6 +123,16 @@ class Settings:
         return _unpack(payload)
 
 
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            found.update({f"{name}.{key}": each for key, each in value.items()})
+        else:
+            found[name] = value
+    return found
+
+
 def _naming(fields: Mapping[str, Any]) -> Naming:
     known = ("domain", "port", "services")
     return Naming(**{name: fields[name] for name in known if name in fields})
@@ -98,6 +144,7 @@ def _unpack(payload: bytes) -> Settings:
         fields = msgpack.unpackb(payload)
         return Settings(
             pools={name: tuple(cidrs) for name, cidrs in fields["pools"].items()},
+            former={name: tuple(cidrs) for name, cidrs in fields.get("former", {}).items()},
             quarantine_ms=int(fields["quarantine_ms"]),
             offline_after_ms=int(fields["offline_after_ms"]),
             grace_ms=int(fields["grace_ms"]),

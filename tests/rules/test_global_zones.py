@@ -141,7 +141,9 @@ def test_a_zone_that_draws_on_its_stock_is_granted_more(mesh: Global, west: Stre
 
     mesh.submit(west.merge(*(bound(f"s{number}", first + number) for number in range(10))))
 
-    assert mesh.state.ledgers[SERVICE].free("west", 0, DAY_MS) >= 2 * 4096
+    assert (
+        mesh.state.ledgers[SERVICE].free(mesh.settings.pool(SERVICE), "west", 0, DAY_MS) >= 2 * 4096
+    )
 
 
 def test_a_shortage_is_one_zones_and_is_told() -> None:

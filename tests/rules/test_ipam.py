@@ -15,11 +15,11 @@ from zonemesh.ipam import (
     Block,
     Ledger,
     Pool,
-    grants,
     ipv4_text,
     stable_hash,
     vip_kind,
 )
+from zonemesh.leasing import grants
 from zonemesh.model import Change, Key, zone_of
 
 SERVICE = "MeshService"
@@ -72,7 +72,7 @@ class Books:
 
     def allocation(self, zone: str = "west") -> Allocation:
         now_ms = self.chain.registry.log_time_ms
-        return Allocation(self.ledger, zone, log_time_ms=now_ms, quarantine_ms=DAY_MS)
+        return Allocation(self.pool, self.ledger, zone, log_time_ms=now_ms, quarantine_ms=DAY_MS)
 
     def release(self, name: str, zone: str = "west") -> None:
         packed = self.chain.registry.get(VIP, key_of(name, zone))
@@ -181,7 +181,7 @@ def test_a_zone_is_kept_at_a_quarter_of_what_it_has_bound() -> None:
 
     books.grant("west")
 
-    assert books.ledger.free("west", 0, DAY_MS) == 25
+    assert books.ledger.free(books.pool, "west", 0, DAY_MS) == 25
 
 
 def test_who_waits_counts_against_what_is_free() -> None:
@@ -196,12 +196,12 @@ def test_who_waits_counts_against_what_is_free() -> None:
 def test_what_rests_is_not_free_and_what_has_rested_is() -> None:
     books = Books()
     books.grant("west")
-    capacity = books.ledger.capacity("west")
+    capacity = books.ledger.capacity(books.pool, "west")
     books.bind("redis")
     books.release("redis")
 
-    assert books.ledger.free("west", DAY_MS - 1, DAY_MS) == capacity - 1
-    assert books.ledger.free("west", DAY_MS, DAY_MS) == capacity
+    assert books.ledger.free(books.pool, "west", DAY_MS - 1, DAY_MS) == capacity - 1
+    assert books.ledger.free(books.pool, "west", DAY_MS, DAY_MS) == capacity
 
 
 def test_an_empty_pool_is_told_by_name_and_usage() -> None:

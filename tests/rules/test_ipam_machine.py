@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 
 from tests.builders import NOW_MS, Chain
 from zonemesh.errors import PoolExhaustedError
-from zonemesh.ipam import BLOCK, Allocation, Binding, Block, Ledger, Pool, grants, vip_kind
+from zonemesh.ipam import BLOCK, Allocation, Binding, Block, Ledger, Pool, vip_kind
+from zonemesh.leasing import grants
 from zonemesh.model import Change, Key, zone_of
 
 SERVICE = "MeshService"
@@ -29,6 +30,13 @@ VIP = vip_kind(SERVICE)
 QUARANTINE_MS = 1_000
 ZONES = ("west", "east")
 KEYS = [Key("default", zone, "", f"s{n}").packed for zone in ZONES for n in range(12)]
+POOLS = [
+    ["10.0.0.0/28"],
+    ["10.0.0.0/26"],
+    ["10.0.0.0/21"],
+    ["10.0.0.0/22", "10.0.6.0/23"],
+    ["10.0.0.8/29", "10.1.0.0/28"],
+]
 SOME_KEYS = st.lists(st.sampled_from(KEYS), min_size=1, max_size=6, unique=True)
 
 
@@ -50,6 +58,7 @@ class Addresses(RuleBasedStateMachine):
         """Keys of both zones, in one entry each, as their control planes choose for them."""
         for zone in ZONES:
             allocation = Allocation(
+                self.pool,
                 self.ledger,
                 zone,
                 log_time_ms=self.registry.log_time_ms,
@@ -68,10 +77,12 @@ class Addresses(RuleBasedStateMachine):
         try:
             address, evicted = allocation.choose(key, former)
         except PoolExhaustedError:
-            assert former is None, "a key that rests has an address of its own"
+            assert former is None or not (self.pool.covers(former) or self._rests(former)), (
+                "a key that rests has an address of its own"
+            )
             changes[key] = Binding(None, None, None, 1).pack()
             return
-        if former is not None:
+        if former is not None and (self.pool.covers(former) or self._rests(former)):
             assert address == former, "a key that rests gets its own address back"
         if evicted is not None:
             changes[evicted] = None
@@ -81,10 +92,22 @@ class Addresses(RuleBasedStateMachine):
 
     def _check_right(self, key: str, address: int) -> None:
         assert address not in self.live.values(), "an address has two owners"
-        assert any(address in block for block in self.ledger.blocks(zone_of(key)))
+        zone = zone_of(key)
+        assert any(address in block for block in self.ledger.blocks(zone))
+        new = self.left.get(address, ("", 0))[0] != key
+        is_open = any(address in block for block in self.ledger.open_blocks(self.pool, zone))
+        assert is_open or not new, "a removed range is given out again"
         owner, since_ms = self.left.pop(address, (key, 0))
         rested_ms = self.registry.log_time_ms - since_ms
         assert owner == key or rested_ms >= QUARANTINE_MS, "an address changed hands too early"
+
+    def _rests(self, address: int) -> bool:
+        return self.registry.log_time_ms - self.left[address][1] < QUARANTINE_MS
+
+    @rule(cidrs=st.sampled_from(POOLS))
+    def change_the_pool(self, cidrs: Sequence[str]) -> None:
+        """Ranges come, go and are cut otherwise; what is bound stays."""
+        self.pool = Pool(SERVICE, tuple(cidrs))
 
     @rule(keys=SOME_KEYS)
     def release(self, keys: Sequence[str]) -> None:
@@ -149,7 +172,7 @@ class Addresses(RuleBasedStateMachine):
         for zone in ZONES:
             assert fresh.live(zone) == self.ledger.live(zone)
             assert fresh.resting(zone) == self.ledger.resting(zone)
-            assert fresh.capacity(zone) == self.ledger.capacity(zone)
+            assert fresh.capacity(self.pool, zone) == self.ledger.capacity(self.pool, zone)
             assert set(fresh.waiting[zone]) == set(self.ledger.waiting[zone])
             for block in self.ledger.blocks(zone):
                 assert fresh.filled(block) == self.ledger.filled(block)

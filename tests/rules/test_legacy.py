@@ -671,7 +671,7 @@ def test_a_returning_name_gets_its_address_before_any_other() -> None:
 def test_an_address_outside_the_present_ranges_is_kept_and_not_given_out_again() -> None:
     pool = Pool("10.0.0.0/28")
     pool.set("a", "b")
-    kept = pool.address("b")
+    left, kept = pool.address("a"), pool.address("b")
     pool.ranges = ranges_without(["10.7.0.0/28"], ())
 
     pool.set("b", "c")
@@ -679,6 +679,9 @@ def test_an_address_outside_the_present_ranges_is_kept_and_not_given_out_again()
 
     (first, size), *_ = pool.ranges
     assert pool.address("b") == kept
+    assert pool.address("a") == left  # its own, for as long as it rests
+    pool.set("b", "c")
+    pool.set("a", "b", "c", after_ms=DAY_MS)
     for name in ("a", "c"):
         address = pool.address(name)
         assert address is not None

@@ -123,7 +123,7 @@ def test_a_zone_without_a_global_has_addresses_from_its_first_service_on() -> No
     zone.submit(put_service("db"))
 
     assert zone.binding("db").live
-    assert zone.state.ledgers[SERVICE].free("west", 0, 1) >= 4096
+    assert zone.state.ledgers[SERVICE].free(zone.state.settings.pool(SERVICE), "west", 0, 1) >= 4096
 
 
 def test_a_zone_without_a_global_binds_more_at_once_than_it_has_in_stock() -> None:

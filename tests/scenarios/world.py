@@ -19,7 +19,7 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -525,6 +525,11 @@ class ZoneNode(Node):
         self.own_link = None if self.own_store is None else self.own_store.peer()
         super().start()
 
+    def federate(self, *, federated: bool = True) -> None:
+        """What an operator writes into its configuration, for the next start."""
+        redis = ZoneRedis(url="redis://simulated" if federated else "")
+        self.config = replace(self.config, redis=redis)
+
     def _died(self) -> None:
         if self.own_store is None:
             super()._died()
@@ -552,7 +557,7 @@ class ZoneNode(Node):
         zone = Zone(
             self.config,
             (own_store or self.disk_link).log(self.own_log),
-            store=self.link,
+            store=self.link if self.config.federated else None,
             disk=Copy(self.disk_link, "global"),
             clock=self.clock,
             url=f"http://{self.name}:5681",

@@ -21,6 +21,7 @@ from zonemesh.model import Change, Key, Record
 from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.counting import Latest
+from zonemesh.settings import Settings
 from zonemesh.travel import kept_by
 from zonemesh.vipmap import VipMap
 
@@ -36,7 +37,7 @@ class Plane:
         if on_global:
             state = GlobalState()
             self.log = Chain(state.registry)
-            self.backend: Any = GlobalBackend(state, Members(), NOBODY, NOBODY)
+            self.backend: Any = GlobalBackend(state, Members(), NOBODY, NOBODY, settings=Settings())
         else:
             here = ZoneState("west", federated=False)
             self.log = Chain(here.registry)

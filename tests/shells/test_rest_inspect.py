@@ -18,6 +18,7 @@ from zonemesh.ipam import Binding, vip_kind
 from zonemesh.members import Members
 from zonemesh.model import Change, Key, Record, ServiceRef
 from zonemesh.registry import Registry
+from zonemesh.settings import Settings
 from zonemesh.travel import SEEN, kept_by
 from zonemesh.vipmap import VipMap
 
@@ -43,7 +44,7 @@ class Global:
         members = Members()
         state.registry.add_index(members)
         nobody = cast("Any", None)  # nothing here asks who leads
-        self.backend = GlobalBackend(state, members, nobody, nobody)
+        self.backend = GlobalBackend(state, members, nobody, nobody, settings=Settings())
         self.log.commit(*defaults(""), Change("Mesh", Key("", "", "", "default").packed, EMPTY))
         for zone in zones:
             self.log.commit(

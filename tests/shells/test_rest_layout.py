@@ -33,7 +33,7 @@ from zonemesh.members import Members
 from zonemesh.model import Change, Key, Record
 from zonemesh.reach import reach_of
 from zonemesh.registry import Registry
-from zonemesh.settings import zone_key
+from zonemesh.settings import Settings, zone_key
 from zonemesh.travel import SEEN, kept_by
 from zonemesh.vipmap import VipMap
 
@@ -66,7 +66,7 @@ class Planes:
         members = Members()
         state.registry.add_index(members)
         self.log = Chain(state.registry)
-        self.on_global = GlobalBackend(state, members, nobody, nobody)
+        self.on_global = GlobalBackend(state, members, nobody, nobody, settings=Settings())
         here = ZoneState("west", federated=True)
         self.own = Chain(here.registry)
         self.copy = Chain(Registry(keeps=kept_by("west")))

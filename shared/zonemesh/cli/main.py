@@ -12,6 +12,7 @@ from zonemesh.cli.describe import describe
 from zonemesh.cli.doctor import doctor
 from zonemesh.cli.explain import explain
 from zonemesh.cli.get import get
+from zonemesh.cli.joincheck import join_check
 from zonemesh.cli.log import log
 from zonemesh.cli.status import status
 
@@ -38,7 +39,7 @@ def version() -> None:
     click.echo(f"zonemesh {__version__}")
 
 
-for command in (get, describe, apply, delete, explain, status, doctor, log, demo):
+for command in (get, describe, apply, delete, explain, status, doctor, join_check, log, demo):
     cli.add_command(command)
 
 

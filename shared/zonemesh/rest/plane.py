@@ -20,6 +20,7 @@ from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import NotLeaderError
 from zonemesh.rest.naming import Namespaces
 from zonemesh.rest.ordering import Orders
+from zonemesh.settings import Settings
 
 WRITE_TIMEOUT_S = 10.0
 """Longer than a standby needs to take over: a write that waits for one is answered in time."""
@@ -91,14 +92,18 @@ class PlaneBackend(ABC):
         applied.set()
 
 
-def describe_pools(ledgers: Mapping[str, Ledger], zones: Iterable[str]) -> dict[str, Any]:
+def describe_pools(
+    ledgers: Mapping[str, Ledger], zones: Iterable[str], settings: Settings
+) -> dict[str, Any]:
     """How full pools are, by pool and zone; "" is global's own part. For `GET /_state`."""
     places = list(zones)
     return {
         pool: {
             zone: usage._asdict()
             for zone in places
-            if (usage := ledger.usage(zone)).blocks or usage.used or usage.waiting
+            if (usage := ledger.usage(settings.pool(pool), zone)).blocks
+            or usage.used
+            or usage.waiting
         }
         for pool, ledger in ledgers.items()
     }
