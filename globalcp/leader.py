@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import structlog
 
@@ -17,26 +16,25 @@ from zonemesh.errors import (
     ConfigError,
     RefusedError,
     UnavailableError,
-    WireError,
     WrongKeyError,
 )
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
+from zonemesh.log.followed import followed, known_term
 from zonemesh.log.port import Store
 from zonemesh.log.presence import Presence, longest
 from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer, cursors_note
-from zonemesh.model import SEQ_MAX, Change, Cursor, Position
+from zonemesh.model import Change, Cursor, Position
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.replica import NOWHERE, Place
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings
 from zonemesh.travel import GLOBAL_LOG, up_log
-from zonemesh.wire import FORMAT, NO_HASH, Sealed, decode
+from zonemesh.wire import FORMAT, Sealed
 
 log = structlog.get_logger()
-_INCARNATION_MAX = 100
 _LOOK_S = 0.1
 _RECOVER_LOOK_S = 0.5
 _BRIDGE_LOOK_S = 2.0
@@ -72,8 +70,8 @@ class GlobalPlane:
 
     async def found(self, appender: Appender) -> None:
         """Create the log: empty, or to be filled by those who have followed a lost one."""
-        followed = await self._followed()
-        if followed:
+        heard = await followed(self._store)
+        if heard:
             # Somebody may hold all of it, and is to be given the time to say so.
             await asyncio.sleep(WINDOW_S)
         best = longest(await self._presence.others())
@@ -84,9 +82,9 @@ class GlobalPlane:
             )
         incarnation, term = secrets.token_hex(8), await self.known_term() + 1
         changes: Sequence[Change] = ()
-        if followed:
-            zone, cursor = max(followed.items(), key=lambda each: each[1].position)
-            log.warning("log_lost", followed_by=sorted(followed), up_to=str(cursor.position))
+        if heard:
+            zone, cursor = max(heard.items(), key=lambda each: each[1].position)
+            log.warning("log_lost", followed_by=sorted(heard), up_to=str(cursor.position))
             recovery = Recovery(
                 id=str(Cursor(incarnation, Position(term, 0))),
                 reason=f"nothing is left of the log that zone {zone} has followed to {cursor}",
@@ -132,9 +130,7 @@ class GlobalPlane:
 
     async def known_term(self) -> int:
         """The highest term of global's log that zones, or announced snapshots, know of."""
-        terms = [cursor.position.term for cursor in (await self._followed()).values()]
-        terms += [info.position.term for info in await self._log.snapshots()]
-        return max(terms, default=0)
+        return await known_term(self._store)
 
     def writer(self, appender: Appender) -> Writer:
         return Writer(
@@ -211,27 +207,6 @@ class GlobalPlane:
             if wanted.pools.get(name) != cidrs
         ]
 
-    async def _followed(self) -> dict[str, Cursor]:
-        """How far each zone has followed global's log, by its newest entry."""
-        found = {}
-        for zone in sorted(await self._store.zones()):
-            cursor = await self._followed_by(zone)
-            if cursor is not None:
-                found[zone] = cursor
-        return found
-
-    async def _followed_by(self, zone: str) -> Cursor | None:
-        up = self._store.log(up_log(zone))
-        try:
-            head = await up.head()
-            raws = () if head is None else await up.read(head.position.before(), count=1)
-            for raw in raws:
-                sealed, _ = decode(raw.data, NO_HASH)
-                return _followed(sealed.entry.note)
-        except (WireError, WrongKeyError) as error:
-            log.warning("zone_stream_unreadable", zone=zone, error=str(error))
-        return None
-
     async def _bridge(self, ingest: Ingest) -> None:
         """Take a snapshot for readers whom nothing else leads on: the log has a hole."""
         while True:
@@ -271,14 +246,3 @@ def _tell_recovery(sealed: Sealed) -> None:
                 reported=list(recovery.reported),
                 takes_copies=recovery.wants,
             )
-
-
-def _followed(note: Mapping[str, Any]) -> Cursor | None:
-    """Where a zone stands in global's log, by its heartbeat, whose note may have any shape."""
-    match note.get("applied"):
-        case {"global": [str(incarnation), [int(term), int(seq)]]} if (
-            0 < len(incarnation) <= _INCARNATION_MAX and 0 <= term <= SEQ_MAX
-        ):
-            return Cursor(incarnation, Position(term, seq))
-        case _:
-            return None

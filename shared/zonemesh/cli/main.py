@@ -11,6 +11,7 @@ from zonemesh.cli.demo.command import demo
 from zonemesh.cli.describe import describe
 from zonemesh.cli.explain import explain
 from zonemesh.cli.get import get
+from zonemesh.cli.snapshot import snapshot
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -24,8 +25,9 @@ Exit codes:
 def cli() -> None:
     """Operate a mesh; `zonemesh demo` runs one on this machine.
 
-    The other commands ask a control plane over REST: global's, or a zone's for what is written or
-    resolves in that zone. Say which with --url or ZONEMESH_URL.
+    `zonemesh snapshot` reads and writes logs where they are kept. The other commands ask a control
+    plane over REST: global's, or a zone's for what is written or resolves in that zone. Say which
+    with --url or ZONEMESH_URL.
     """
 
 
@@ -35,7 +37,7 @@ def version() -> None:
     click.echo(f"zonemesh {__version__}")
 
 
-for command in (get, describe, apply, delete, explain, demo):
+for command in (get, describe, apply, delete, explain, snapshot, demo):
     cli.add_command(command)
 
 
