@@ -7,16 +7,23 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
 from tests.docs import inventory
 from tests.docs.documents import ROOT, Block, blocks, commands
-from tests.e2e.mesh import AGENTS, Mesh, ipv6_of, request
+from tests.e2e.mesh import AGENTS, Mesh, eventually, ipv6_of, request
 from zonemesh.cli.demo.ports import Ports
-from zonemesh.log.port import SnapshotInfo
+from zonemesh.errors import UnavailableError
+from zonemesh.log import backup as backups
+from zonemesh.log import snapshotter
+from zonemesh.log.appender import Appender
+from zonemesh.log.clock import Clock
+from zonemesh.log.port import Lease, Log, SnapshotInfo
 from zonemesh.log.redis import RedisStore
 from zonemesh.model import START, Position
+from zonemesh.registry import Registry
 from zonemesh.runtime import config as configuration
 from zonemesh.travel import GLOBAL_LOG, up_log
 from zonemesh.wire import NO_HASH, Entry, seal
@@ -90,7 +97,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-euc", in_mesh(block, mesh)],
-        env=environment, capture_output=True, text=True, timeout=20, check=False,
+        env=environment, capture_output=True, text=True, timeout=20,
+        check=False,
     )  # fmt: skip
 
 
@@ -134,7 +142,7 @@ def test_metrics_that_are_there_are_described(mesh: Mesh) -> None:
 
 async def test_the_zones_user_of_the_operations_manual_suffices(redis_url: str) -> None:
     text = (ROOT / "docs" / "operations.md").read_text()
-    (rules,) = re.findall(r"^redis-cli (ACL SETUSER .*)$", text, re.MULTILINE)
+    (rules,) = re.findall(r"^redis-cli (ACL SETUSER west .*)$", text, re.MULTILINE)
     admin = RedisStore(redis_url)
     await admin.commands.call(*(rule.strip("'") for rule in rules.split()))
     zone = RedisStore(redis_url.replace("redis://", "redis://west:change-me@"))
@@ -150,6 +158,75 @@ async def test_the_zones_user_of_the_operations_manual_suffices(redis_url: str) 
         await admin.commands.call("ACL", "DELUSER", "west")
         await zone.close()
         await admin.close()
+
+
+async def test_the_backup_user_of_the_operations_manual_suffices(redis_url: str) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (rules,) = re.findall(r"^redis-cli (ACL SETUSER backup .*)$", text, re.MULTILINE)
+    admin = RedisStore(redis_url)
+    await admin.commands.call(*(rule.strip("'") for rule in rules.split()))
+    reader = RedisStore(redis_url.replace("redis://", "redis://backup:change-me@"))
+    try:
+        registry = Registry()
+        await snapshotted(admin.log(GLOBAL_LOG))
+        saved = await backups.save(reader.log(GLOBAL_LOG), registry, saved_ms=1, version="")
+        assert saved.log == GLOBAL_LOG
+        with pytest.raises(UnavailableError, match="ACL"):
+            await reader.log(GLOBAL_LOG).acquire(Lease(writer="w", url=""))
+    finally:
+        await admin.commands.call("ACL", "DELUSER", "backup")
+        await reader.close()
+        await admin.close()
+
+
+async def snapshotted(target: Log) -> None:
+    """A log that goes on behind its snapshot."""
+    registry = Registry()
+    appender = Appender(target, writer="w", clock=Clock())
+    registry.apply(await appender.create("inc", term=1))
+    await snapshotter.write(target, registry.freeze())
+    await appender.commit()
+
+
+def test_the_backups_of_the_operations_manual_restore_a_mesh(
+    tmp_path: Path, environment: Mapping[str, str]
+) -> None:
+    mesh = Mesh(tmp_path)
+    save, ask, *restores = [
+        block
+        for block in blocks("sh")
+        if "zonemesh snapshot" in block.text or "backup on" in block.text
+    ]
+    assert "backup on" in ask.text
+    try:
+        mesh.start_redis()
+        mesh.start("g1", "west")
+        assert mesh.register("west", "redis") == 201
+        eventually(lambda: "west/redis" in mesh.vips("g1"), 10, mesh, "g1")
+        before = mesh.vips("g1")
+        _run_backup(save, mesh, environment)
+        for name in ("g1", "west"):
+            mesh[name].stop()
+            mesh.forget(name)
+        mesh.empty_redis()
+        for block in restores:
+            _run_backup(block, mesh, environment)
+        mesh.start("g1", "west")
+
+        eventually(lambda: mesh.vips("g1") == before, 20, mesh, "g1")
+        assert mesh.vips("west") == before
+    finally:
+        mesh.close()
+
+
+def _run_backup(block: Block, mesh: Mesh, environment: Mapping[str, str]) -> None:
+    text = block.text.replace("/var/lib/zonemesh/west", str(mesh.data_dir("west")))
+    done = subprocess.run(
+        ["sh", "-euc", text.replace("6379", str(mesh.redis_port))],
+        env=environment, cwd=mesh.directory, capture_output=True, text=True, timeout=20,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 async def founded(store: RedisStore, name: str) -> None:
