@@ -13,7 +13,7 @@ import pytest
 
 from tests.docs import inventory
 from tests.docs.documents import ROOT, Block, blocks, commands
-from tests.e2e.mesh import AGENTS, Mesh, eventually, ipv6_of, request
+from tests.e2e.mesh import AGENTS, Mesh, eventually, ipv6_of, program, request
 from zonemesh.cli.demo.ports import Ports
 from zonemesh.errors import UnavailableError
 from zonemesh.log import backup as backups
@@ -221,6 +221,7 @@ def test_the_backups_of_the_operations_manual_restore_a_mesh(
 
 def _run_backup(block: Block, mesh: Mesh, environment: Mapping[str, str]) -> None:
     text = block.text.replace("/var/lib/zonemesh/west", str(mesh.data_dir("west")))
+    text = text.replace("zonemesh snapshot", f"{program('zonemesh')} snapshot")
     done = subprocess.run(
         ["sh", "-euc", text.replace("6379", str(mesh.redis_port))],
         env=environment, cwd=mesh.directory, capture_output=True, text=True, timeout=20,

@@ -9,13 +9,12 @@ from typing import Any
 
 from zonemesh.errors import WireError
 from zonemesh.ipam import BLOCK, Binding, Block, pool_of
-from zonemesh.log import backupfile, snapshot
+from zonemesh.log import backupfile
 from zonemesh.log.backup import state_of
 from zonemesh.log.backupfile import Backup
 from zonemesh.model import Key, zone_of
 from zonemesh.registry import Registry
 from zonemesh.travel import GLOBAL_LOG
-from zonemesh.wire import FORMAT
 
 _WIDTH = 14
 
@@ -40,7 +39,7 @@ async def facts_of(backup: Backup, octets: int) -> dict[str, Any]:
         "writtenAt": _time(sealed.entry.time_ms),
         "savedAt": _time(backup.saved_ms),
         "savedBy": backup.version,
-        "formats": {"file": backupfile.FORMAT, "snapshot": snapshot.FORMAT, "entries": FORMAT},
+        "formats": {"file": backupfile.FORMAT, "log": registry.format},
         "octets": octets,
         "digest": registry.digest,
         "records": len(registry),

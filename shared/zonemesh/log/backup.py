@@ -163,7 +163,13 @@ async def found_global(
         terms = [registry.position.term, await known_term(store)]
         terms += [] if present is None else [present.position.term]
         writer = secrets.token_hex(8)
-        appender = Appender(target, writer=writer, clock=clock, log_time_ms=registry.log_time_ms)
+        appender = Appender(
+            target,
+            writer=writer,
+            clock=clock,
+            log_time_ms=registry.log_time_ms,
+            version=registry.format,
+        )
 
         def first_changes(first: Cursor) -> Sequence[Change]:
             recovery = Recovery(

@@ -128,6 +128,7 @@ class CopyKeeper:
             position=registry.position,
             h=registry.h,
             time_ms=registry.time_ms,
+            format=registry.format,
         )
         info, chunks = await snapshotter.encode(frozen)
         await self._log.replace(info, chunks, head)
@@ -136,5 +137,9 @@ class CopyKeeper:
 def _head(sealed: Sealed) -> Head:
     entry = sealed.entry
     return Head(
-        incarnation=entry.incarnation, position=entry.position, h=sealed.h, time_ms=entry.time_ms
+        incarnation=entry.incarnation,
+        position=entry.position,
+        h=sealed.h,
+        time_ms=entry.time_ms,
+        format=sealed.format,
     )

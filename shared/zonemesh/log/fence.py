@@ -5,7 +5,7 @@ from __future__ import annotations
 from zonemesh.errors import RefusedError
 from zonemesh.log.port import Head, SnapshotInfo
 from zonemesh.model import Position
-from zonemesh.wire import FORMAT, HASH_BYTES, Sealed
+from zonemesh.wire import HASH_BYTES, Sealed
 
 
 def appends(head: Head | None, sealed: Sealed) -> bool:
@@ -82,7 +82,7 @@ def head_after(head: Head | None, sealed: Sealed, owner: str | None) -> Head:
         h=sealed.h,
         time_ms=sealed.entry.time_ms,
         owner=kept if owner is None else owner,
-        format=FORMAT,
+        format=sealed.format,
     )
 
 

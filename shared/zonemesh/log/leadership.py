@@ -149,6 +149,7 @@ class Leadership:
                 clock=self._clock,
                 place=self._follower.place,
                 log_time_ms=self._registry.log_time_ms,
+                version=self._registry.format,
             )
             await self._begin(appender, head)
             writer = self._plane.writer(appender)

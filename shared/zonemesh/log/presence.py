@@ -7,7 +7,7 @@ history is found when a store has lost its own, and how a leader learns what all
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from zonemesh.errors import WireError
 from zonemesh.log.port import Store
 from zonemesh.model import SEQ_MAX, Cursor, Position
 from zonemesh.replica import Place
-from zonemesh.wire import FORMAT, HASH_BYTES
+from zonemesh.wire import HASH_BYTES, known
 
 EVERY_S = 1.0
 """A replica that has said nothing for 5 s is gone (`Store.present`)."""
@@ -97,13 +97,16 @@ class Presence:
         url: str,
         place: Callable[[], Place],
         unbridged: Callable[[], bool] = lambda: False,
+        formats: Collection[int] | None = None,
     ) -> None:
+        """`formats`: those that this replica reads; None for all that this build knows."""
         self._store = store
         self._log_name = log_name
         self._writer = writer
         self._url = url
         self._place = place
         self._unbridged = unbridged
+        self._formats = known() if formats is None else tuple(formats)
 
     async def run(self) -> None:
         """Say it for ever."""
@@ -116,7 +119,7 @@ class Presence:
             writer=self._writer,
             url=self._url,
             place=self._place(),
-            formats=(FORMAT,),
+            formats=self._formats,
             unbridged=self._unbridged(),
         )
         await self._store.present(self._log_name, self._writer, mine.pack())

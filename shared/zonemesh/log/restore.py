@@ -164,7 +164,11 @@ class Restorer:
         registry = self._registry
         term = max(registry.position.term, others_term, await self._known_term()) + 1
         appender = Appender(
-            self._log, writer=self._writer, clock=self._clock, log_time_ms=registry.log_time_ms
+            self._log,
+            writer=self._writer,
+            clock=self._clock,
+            log_time_ms=registry.log_time_ms,
+            version=registry.format,
         )
         await found(self._log, appender, registry, term=term, first_changes=self._first_changes)
         log.warning(
