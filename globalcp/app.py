@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -48,7 +48,7 @@ from zonemesh.runtime.plane import (
 from zonemesh.runtime.supervise import Component
 from zonemesh.settings import GLOBAL_KEY
 from zonemesh.travel import GLOBAL_LOG
-from zonemesh.wire import Sealed
+from zonemesh.wire import Sealed, known
 
 LAG_MAX_S = 5.0
 """A standby further behind than this is not ready: it would answer with the past."""
@@ -67,7 +67,10 @@ class Replica:
         *,
         clock: Clock,
         url: str,
+        formats: Collection[int] | None = None,
     ) -> None:
+        """`formats` are those of logs that it reads; None for all that this build knows."""
+        formats = known() if formats is None else formats
         self.clock = clock
         self._writer_id = secrets.token_hex(8)
         self.state = GlobalState(config.dns_server.naming)
@@ -86,6 +89,7 @@ class Replica:
             url=url,
             place=lambda: Place(registry.incarnation, registry.position, registry.h),
             unbridged=lambda: self.follower.unbridged,
+            formats=formats,
         )
         self.restorer = Restorer(
             self.target,
@@ -105,6 +109,7 @@ class Replica:
             on_entries=self._applied,
             on_replaced=self._replaced,
             healer=self.restorer,
+            formats=formats,
         )
         self.snapshotter = Snapshotter(
             self.target,
@@ -126,6 +131,7 @@ class Replica:
             heartbeat_s=config.heartbeat,
             presence=self.presence,
             on_committed=self._applied,
+            readable=formats,
         )
         self.leadership = Leadership(
             self.target,
@@ -135,10 +141,18 @@ class Replica:
             lease=Lease(writer=self._writer_id, url=url),
             clock=clock,
         )
-        self.backend = GlobalBackend(self.state, members, self.follower, lambda: self.leadership)
+        self.backend = GlobalBackend(
+            self.state,
+            members,
+            self.follower,
+            lambda: self.leadership,
+            format_held_back_by=lambda: self.plane.format_held_back_by,
+        )
 
     def ready(self) -> str | None:
         """Why this replica should not be asked, or None."""
+        if self.follower.newer_format:
+            return f"cannot read on in global's log: {self.follower.halted}"
         if self.state.registry.incarnation == "":
             return "global's log has not been read yet"
         if faults := self.plane.settings_faults():

@@ -23,6 +23,7 @@ from zonemesh.rest.document import rfc3339
 from zonemesh.rest.plane import PlaneBackend, describe_registry
 from zonemesh.rivals import Known, Rivals
 from zonemesh.travel import up_log
+from zonemesh.wire import known
 
 _MESH = "Mesh"
 _ZONE = "Zone"
@@ -41,7 +42,10 @@ class GlobalBackend(PlaneBackend):
         members: Members,
         follower: Follower,
         leadership: Callable[[], Leadership],
+        *,
+        format_held_back_by: Callable[[], Sequence[str]] = tuple,
     ) -> None:
+        """`format_held_back_by`: who cannot read what a leader could write the log in."""
         super().__init__(state.registry, leadership)
         self._state = state
         self._members = members
@@ -51,6 +55,7 @@ class GlobalBackend(PlaneBackend):
             KINDS, generators, origins=self.origins, lookup=self._known, reaches=self._reaches
         )
         self._follower = follower
+        self._format_held_back_by = format_held_back_by
 
     def get(self, kind: Kind, key: Key) -> Record | None:
         packed = self._state.registry.get(kind.name, key.packed)
@@ -175,6 +180,11 @@ class GlobalBackend(PlaneBackend):
             "lag_s": self._own_lag_s(),
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
+            "formats": {
+                "log": registry.format,
+                "readable": list(known()),
+                "heldBackBy": list(self._format_held_back_by()),
+            },
             "zones": {
                 zone: {"online": seen.online, "cursor": str(registry.cursors.get(up_log(zone), ""))}
                 for zone in self._state.zones()

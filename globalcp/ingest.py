@@ -12,6 +12,7 @@ import structlog
 from globalcp.inputs import Merge, Replace, Report
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
+from zonemesh import formats
 from zonemesh.errors import (
     GapError,
     LogFaultError,
@@ -490,6 +491,9 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         url=_text(note.get("url")) or (last.url if last else ""),
         version=_text(note.get("version")) or (last.version if last else ""),
         h=sealed.h,
+        formats=formats.said(note["formats"])
+        if "formats" in note
+        else (last.formats if last else None),
         own=_own(entry.src) or (last.own if last else None),
         lost=_cursor(note.get("lost")),
     )

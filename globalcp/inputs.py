@@ -26,6 +26,8 @@ class Report:
     """Hash of the entry at the cursor."""
     own: Cursor | None = None
     """How far the zone's own log is in its stream by then."""
+    formats: tuple[int, ...] | None = None
+    """Of logs, that the zone reads; None where it has not said."""
     lost: Cursor | None = None
     """What the zone had applied of global's log, which does not lead on from there any more."""
 

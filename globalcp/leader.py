@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
 from globalcp import copies
 from globalcp.ingest import Counts, Ingest
 from globalcp.inputs import Begin, Doubt, Tick
+from globalcp.seen import Seen
 from globalcp.state import GlobalState
+from zonemesh import formats
 from zonemesh.errors import (
     ConfigError,
     RefusedError,
@@ -26,18 +28,19 @@ from zonemesh.log.presence import Presence, longest
 from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer, cursors_note
-from zonemesh.model import Change, Cursor, Position
+from zonemesh.model import Change, Cursor, Position, zone_of
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.replica import NOWHERE, Place
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings
-from zonemesh.travel import GLOBAL_LOG, up_log
-from zonemesh.wire import FORMAT, Sealed
+from zonemesh.travel import GLOBAL_LOG, SEEN, up_log
+from zonemesh.wire import Sealed
 
 log = structlog.get_logger()
 _LOOK_S = 0.1
 _RECOVER_LOOK_S = 0.5
 _BRIDGE_LOOK_S = 2.0
+_FORMATS_LOOK_S = 1.0
 
 
 class GlobalPlane:
@@ -54,7 +57,9 @@ class GlobalPlane:
         heartbeat_s: float,
         presence: Presence,
         on_committed: Callable[[Sequence[Sealed]], None],
+        readable: Collection[int],
     ) -> None:
+        """`readable`: the formats of logs that this build knows."""
         self._store = store
         self._log = store.log(GLOBAL_LOG)
         self._state = state
@@ -64,9 +69,12 @@ class GlobalPlane:
         self._heartbeat_s = heartbeat_s
         self._presence = presence
         self._on_committed = on_committed
+        self._formats = tuple(readable)
         self._founded_h = b""
         self._doubt = ""
         self.counts = Counts()
+        self.format_held_back_by: tuple[str, ...] = ()
+        """Who cannot read the latest format that this leader could write the log in."""
 
     async def found(self, appender: Appender) -> None:
         """Create the log: empty, or to be filled by those who have followed a lost one."""
@@ -153,6 +161,7 @@ class GlobalPlane:
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             group.create_task(keep("recovery", lambda: self._recover(writer)), name="recovery")
             group.create_task(keep("bridging", lambda: self._bridge(ingest)), name="bridging")
+            group.create_task(keep("formats", lambda: self._agree(writer)), name="formats")
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:
         """Let go of what zones' streams hold before the older snapshot of global."""
@@ -171,7 +180,7 @@ class GlobalPlane:
             note = {
                 "hash": registry.digest,
                 "applied": cursors_note(registry.cursors),
-                "formats": [FORMAT],
+                "formats": list(self._formats),
             }
             await writer.submit(Tick(note, ingest.moved()))
             await asyncio.sleep(self._heartbeat_s)
@@ -217,6 +226,30 @@ class GlobalPlane:
             if stuck:
                 log.warning("snapshot_asked_for", log=GLOBAL_LOG, readers=stuck)
                 self._snapshotter.ask()
+
+    async def _agree(self, writer: Writer) -> None:
+        """Write in a later format once all readers have been able to read it for a while."""
+        offered, since_s = writer.format, self._clock.mono_s()
+        while True:
+            await asyncio.sleep(_FORMATS_LOOK_S)
+            verdict = formats.agreed(writer.format, self._formats, await self._readers())
+            self.format_held_back_by = verdict.held_back_by
+            now_s = self._clock.mono_s()
+            if verdict.format != offered:
+                offered, since_s = verdict.format, now_s
+            if now_s - since_s >= formats.SETTLE_S and writer.raise_format(offered):
+                log.warning("format_raised", log=GLOBAL_LOG, format=offered)
+
+    async def _readers(self) -> dict[str, Collection[int]]:
+        found: dict[str, Collection[int]] = {
+            f"globalcp {each.url or each.writer}": each.formats
+            for each in await self._presence.others()
+        }
+        for key, packed in self._state.registry.table(SEEN).items():
+            seen = Seen.unpack(packed)
+            if not seen.deleted:
+                found[f"zone {zone_of(key)}"] = seen.formats
+        return found
 
     async def _recover(self, writer: Writer) -> None:
         """Take what is lost of global's own part from the newest copy, once all have offered."""

@@ -13,6 +13,7 @@ from zonemesh.model import zone_of
 from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
+from zonemesh.wire import FORMAT
 
 NOT_MERGED = b"not merged"
 """In place of a hash: what stands before the cursor is not in the state, which only a snapshot
@@ -43,6 +44,8 @@ class Seen:
     """Bindings refused since another zone owns the address."""
     url: str = ""
     version: str = ""
+    formats: tuple[int, ...] = (FORMAT,)
+    """Of logs, that the zone reads; what it said last, also while it is away."""
     h: bytes = b""
     """Hash of the entry that the zone's cursor names: a stream that lost that entry may get another
     one at its position. The zone looks at it too. `NOT_MERGED` after a deletion."""

@@ -410,6 +410,7 @@ class _Deciding(Deciding):
             conflicts=seen.conflicts + counts.conflicts,
             url=report.url if report and report.url else seen.url,
             version=report.version if report and report.version else seen.version,
+            formats=report.formats if report and report.formats else seen.formats,
         )
         if report is not None and (whole or self._follows(zone, seen, report.cursor)):
             self._decision.src[up_log(zone)] = report.cursor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
 from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.formats import Formats
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
@@ -55,7 +56,7 @@ from zonemesh.runtime.plane import (
 from zonemesh.runtime.supervise import Component
 from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
 from zonemesh.vipmap import VipMap
-from zonemesh.wire import Sealed
+from zonemesh.wire import Sealed, known
 
 log = structlog.get_logger()
 
@@ -72,8 +73,12 @@ class Zone:
         disk: CopyLog | None,
         clock: Clock,
         url: str,
+        formats: Collection[int] | None = None,
     ) -> None:
-        """`store` is global's and `disk` holds the copy of its log; None for a zone alone."""
+        """`store` is global's and `disk` holds the copy of its log; None for a zone alone.
+        `formats` are those of logs that it reads; None for all that this build knows.
+        """
+        readable = known() if formats is None else tuple(formats)
         self.clock = clock
         self._started_s = clock.mono_s()
         self.url = url
@@ -81,6 +86,8 @@ class Zone:
             config.name, federated=store is not None, naming=config.dns_server.naming
         )
         self.copy = Registry(keeps=kept_by(config.name), drops=held_back)
+        newest = max(readable)
+        self.formats = Formats(readable, lambda: newest if store is None else self.copy.format)
         self.holding = Holding(self.copy, clock)
         self.tail = Tail()
         self._own = own
@@ -112,7 +119,9 @@ class Zone:
         self.snapshotter = Snapshotter(
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
         )
-        own_follower = Follower(own, self.state.registry, clock=clock, on_entries=self._own_applied)
+        self.own_follower = own_follower = Follower(
+            own, self.state.registry, clock=clock, on_entries=self._own_applied, formats=readable
+        )
         self.liveness = Liveness(self.state, clock)
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
@@ -127,6 +136,7 @@ class Zone:
             downlink=self.downlink if store is not None else None,
             uplink=self._uplink,
             on_committed=self._own_applied,
+            formats=self.formats,
         )
         self.leadership = Leadership(
             own,
@@ -166,10 +176,14 @@ class Zone:
 
     def ready(self) -> str | None:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
+        if self.own_follower.newer_format:
+            return f"cannot read the zone's own log: {self.own_follower.halted}"
         if self.leadership.terms_led == 0:
             return "the zone's own log has not been read yet"
         if not self.state.adopted:
             return "the zone waits for global's copy of what was registered and bound here"
+        if not self._copy_loaded and self.follower is not None and self.follower.newer_format:
+            return f"cannot read global's log: {self.follower.halted}"
         if not self._copy_loaded:
             return "global's log has not been read yet, and there is no copy of it on disk"
         if not self.feed.begun:
@@ -212,6 +226,7 @@ class Zone:
             on_entries=self._copy_applied,
             on_replaced=self._copy_replaced,
             hold=self.holding,
+            formats=self.formats.readable,
         )
 
     async def _run_follower(self) -> None:
@@ -238,6 +253,7 @@ class Zone:
             clock=self.clock,
             heartbeat_s=self._heartbeat_s,
             adopted_anew=adopted_anew,
+            formats=self.formats,
             answers=answering.notes,
             describe=lambda: {
                 "url": self.url,

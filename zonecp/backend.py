@@ -23,6 +23,7 @@ from zonemesh.rest.document import rfc3339
 from zonemesh.rest.plane import PlaneBackend, describe_registry, fingerprint
 from zonemesh.travel import GRACE, SEEN
 from zonemesh.vipmap import VipMap
+from zonemesh.wire import known
 
 DEFAULT_MESH = "default"
 
@@ -164,4 +165,9 @@ class ZoneBackend(PlaneBackend):
             "lag_s": round(self._lag_s(), 3),
             "leader": self._leadership().writer is not None,
             "uplink_refused": self._uplink_refused(),
+            "formats": {
+                "own": self._state.registry.format,
+                "global": self._copy.format,
+                "readable": list(known()),
+            },
         }

@@ -15,6 +15,7 @@ from zonecp.liveness import Liveness
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh.errors import RefusedError, StaleLogError
+from zonemesh.formats import Formats
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
@@ -23,7 +24,8 @@ from zonemesh.log.writer import Writer
 from zonemesh.model import Position
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
-from zonemesh.wire import FORMAT, Sealed
+from zonemesh.travel import own_log
+from zonemesh.wire import Sealed
 
 log = structlog.get_logger()
 
@@ -45,6 +47,7 @@ class ZonePlane:
         downlink: Downlink | None,
         uplink: Callable[[str, bool], Uplink],
         on_committed: Callable[[Sequence[Sealed]], None],
+        formats: Formats,
     ) -> None:
         """`store` and `downlink` are None for a zone without a global; `uplink` takes the UID and
         whether the zone has adopted anew what its own log lacked.
@@ -60,6 +63,7 @@ class ZonePlane:
         self._downlink = downlink
         self._make_uplink = uplink
         self._on_committed = on_committed
+        self._formats = formats
         self.uplink: Uplink | None = None
         self._stale = False
         self._stale_term = 0
@@ -127,8 +131,10 @@ class ZonePlane:
 
     async def _beat(self, writer: Writer) -> None:
         while True:
-            note = {"hash": self._state.registry.digest, "formats": [FORMAT]}
+            note = {"hash": self._state.registry.digest, "formats": list(self._formats.readable)}
             await writer.submit(Tick(note))
+            if writer.raise_format(self._formats.followed(writer.format)):
+                log.warning("format_raised", log=own_log(self._state.zone), format=writer.format)
             await asyncio.sleep(self._heartbeat_s)
 
     def _apply(self, sealed: Sealed) -> None:

@@ -23,6 +23,7 @@ from zonemesh.errors import (
     UnavailableError,
     WireError,
 )
+from zonemesh.formats import Formats
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
@@ -36,7 +37,7 @@ from zonemesh.registry import Frozen
 from zonemesh.replica import Place
 from zonemesh.settings import zone_key
 from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, held_back, up_log
-from zonemesh.wire import FORMAT, NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
+from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
 """Own entries are put together into one up entry to this size; a single one always fits."""
@@ -69,6 +70,7 @@ class Uplink:
         heartbeat_s: float,
         describe: Callable[[], dict[str, Any]],
         answers: Callable[[], Awaitable[dict[str, Any]]],
+        formats: Formats,
         adopted_anew: bool = False,
     ) -> None:
         """`follower` has read global's log, `describe` gives what heartbeats say about
@@ -82,6 +84,7 @@ class Uplink:
         self._tail = tail
         self._global = follower
         self._answers = answers
+        self._formats = formats
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
         self._uid = uid
@@ -149,6 +152,7 @@ class Uplink:
                 self.copied = last
             if changes or now_s >= beat_s:
                 note = {**self._note(), **await self._answers()} if now_s >= beat_s else {}
+                appender.format = self._formats.followed(appender.format)
                 sealed = await appender.commit(
                     src=self._src(), note={**note, **self._marks()}, changes=changes
                 )
@@ -209,7 +213,7 @@ class Uplink:
             "uid": self._uid,
             "hash": self._state.registry.digest,
             "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
-            "formats": [FORMAT],
+            "formats": list(self._formats.readable),
             **({"unbridged": True} if self._global.unbridged else {}),
         }
 
@@ -304,6 +308,7 @@ class Uplink:
             place=Place(head.incarnation, head.position, head.h),
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
+            version=head.format,
         )
         intact = not (self._begin_anew or self._overtaken(head.incarnation, head.position))
         resume = await self._resumable(newest) if intact else None
@@ -489,5 +494,6 @@ def _meta(sealed: Sealed, zone: str) -> dict[str, Any]:
         "h": sealed.h,
         "log_time_ms": entry.log_time_ms,
         "time_ms": entry.time_ms,
+        "format": sealed.format,
         "cursors": {},
     }

@@ -7,7 +7,7 @@ until they are deleted.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,12 +45,21 @@ def agreed(present: int, mine: Collection[int], readers: Mapping[str, Collection
     return Verdict(max(common | {present}), tuple(behind) if latest > present else ())
 
 
-def followed(present: int, mine: Collection[int], decided: int) -> int:
-    """What a zone writes its logs in, where global's is written in `decided`: as late, if it can.
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """What a zone's control plane writes its logs in: what global's log is written in, if it can.
 
     Everybody who reads a zone's logs reads global's as well, or is that zone itself.
     """
-    return max([present, *(each for each in mine if each <= decided)])
+
+    readable: tuple[int, ...]
+    decided: Callable[[], int]
+    """What global's log is written in."""
+
+    def followed(self, present: int) -> int:
+        """What a log is to be written in that is written in `present`."""
+        decided = self.decided()
+        return max([present, *(each for each in self.readable if each <= decided)])
 
 
 def said(value: Any) -> tuple[int, ...]:
