@@ -249,6 +249,8 @@ class Node:
         self.link = world.store.peer()
         self.process: Process | None = None
         self.wall_offset_ms = 0
+        self.formats: tuple[int, ...] | None = None
+        """Of logs, that its build reads; None for all that there are."""
         self.expected_failure: type[BaseException] | None = None
         self.failure: BaseException | None = None
         self._cut = False
@@ -414,6 +416,7 @@ class GlobalNode(Node):
             disk,
             clock=self.clock,
             url=f"http://{self.name}:5681",
+            formats=self.formats,
         )
         replica.state.registry.add_index(self.world.auditor)
         await replica.load_copy()
@@ -496,6 +499,7 @@ class ZoneNode(Node):
             disk=Copy(self.disk_link, "global"),
             clock=self.clock,
             url=f"http://{self.name}:5681",
+            formats=self.formats,
         )
         zone.state.registry.add_index(self.world.auditor)
         zone.copy.add_index(self.world.auditor)
