@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo coredns test fmt check bench bench-tools soak wheel lock clean
+.PHONY: help demo coredns test fmt check bench bench-tools chaos soak wheel lock clean
 
 help:
 	@echo "make demo        a global and its zones on this machine     (ARGS='...' is passed on)"
@@ -16,6 +16,7 @@ help:
 	@echo "make fmt         format and apply safe fixes"
 	@echo "make bench       measurements                               (ARGS='...' is passed on)"
 	@echo "make bench-tools the DNS servers and clients that bench compares with (Debian, root)"
+	@echo "make chaos       a mesh broken in every way, under load     (ARGS='--only flushall --services 10000 --seed 7')"
 	@echo "make soak        a minute of random packets at the DNS parsers (ARGS='-max_total_time=600')"
 	@echo "make wheel       dist/zonemesh-*.whl"
 	@echo "make lock        requirements.lock, from pyproject.toml"
@@ -53,6 +54,9 @@ check: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(READY)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench-tools:
 	@.ci/apt-install dnsperf:dnsperf nsd:nsd unbound:unbound dnsmasq:dnsmasq-base

@@ -13,6 +13,8 @@ from aiohttp import web
 from globalcp import metrics as global_metrics
 from globalcp.backend import GlobalBackend
 from globalcp.config import GlobalConfig
+from globalcp.contenders import Contenders
+from globalcp.ingest import Rates
 from globalcp.inputs import Begin
 from globalcp.leader import GlobalPlane
 from globalcp.state import GlobalState
@@ -25,13 +27,14 @@ from zonemesh.log.history import History
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Store
 from zonemesh.log.presence import Presence
-from zonemesh.log.redis import RedisStore
 from zonemesh.log.restore import Restorer
+from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.log.tail import Tail
 from zonemesh.members import Members
 from zonemesh.model import Change, Cursor
+from zonemesh.origins import Origins
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
@@ -43,15 +46,13 @@ from zonemesh.runtime.plane import (
     because,
     check_redis,
     freeze_as_it_grows,
+    global_store,
     run_until,
 )
 from zonemesh.runtime.supervise import Component
 from zonemesh.settings import GLOBAL_KEY
 from zonemesh.travel import GLOBAL_LOG
 from zonemesh.wire import Sealed, known
-
-LAG_MAX_S = 5.0
-"""A standby further behind than this is not ready: it would answer with the past."""
 
 log = structlog.get_logger()
 
@@ -78,7 +79,9 @@ class Replica:
         members = Members()
         registry.add_index(members)
         self.target = store.log(GLOBAL_LOG)
+        self.origins = Origins(registry)
         self.copy = CopyKeeper(disk, registry)
+        self._stale_after_s = config.diagnostics.stale_after
         self.entries = 0
         self.bytes = 0
         self.tail = Tail()
@@ -129,9 +132,15 @@ class Replica:
                 skip_generators=config.defaults.skip_hostname_generators,
             ),
             heartbeat_s=config.heartbeat,
+            zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             presence=self.presence,
             on_committed=self._applied,
             readable=formats,
+            rates=Rates(
+                entries_per_s=config.zones.quota.entries_per_second,
+                bytes_per_s=config.zones.quota.bytes_per_second,
+            ),
+            stream_bytes_max=config.zones.quota.stream_bytes,
         )
         self.leadership = Leadership(
             self.target,
@@ -141,16 +150,36 @@ class Replica:
             lease=Lease(writer=self._writer_id, url=url),
             clock=clock,
         )
+        self.contenders = Contenders(store, clock)
         self.backend = GlobalBackend(
             self.state,
             members,
             self.follower,
             lambda: self.leadership,
             format_held_back_by=lambda: self.plane.format_held_back_by,
+            zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
+            about=self._about,
+            contender=self.contenders.of,
         )
 
     def ready(self) -> str | None:
         """Why this replica should not be asked, or None."""
+        if (why := self._unread()) is not None:
+            return why
+        writer = self.leadership.writer
+        if writer is not None:
+            blocked_s = writer.blocked_s
+            stale = blocked_s > self._stale_after_s
+            return f"Redis takes no entry since {blocked_s:.1f} s" if stale else None
+        lag_s = self.follower.lag_s
+        if lag_s is None:
+            return "the end of global's log has not been read yet"
+        if lag_s > self._stale_after_s:
+            return f"what it has of global's log is {lag_s:.1f} s old"
+        return None
+
+    def _unread(self) -> str | None:
+        """Why the log is not followed, or could not be led."""
         if self.follower.newer_format:
             return f"cannot read on in global's log: {self.follower.halted}"
         if self.state.registry.incarnation == "":
@@ -161,22 +190,25 @@ class Replica:
             return f"its log is not there: {self.follower.missing}"
         if self.follower.halted is not None:
             return f"stopped following the log: {self.follower.halted}"
-        writer = self.leadership.writer
-        if writer is not None:
-            blocked_s = writer.blocked_s
-            return (
-                f"Redis takes no entry since {blocked_s:.1f} s" if blocked_s > LAG_MAX_S else None
-            )
-        lag_s = self.follower.lag_s
-        if lag_s is None or lag_s > LAG_MAX_S:
-            return f"behind the leader by {lag_s if lag_s is None else round(lag_s, 1)} s"
         return None
+
+    def _about(self) -> Mapping[str, Any]:
+        writer = self.leadership.writer
+        return {
+            "plane": "global",
+            "version": __version__,
+            "now_ms": self.clock.wall_ms(),
+            "ready": self.ready(),
+            "blocked_s": None if writer is None else round(writer.blocked_s, 3),
+        }
 
     def components(self) -> Mapping[str, Component]:
         return {
             "copy": self.copy.run,
             "leadership": self.leadership.run,
+            "scrub": lambda: scrub(self.state.registry, self._damaged),
             "presence": self.presence.run,
+            "contenders": self.contenders.run,
         }
 
     async def load_copy(self) -> None:
@@ -185,6 +217,7 @@ class Replica:
         Also what is left if the store's log was trimmed beyond its snapshots.
         """
         await self.copy.load()
+        self._date_origins()
 
     async def _known_term(self) -> int:
         return await self.plane.known_term()
@@ -200,6 +233,7 @@ class Replica:
         return [Change(RECOVERY, GLOBAL_KEY, recovery.pack())]
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
+        self._date_origins(entries[-1].entry.mono_delta_ms)
         self.entries += len(entries)
         self.bytes += sum(len(sealed.data) for sealed in entries)
         self.copy.applied(entries)
@@ -210,8 +244,23 @@ class Replica:
             self.leadership.resignation_seen()
 
     def _replaced(self) -> None:
+        self._date_origins()
         self.copy.replaced()
         self.backend.applied()
+
+    def _date_origins(self, delta_ms: int = 0) -> None:
+        age_s = self.follower.lag_s
+        if self.leadership.writer is not None or age_s is None:
+            # An entry of our own, however long the store did not take it, or one from disk.
+            age_s = max(0, self.clock.wall_ms() - self.state.registry.time_ms) / 1000
+        self.origins.date(age_s, self.clock.mono_s(), delta_ms=delta_ms)
+
+    def _damaged(self, parts: str) -> None:
+        """Go back to what the log says; as its leader, not before somebody may lead who has it."""
+        why = f"records of {parts} are not what was put"
+        self.follower.distrust(why)
+        if self.leadership.writer is not None:
+            self.leadership.writer.depose(why)
 
     async def _snapshot_kept(self, cursors: Mapping[str, Any]) -> None:
         try:
@@ -233,7 +282,7 @@ def rest(replica: Replica, config: GlobalConfig, config_dump: Mapping[str, Any])
 
 def check(config: GlobalConfig) -> None:
     """Raise ConfigError for what cannot work; connects nothing."""
-    RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    global_store(config.redis)
 
 
 async def run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: asyncio.Event) -> None:
@@ -250,7 +299,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
     clock = Clock()
     registry = metrics.new_registry()
     stall = metrics.LoopStall(registry)
-    store = RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    store = global_store(config.redis)
     disk = SqliteLog(config.data_dir / "global.db", GLOBAL_LOG, durable=False)
     try:
         address = config.api_server.http
@@ -264,7 +313,12 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
             leadership=replica.leadership,
             snapshotter=replica.snapshotter,
             counts=replica.plane.counts,
+            contender=replica.contenders.of,
             committed=lambda: (replica.entries, replica.bytes),
+            unreplicated=lambda: store.unreplicated,
+            lag_s=replica.backend.own_lag_s,
+            zone_lag_s=replica.backend.zone_lag_s,
+            ready=replica.ready,
         )
         app = rest(replica, config, config_dump)
         diagnostics = http.make_diagnostics(
@@ -281,7 +335,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
         ):
             components = {
                 **replica.components(),
-                "redis_check": lambda: check_redis(store),
+                "redis_check": lambda: check_redis(store, zone=None),
                 "stall": stall.run,
                 "heap": lambda: freeze_as_it_grows(replica.state.registry.__len__),
             }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from globalcp.contenders import Contender
+from globalcp.quota import Use
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from zonemesh import labels, multizone, status
@@ -14,13 +16,19 @@ from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
-from zonemesh.members import DATAPLANE, Members, selected
+from zonemesh.lostzones import Effect, as_served, effect_in, effects_in
+from zonemesh.members import DATAPLANE, MESH_SERVICE, Members, selected
 from zonemesh.model import Key, Record
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.plane import PlaneBackend, describe_registry
+from zonemesh.rest.plane import (
+    PlaneBackend,
+    describe_pools,
+    describe_reader,
+    describe_registry,
+)
 from zonemesh.rivals import Known, Rivals
 from zonemesh.travel import up_log
 from zonemesh.wire import known
@@ -44,10 +52,19 @@ class GlobalBackend(PlaneBackend):
         leadership: Callable[[], Leadership],
         *,
         format_held_back_by: Callable[[], Sequence[str]] = tuple,
+        zone_ages_s: Callable[[], Mapping[str, float]] = dict,
+        about: Callable[[], Mapping[str, Any]] = dict,
+        contender: Callable[[str], Contender | None] = lambda _: None,
     ) -> None:
-        """`format_held_back_by`: who cannot read what a leader could write the log in."""
+        """`zone_ages_s`: how old what this replica knows of each zone is; `about`: what the process
+        says of itself in `GET /_state`; `format_held_back_by`: who cannot read what a leader could
+        write the log in.
+        """
         super().__init__(state.registry, leadership)
         self._state = state
+        self._zone_ages_s = zone_ages_s
+        self._about = about
+        self._contender = contender
         self._members = members
         generators = Generators()
         state.registry.add_index(generators)
@@ -59,7 +76,16 @@ class GlobalBackend(PlaneBackend):
 
     def get(self, kind: Kind, key: Key) -> Record | None:
         packed = self._state.registry.get(kind.name, key.packed)
-        return None if packed is None else Record.unpack(packed)
+        if packed is None:
+            return None
+        return as_served(Record.unpack(packed), self._effect(kind, key))
+
+    def _effect(self, kind: Kind, key: Key) -> Effect:
+        """What the other zones do with a service whose own zone may be lost."""
+        if kind.name != MESH_SERVICE:
+            return Effect.SERVED
+        registry = self._state.registry
+        return effect_in(registry, key.packed, registry.get(kind.name, key.packed))
 
     def keys(self, kind: Kind, mesh: str | None) -> Iterable[str]:
         table = self._state.registry.table(kind.name)
@@ -90,6 +116,7 @@ class GlobalBackend(PlaneBackend):
             members=lambda: self.members(found),
             matched=lambda: self._matched(found),
             agent=self.connected,
+            effect=self._effect(kind, found.key),
         )
 
     def _matched(self, found: Found) -> list[Key]:
@@ -115,7 +142,9 @@ class GlobalBackend(PlaneBackend):
         return list(selected(found.key.packed, selector, self._members, dataplanes))
 
     def address(self, kind: Kind, key: Key, zone: str) -> int | None:
-        if key.zone not in ("", zone) and not self._enabled(key.zone):
+        if key.zone not in ("", zone) and (
+            not self._enabled(key.zone) or self._effect(kind, key) is Effect.WITHDRAWN
+        ):
             return None
         packed = self._state.registry.get(vip_kind(kind.name), key.packed)
         binding = None if packed is None else Binding.unpack(packed)
@@ -123,7 +152,16 @@ class GlobalBackend(PlaneBackend):
 
     def insight(self, zone: str) -> Mapping[str, Any] | None:
         seen = Seen.of(self._state.registry, zone)
-        return None if seen is None else zone_insight(zone, seen, self._lag_s(seen))
+        if seen is None:
+            return None
+        return zone_insight(
+            zone,
+            seen,
+            self.zone_lag_s(zone),
+            effects=effects_in(self._state.registry, zone),
+            use=self._state.use(zone),
+            contender=self._contender(zone),
+        )
 
     def connected(self, key: str) -> AgentNote | None:
         return AgentNote.of(self._state.registry, key)
@@ -157,27 +195,27 @@ class GlobalBackend(PlaneBackend):
         bound = self._state.registry.get(vip_kind(kind.name), key.packed)
         return Known(record, None if bound is None else Binding.unpack(bound).order)
 
-    def _lag_s(self, seen: Seen) -> float | None:
-        """Age of what is merged of a zone: its clock until its last entry, global's log since."""
-        silent_ms = self._state.registry.log_time_ms - seen.last_ms
-        hop_s = self._own_lag_s()
-        return None if hop_s is None else round(max(0, silent_ms) / 1000 + hop_s, 3)
+    def zone_lag_s(self, zone: str) -> float | None:
+        """Age of what is merged of a zone; None while it is not known."""
+        age_s = self._zone_ages_s().get(zone)
+        return None if age_s is None else round(age_s, 3)
 
-    def _own_lag_s(self) -> float | None:
-        """Age of this replica's copy of the log: 0 for its writer; None until that is known."""
-        return 0.0 if self._leadership().writer is not None else self._follower.lag_s
+    def own_lag_s(self) -> float | None:
+        """Age of this replica's copy of the log; None until that is known.
 
-    def leader_url(self) -> str | None:
-        leadership = self._leadership()
-        if leadership.writer is not None:
-            return None
-        return leadership.leading_url or ""
+        For its writer 0: nothing is newer. But while the store does not take its entry, nobody
+        else has what it has.
+        """
+        writer = self._leadership().writer
+        return self._follower.lag_s if writer is None else writer.blocked_s
 
     def describe(self) -> Mapping[str, Any]:
         registry = self._state.registry
+        zones = self._state.zones()
         return {
             **describe_registry(registry),
-            "lag_s": self._own_lag_s(),
+            "term": registry.position.term,
+            "lag_s": self.own_lag_s(),
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
             "formats": {
@@ -185,20 +223,52 @@ class GlobalBackend(PlaneBackend):
                 "readable": list(known()),
                 "heldBackBy": list(self._format_held_back_by()),
             },
+            **describe_reader(self._follower),
+            **self._about(),
+            "pools": describe_pools(self._state.ledgers, ["", *zones]),
+            "sizes": {
+                pool: sum(size for _, size in self._state.settings.pool(pool).blocks())
+                for pool in self._state.ledgers
+            },
+            "shortages": [
+                {"pool": pool, "zone": zone, "why": why}
+                for (pool, zone), why in sorted(self._state.shortages.items())
+            ],
             "zones": {
-                zone: {"online": seen.online, "cursor": str(registry.cursors.get(up_log(zone), ""))}
-                for zone in self._state.zones()
+                zone: self._describe_zone(zone, seen)
+                for zone in zones
                 if (seen := Seen.of(registry, zone)) is not None
             },
         }
 
+    def _describe_zone(self, zone: str, seen: Seen) -> dict[str, Any]:
+        contender = self._contender(zone)
+        return {
+            "cursor": str(self._state.registry.cursors.get(up_log(zone), "")),
+            "enabled": self._enabled(zone),
+            **(self.insight(zone) or {})["zonemesh"],
+            **({"claimed_by": _claimed_by(contender)} if contender else {}),
+            "version": seen.version,
+        }
 
-def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
-    """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`."""
+
+def zone_insight(
+    zone: str,
+    seen: Seen,
+    lag_s: float | None,
+    *,
+    effects: Mapping[Effect, int],
+    use: Use,
+    contender: Contender | None = None,
+) -> dict[str, Any]:
+    """Kuma's ZoneInsight, with what Kuma has not under `zonemesh`.
+
+    `effects`: how many of its services come to what in other zones while it is lost.
+    """
     counters = {
         "responsesSent": str(seen.records),
         "responsesAcknowledged": str(seen.records),
-        "responsesRejected": str(seen.rejected + seen.conflicts),
+        "responsesRejected": str(seen.rejected + seen.conflicts + seen.refused),
     }
     subscription: dict[str, Any] = {
         "id": seen.uid or zone,
@@ -219,6 +289,10 @@ def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
         "subscriptions": [subscription],
         "zonemesh": {
             "online": seen.online,
+            "state": seen.state,
+            "since": rfc3339(seen.since_ms),
+            "servicesUnavailable": effects.get(Effect.UNAVAILABLE, 0),
+            "servicesWithdrawn": effects.get(Effect.WITHDRAWN, 0),
             "uid": seen.uid,
             "url": seen.url,
             "lagSeconds": lag_s,
@@ -227,5 +301,22 @@ def zone_insight(zone: str, seen: Seen, lag_s: float | None) -> dict[str, Any]:
             "records": seen.records,
             "rejectedRecords": seen.rejected,
             "bindingConflicts": seen.conflicts,
+            "refusedRecords": seen.refused,
+            "refusal": seen.refusal,
+            "services": use.services,
+            "servicesMax": use.quota.services,
+            "bytes": use.bytes,
+            "bytesMax": use.quota.bytes,
+            **({} if contender is None else {"claimedBy": _claimed_by(contender)}),
         },
+    }
+
+
+def _claimed_by(contender: Contender) -> dict[str, Any]:
+    return {
+        "uid": contender.uid,
+        "url": contender.url,
+        "owner": contender.owner,
+        "firstTime": rfc3339(contender.first_ms),
+        "lastTime": rfc3339(contender.last_ms),
     }

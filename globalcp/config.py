@@ -16,7 +16,7 @@ from zonemesh.runtime.sections import (
     DnsServerConfig,
     SnapshotConfig,
 )
-from zonemesh.settings import Settings
+from zonemesh.settings import QUOTA_BYTES, QUOTA_SERVICES, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,25 @@ class DefaultsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaConfig:
+    """What one zone may bring and send; far above what any zone was measured with."""
+
+    services: int = setting(QUOTA_SERVICES, minimum=0)
+    bytes: int = setting(QUOTA_BYTES, minimum=0)
+    entries_per_second: int = setting(2_000, minimum=1)
+    """Entries of its stream that are read on average; beyond that it waits, and nobody else."""
+    bytes_per_second: int = setting(16 << 20, minimum=1 << 10)
+    stream_bytes: int = setting(256 << 20, minimum=64 << 10)
+    """What its stream may take in Redis before it is cut, whatever is not read yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneConfig:
     offline_after: float = setting(10.0, duration=True, minimum=2.0)
     """Without a heartbeat for so long, a zone counts as offline."""
+    stale_after: float = setting(5.0, duration=True, minimum=1.0)
+    """Silent for so long, or so far behind global by its own report, a zone counts as stale."""
+    quota: QuotaConfig = field(default_factory=QuotaConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +116,11 @@ class GlobalConfig:
             pools=self.pools,
             quarantine_ms=round(self.ipam.quarantine * 1000),
             offline_after_ms=round(self.zones.offline_after * 1000),
+            stale_after_ms=round(self.zones.stale_after * 1000),
             legacy_cidrs=(self.dns_server.cidr,),
             naming=self.dns_server.naming,
+            quota_services=self.zones.quota.services,
+            quota_bytes=self.zones.quota.bytes,
         )
 
     @property

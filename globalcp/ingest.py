@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
 from globalcp.inputs import Merge, Replace, Report
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
+from globalcp.turns import ENTRY_COST_BYTES, Allowance, Turns
 from zonemesh import formats
 from zonemesh.errors import (
     GapError,
@@ -22,12 +24,14 @@ from zonemesh.errors import (
     WireError,
     WrongKeyError,
 )
+from zonemesh.freshness import Freshness
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
 from zonemesh.log.writer import Writer
 from zonemesh.model import TIME_MS_MAX, Cursor, Position
 from zonemesh.replica import NOWHERE, Place, check_head, follows
+from zonemesh.runtime.supervise import REMIND_S
 from zonemesh.travel import accepted_from_zone, up_log
 from zonemesh.wire import HASH_BYTES, UP_ENTRY_BYTES_MAX, Sealed, decode
 
@@ -35,7 +39,11 @@ _BLOCK_S = 0.25
 """Also how long a zone's very first entry may go unnoticed: the set of zones is read as often."""
 _HEADS_EVERY_S = 1.0
 _MERGE_BYTES = 256 << 10
-"""Source entries put together into one input: with what global adds, they fit into its entry."""
+"""Source entries put together into one entry: with what global adds, they fit into it."""
+_SHARED_BYTES = 48 << 10
+"""The same while several zones have news: what one of them waits for another, some 10 ms."""
+_SHARING_S = 2.0
+"""For so long after its last news a zone is expected to have more."""
 _SYNC_RETRY_S = 0.2
 _PARK_S = 2.0
 """How long a zone of which something cannot be read is left alone; others are read meanwhile."""
@@ -46,6 +54,8 @@ _ROW_OVERHEAD_BYTES = 200
 """What Python keeps per row besides its text: rows of nothing must not be free."""
 _ROWS_PER_TURN = 2_000
 _READ_COUNT = 64
+_READ_COUNT_ALL = 512
+"""Entries that one read may bring in all; they wait in memory, 256 KiB each at most."""
 _TEXT_MAX = 200
 """Characters of what a zone says of itself. It is kept in global's log and repeated there."""
 
@@ -57,16 +67,25 @@ class _Stream:
     """One zone's stream as read so far."""
 
     log: Log
+    allowance: Allowance
+    """How fast it may be read."""
     place: Place = NOWHERE
     report: Report | None = None
     known: bool = False
     """False until it was looked up where reading starts."""
     syncing: asyncio.Task[None] | None = None
     last_seen_s: float = 0.0
-    head_time_ms: int = 0
+    freshness: Freshness = field(default_factory=Freshness)
+    log_time_ms: int = 0
+    """Of the newest entry read, as `freshness` reckons."""
     parked_until_s: float = 0.0
     fault: str | None = None
     """Why it is parked; told once."""
+    waiting: deque[Raw] = field(default_factory=deque)
+    """Read and not merged yet; while there are some, no more are read."""
+    news_s: float = float("-inf")
+    """When there last were some."""
+    held_told_s: float = float("-inf")
     reread: Position | None = None
     """Where reading last went on after a fault: there a second time, it waits."""
 
@@ -78,6 +97,16 @@ class Counts:
     entries: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
     resyncs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    held_s: dict[str, float] = field(default_factory=dict)
+    """Seconds until a zone that sends too much is read again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """How fast one zone's stream is read, on average."""
+
+    entries_per_s: float = 2_000.0
+    bytes_per_s: float = float(16 << 20)
 
 
 class Ingest:
@@ -90,15 +119,22 @@ class Ingest:
         writer: Writer,
         clock: Clock,
         *,
+        rates: Rates | None = None,
         snapshot_bytes_max: int = SNAPSHOT_BYTES_MAX,
+        zone_ages_s: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
+        """`zone_ages_s`: how old what is merged of each zone is."""
         self._store = store
         self._state = state
         self._writer = writer
         self._clock = clock
+        self._rates = rates or Rates()
         self._snapshot_bytes_max = snapshot_bytes_max
+        self._turns = Turns()
+        self._zone_ages_s = zone_ages_s
         self._streams: dict[str, _Stream] = {}
-        self._moved: dict[str, Report] = {}
+        self._moved: dict[str, tuple[Report, float]] = {}
+        """Reports, and since when each waits."""
         self._zones_read_s = float("-inf")
         self._heads_read_s = float("-inf")
         self.counts = Counts()
@@ -108,7 +144,11 @@ class Ingest:
     def moved(self) -> dict[str, Report]:
         """Zones heard from since the last call whose news was only that they live."""
         moved, self._moved = self._moved, {}
-        return moved
+        now_s = self._clock.mono_s()
+        return {
+            zone: replace(report, behind_ms=report.behind_ms + round((now_s - since_s) * 1000))
+            for zone, (report, since_s) in moved.items()
+        }
 
     async def run(self) -> None:
         """Read for ever.
@@ -122,7 +162,8 @@ class Ingest:
             async with asyncio.TaskGroup() as group:
                 while True:
                     await self._find_zones(group)
-                    await self._read(group)
+                    await self._read()
+                    await self._merge(group)
                     await self._check_heads(group)
         except* UnavailableError as errors:
             raise UnavailableError(str(errors.exceptions[0])) from errors
@@ -136,7 +177,14 @@ class Ingest:
         for zone in set(self._streams) - zones:
             del self._streams[zone]
         for zone in sorted(zones - set(self._streams)):
-            self._streams[zone] = _Stream(self._store.log(up_log(zone)))
+            self._streams[zone] = _Stream(
+                self._store.log(up_log(zone)),
+                Allowance(
+                    entries_per_s=self._rates.entries_per_s,
+                    bytes_per_s=self._rates.bytes_per_s,
+                    now_s=now_s,
+                ),
+            )
         for zone, stream in self._streams.items():
             if stream.known or stream.syncing is not None or now_s < stream.parked_until_s:
                 continue
@@ -148,6 +196,7 @@ class Ingest:
     def _park(self, zone: str, stream: _Stream, error: MeshError) -> None:
         """Leave one zone alone for a while: what it put into its keys must stop nobody else."""
         self.counts.resyncs[zone, error.code] += 1
+        stream.waiting.clear()
         stream.known = False
         stream.parked_until_s = self._clock.mono_s() + _PARK_S
         if stream.fault != str(error):
@@ -172,6 +221,10 @@ class Ingest:
             self._sync(zone, stream, fault, group)
         else:
             stream.place = place
+            age_s = self._zone_ages_s().get(zone)
+            if age_s is not None:
+                # Rather than by the zone's wall clock: that may be off by any time.
+                stream.freshness.guess(age_s, stream.log_time_ms, self._clock.mono_s())
 
     async def _merged_place(self, zone: str, stream: _Stream) -> Place | None:
         """The place of the last entry that is merged; None if the stream does not hold it."""
@@ -186,31 +239,64 @@ class Ingest:
             seen = Seen.of(self._state.registry, zone)
             same = seen is None or seen.h in (b"", sealed.h)
             if same and (sealed.entry.incarnation, raw.position) == cursor:
+                stream.log_time_ms = sealed.entry.log_time_ms
                 return Place(*cursor, sealed.h)
         return None
 
-    async def _read(self, group: asyncio.TaskGroup) -> None:
-        after = {
-            up_log(zone): stream.place.position
-            for zone, stream in self._streams.items()
-            if stream.known and stream.syncing is None
-        }
+    async def _read(self) -> None:
+        """Read from zones of which nothing waits any more, as fast as each may be read.
+
+        While anything waits, only what is there already is read: it must not wait for more.
+        """
+        after, block_s = self._readable()
         if not after:
-            await asyncio.sleep(_BLOCK_S)
+            await asyncio.sleep(block_s)
             return
+        count = max(1, min(_READ_COUNT, _READ_COUNT_ALL // len(after)))
+        asked_s = self._clock.mono_s()
         try:
-            found = await self._store.read_many(after, block_s=_BLOCK_S, count=_READ_COUNT)
+            found = await self._store.read_many(after, block_s=block_s, count=count)
         except WrongKeyError:
             found = await self._read_each(after)  # one of them is wrong, and it is not said which
-        news = []
+        # Not as of now: the answer may have waited while this process was stopped.
+        as_of_s = min(asked_s + block_s, self._clock.mono_s())
         for zone, stream in self._streams.items():
             raws = found.get(up_log(zone))
             if raws and stream.syncing is None:
-                items = self._take(zone, stream, raws, group)
-                if items:
-                    news.append((zone, stream, items))
-        # What was read is committed before more is read: a zone that floods waits for itself.
-        await self._commit(news, group)
+                stream.waiting.extend(raws)
+                stream.last_seen_s = self._clock.mono_s()
+                size = sum(len(raw.data) for raw in raws)
+                stream.allowance.take(stream.last_seen_s, entries=len(raws), size=size)
+            elif not raws and up_log(zone) in after:
+                stream.freshness.read_all(as_of_s)
+
+    def _readable(self) -> tuple[dict[str, Position], float]:
+        """Which logs are to be read, after which positions, and how long to wait for news."""
+        now_s = self._clock.mono_s()
+        after = {}
+        block_s = _BLOCK_S
+        for zone, stream in self._streams.items():
+            if stream.waiting:
+                block_s = 0.0
+            elif stream.known and stream.syncing is None:
+                held_s = self._held_s(zone, stream, now_s)
+                if held_s > 0.0:
+                    block_s = min(block_s, held_s)
+                else:
+                    after[up_log(zone)] = stream.place.position
+        return after, block_s
+
+    def _held_s(self, zone: str, stream: _Stream, now_s: float) -> float:
+        """How long a zone that sends too much is not read yet."""
+        held_s = stream.allowance.wait_s(now_s)
+        if held_s > 0.0:
+            self.counts.held_s[zone] = held_s
+            if now_s - stream.held_told_s >= REMIND_S:
+                stream.held_told_s = now_s
+                log.warning("zone_read_slower", zone=zone, next_s=round(held_s, 2))
+        else:
+            self.counts.held_s.pop(zone, None)
+        return held_s
 
     async def _read_each(self, after: Mapping[str, Position]) -> dict[str, Sequence[Raw]]:
         """As the store's `read_many`, at once, but a log that cannot be read costs only itself."""
@@ -229,48 +315,56 @@ class Ingest:
             await asyncio.sleep(_BLOCK_S)
         return found
 
-    async def _commit(
-        self,
-        news: Sequence[tuple[str, _Stream, deque[Merge | Report]]],
-        group: asyncio.TaskGroup,
-    ) -> None:
-        """Have the news merged, each zone's in order: nothing may pass what was not merged."""
-        while news:
-            waiting = []
-            for zone, stream, items in news:
-                item = items.popleft()
-                if isinstance(item, Report):
-                    self._moved[zone] = item
-                else:
-                    self._moved.pop(zone, None)
-                    waiting.append((zone, stream, items, self._writer.enqueue(item)))
-            for zone, stream, items, done in waiting:
-                outcome = await done
-                if isinstance(outcome, MeshError):
-                    items.clear()
-                    self._sync(zone, stream, _NotMergedError(outcome), group)
-            news = [each for each in news if each[2]]
+    async def _merge(self, group: asyncio.TaskGroup) -> None:
+        """Have an entry's worth of what waits merged, by turns: nothing may pass what was not."""
+        streams = self._streams
+        now_s = self._clock.mono_s()
+        sharing = sum(now_s - each.news_s < _SHARING_S for each in streams.values()) > 1
+        left = _SHARED_BYTES if sharing else _MERGE_BYTES
+        merging: list[tuple[str, _Stream, asyncio.Future[Any]]] = []
+        for zone in self._turns.order(zone for zone, each in streams.items() if each.waiting):
+            stream = streams[zone]
+            if merging and len(stream.waiting[0].data) + ENTRY_COST_BYTES > left:
+                break  # first in the next entry, as it had least by then
+            taken, size = self._take(zone, stream, left, group)
+            self._turns.serve(zone, size)
+            if isinstance(taken, Report):
+                self._moved[zone] = taken, now_s
+            elif taken is not None:
+                self._moved.pop(zone, None)
+                stream.news_s = now_s
+                merging.append((zone, stream, self._writer.enqueue(taken)))
+            left -= size
+            if left <= 0:
+                break
+        for zone, stream, done in merging:
+            outcome = await done
+            if isinstance(outcome, MeshError):
+                self._sync(zone, stream, _NotMergedError(outcome), group)
 
     def _take(
-        self, zone: str, stream: _Stream, raws: Sequence[Raw], group: asyncio.TaskGroup
-    ) -> deque[Merge | Report]:
-        """What an entry each of global is to be made of: a heartbeat alone is only reported."""
+        self, zone: str, stream: _Stream, bytes_max: int, group: asyncio.TaskGroup
+    ) -> tuple[Merge | Report | None, int]:
+        """The next of what waits, one entry of the zone at least; a heartbeat is only reported.
+
+        Also what that costs, as `Turns` counts it.
+        """
         entries: list[Sealed] = []
         size = 0
-        news: deque[Merge | Report] = deque()
-        stream.last_seen_s = self._clock.mono_s()
         try:
-            for raw in raws:
+            while stream.waiting:
+                raw = stream.waiting[0]
+                cost = len(raw.data) + ENTRY_COST_BYTES
+                if size and size + cost > bytes_max:
+                    break
+                stream.waiting.popleft()
+                size += cost
                 sealed, chained = _decode(raw, stream.place.h)
                 if not follows(stream.place, sealed, chained=chained):
                     continue
                 if sealed.entry.note.get("full"):
                     raise _FullSyncError(sealed.entry.position)
-                if entries and size + len(raw.data) > _MERGE_BYTES:
-                    news += self._news(zone, stream, entries)
-                    entries, size = [], 0
                 entries.append(sealed)
-                size += len(raw.data)
                 self.counts.entries[zone] += 1
                 self.counts.bytes[zone] += len(raw.data)
                 self._advance(stream, sealed)
@@ -278,30 +372,37 @@ class Ingest:
                     self.unbridged.add(zone)
         except (LogFaultError, WireError) as fault:
             self._sync(zone, stream, fault, group)
-        news += self._news(zone, stream, entries)
-        return news
+        return self._news(zone, stream, entries), size
 
     def _advance(self, stream: _Stream, sealed: Sealed) -> None:
         entry = sealed.entry
         stream.place = Place(entry.incarnation, entry.position, sealed.h)
         stream.report = _report(sealed, stream.report)
-        stream.head_time_ms = entry.time_ms
+        if not stream.freshness.known:
+            age_s = (self._clock.wall_ms() - entry.time_ms) / 1000
+            stream.freshness.guess(age_s, entry.log_time_ms, self._clock.mono_s())
+        stream.freshness.applied(entry.log_time_ms, self._clock.mono_s())
+        stream.log_time_ms = entry.log_time_ms
         stream.fault = None
 
-    def _news(
-        self, zone: str, stream: _Stream, entries: Sequence[Sealed]
-    ) -> tuple[Merge | Report, ...]:
+    def _news(self, zone: str, stream: _Stream, entries: Sequence[Sealed]) -> Merge | Report | None:
         if not entries or stream.report is None:
-            return ()
+            return None
         last = entries[-1].entry
         report = stream.report
         cursor = Cursor(last.incarnation, last.position)
         if report.cursor != cursor:
             report = _report(entries[-1], report)
+        report = replace(report, behind_ms=self._behind_ms(stream, last.log_time_ms))
         tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
-        if not tells and self._known(zone):
-            return (report,)
-        return (Merge(zone, entries, report),)
+        if not (tells or report.left) and self._known(zone):
+            return report
+        return Merge(zone, entries, report)
+
+    def _behind_ms(self, stream: _Stream, log_time_ms: int) -> int:
+        """How old an entry that was just read may be."""
+        age_s = stream.freshness.age_s(self._clock.mono_s()) or 0.0
+        return _time_ms(round(age_s * 1000) + stream.log_time_ms - log_time_ms)
 
     def _known(self, zone: str) -> bool:
         return up_log(zone) in self._state.registry.cursors
@@ -316,11 +417,14 @@ class Ingest:
             if not stream.known or stream.syncing is not None:
                 continue
             idle = now_s - stream.last_seen_s > _HEADS_EVERY_S
-            if not idle:
+            if not idle or stream.waiting:
                 continue
             try:
                 head = await stream.log.head()
                 check_head(stream.place, _place(head), read_nothing=False)
+                if zone in self.counts.held_s and stream.report is not None:
+                    # It lives, and is only not read.
+                    self._moved.setdefault(zone, (stream.report, now_s))
             except LogFaultError as fault:
                 self._sync(zone, stream, fault, group)
             except WrongKeyError as error:
@@ -336,6 +440,7 @@ class Ingest:
         group: asyncio.TaskGroup,
     ) -> None:
         """Take the zone's snapshot instead of its entries, while other zones go on."""
+        stream.waiting.clear()
         if stream.syncing is not None:
             return
         self.counts.resyncs[zone, fault.code] += 1
@@ -495,6 +600,7 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         if "formats" in note
         else (last.formats if last else None),
         own=_own(entry.src) or (last.own if last else None),
+        left=note.get("leave") is True,
         lost=_cursor(note.get("lost")),
     )
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import structlog
 
 from globalcp import copies
-from globalcp.ingest import Counts, Ingest
+from globalcp.ingest import Counts, Ingest, Rates
 from globalcp.inputs import Begin, Doubt, Tick
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
+from globalcp.streamcut import STREAM_BYTES_MAX, StreamCutter
 from zonemesh import formats
 from zonemesh.errors import (
     ConfigError,
@@ -56,8 +57,11 @@ class GlobalPlane:
         begin: Begin,
         heartbeat_s: float,
         presence: Presence,
+        zone_ages_s: Callable[[], Mapping[str, float]],
         on_committed: Callable[[Sequence[Sealed]], None],
         readable: Collection[int],
+        rates: Rates | None = None,
+        stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
         """`readable`: the formats of logs that this build knows."""
         self._store = store
@@ -67,7 +71,10 @@ class GlobalPlane:
         self._clock = clock
         self._begin = begin
         self._heartbeat_s = heartbeat_s
+        self._rates = rates
+        self._cutter = StreamCutter(store, state.registry, stream_bytes_max)
         self._presence = presence
+        self._zone_ages_s = zone_ages_s
         self._on_committed = on_committed
         self._formats = tuple(readable)
         self._founded_h = b""
@@ -153,11 +160,19 @@ class GlobalPlane:
         await writer.submit(self._begin)
         if self._doubt:
             await writer.submit(Doubt(self._doubt))
-        ingest = Ingest(self._store, self._state, writer, self._clock)
+        ingest = Ingest(
+            self._store,
+            self._state,
+            writer,
+            self._clock,
+            rates=self._rates,
+            zone_ages_s=self._zone_ages_s,
+        )
         ingest.counts = self.counts
         async with asyncio.TaskGroup() as group:
             group.create_task(keep("ingest", ingest.run), name="ingest")
             group.create_task(self._beat(writer, ingest), name="heartbeat")
+            group.create_task(keep("streams", self._cutter.run), name="streams")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             group.create_task(keep("recovery", lambda: self._recover(writer)), name="recovery")
             group.create_task(keep("bridging", lambda: self._bridge(ingest)), name="bridging")
@@ -178,7 +193,6 @@ class GlobalPlane:
         while True:
             registry = self._state.registry
             note = {
-                "hash": registry.digest,
                 "applied": cursors_note(registry.cursors),
                 "formats": list(self._formats),
             }
@@ -194,6 +208,12 @@ class GlobalPlane:
         for sealed in entries:
             for zone, kind, key, why in sealed.entry.note.get("rejected", ()):
                 log.warning("record_rejected", zone=zone, kind=kind, key=key, error=why)
+            for zone, state, why in sealed.entry.note.get("zones", ()):
+                log.warning("zone_state_changed", zone=zone, state=state, why=why)
+            for zone, why in sealed.entry.note.get("over_quota", ()):
+                log.warning("zone_over_quota", zone=zone, refused=why)
+            for zone in sealed.entry.note.get("readmitted", ()):
+                log.info("zone_asked_again", zone=zone, why="there is room for what was refused")
             _tell_recovery(sealed)
         self._on_committed(entries)
 

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import CollectorRegistry
 
+from globalcp.contenders import Contender
 from globalcp.ingest import Counts
-from globalcp.seen import Seen
+from globalcp.seen import Seen, ZoneState
 from globalcp.state import GlobalState
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.snapshotter import Snapshotter
-from zonemesh.runtime.collect import Collecting, counter, gauge, labelled
+from zonemesh.lostzones import Effect, effects_in
+from zonemesh.runtime.collect import Collecting, counter, gauge, labelled, mismatches
 
 
 def register(
@@ -24,9 +26,16 @@ def register(
     leadership: Leadership,
     snapshotter: Snapshotter,
     counts: Counts,
+    contender: Callable[[str], Contender | None],
     committed: Callable[[], tuple[int, int]],
+    unreplicated: Callable[[], int],
+    lag_s: Callable[[], float | None],
+    zone_lag_s: Callable[[str], float | None],
+    ready: Callable[[], str | None],
 ) -> None:
-    """`committed`: entries and bytes of the log applied by this process."""
+    """`committed`: entries and bytes of the log applied by this process; lags are ages of what is
+    applied of the log, and of a zone.
+    """
 
     def collect() -> Iterable[Metric]:
         entries, size = committed()
@@ -34,9 +43,9 @@ def register(
         yield counter("terms_led", "Terms this replica has led.", leadership.terms_led)
         yield counter("log_entries", "Entries of global's log applied.", entries)
         yield counter("log_bytes", "Bytes of global's log applied.", size)
-        lag_s = 0.0 if leadership.writer is not None else follower.lag_s
-        if lag_s is not None:
-            yield gauge("log_lag_seconds", "Age of what is applied of global's log.", lag_s)
+        if (age_s := lag_s()) is not None:
+            yield gauge("log_lag_seconds", "Age of what is applied of global's log.", age_s)
+        yield gauge("degraded", "1 while /ready is not plainly ok.", ready() is not None)
         writer = leadership.writer
         if writer is not None:
             yield gauge("writes_waiting", "Inputs waiting to be committed.", writer.queued)
@@ -44,11 +53,17 @@ def register(
                 "append_blocked_seconds", "How long Redis refuses an entry.", writer.blocked_s
             )
         yield gauge("log_halted", "1 after the same fault thrice.", follower.halted is not None)
+        yield counter(
+            "unreplicated_appends",
+            "Appends that redis.waitReplicas replicas did not have in time.",
+            unreplicated(),
+        )
         yield counter("snapshots", "Snapshots taken.", snapshotter.taken)
         yield counter("bad_entries", "Entries that could not be read.", follower.bad_entries)
+        yield from mismatches({"global": follower.agreement})
         yield labelled("resyncs", "Resyncs of the log by reason.", ["reason"], follower.resyncs)
         yield from _ingested(counts)
-        yield from _zones(state)
+        yield from _zones(state, zone_lag_s, contender)
         yield from _pools(state)
 
     registry.register(Collecting(collect))
@@ -57,6 +72,14 @@ def register(
 def _ingested(counts: Counts) -> Iterable[Metric]:
     yield labelled("zone_entries", "Entries read from zones.", ["zone"], counts.entries)
     yield labelled("zone_bytes", "Bytes read from zones.", ["zone"], counts.bytes)
+    held = GaugeMetricFamily(
+        "zonemesh_zone_read_wait_seconds",
+        "Until a zone is read again that sends more than it may.",
+        labels=["zone"],
+    )
+    for zone, seconds in counts.held_s.items():
+        held.add_metric([zone], seconds)
+    yield held
     family = CounterMetricFamily(
         "zonemesh_zone_resyncs", "Full syncs of zones.", labels=["zone", "reason"]
     )
@@ -65,8 +88,21 @@ def _ingested(counts: Counts) -> Iterable[Metric]:
     yield family
 
 
-def _zones(state: GlobalState) -> Iterable[Metric]:
+def _zones(
+    state: GlobalState,
+    lag_s: Callable[[str], float | None],
+    contender: Callable[[str], Contender | None],
+) -> Iterable[Metric]:
     online = GaugeMetricFamily("zonemesh_zone_online", "1 while heard from.", labels=["zone"])
+    stale = GaugeMetricFamily("zonemesh_zone_stale", "1 while online and behind.", labels=["zone"])
+    left = GaugeMetricFamily(
+        "zonemesh_zone_left", "1 after it said that it is gone for good.", labels=["zone"]
+    )
+    lost = GaugeMetricFamily(
+        "zonemesh_zone_lost_services",
+        "Services of a lost zone that others do not use, or not know.",
+        labels=["zone", "effect"],
+    )
     age = GaugeMetricFamily(
         "zonemesh_zone_lag_seconds", "Age of a zone's last merged heartbeat.", labels=["zone"]
     )
@@ -78,15 +114,38 @@ def _zones(state: GlobalState) -> Iterable[Metric]:
         "Bindings refused since another zone owns the address.",
         labels=["zone"],
     )
+    refused = GaugeMetricFamily(
+        "zonemesh_zone_refused_records",
+        "Records over a zone's quota, not taken since its last full sync.",
+        labels=["zone"],
+    )
+    services = GaugeMetricFamily("zonemesh_zone_services", "Services held.", labels=["zone"])
+    size = GaugeMetricFamily("zonemesh_zone_held_bytes", "Bytes of records held.", labels=["zone"])
+    claimed = GaugeMetricFamily(
+        "zonemesh_zone_claimed",
+        "1 for minutes after a second control plane has claimed a zone.",
+        labels=["zone"],
+    )
     for zone in state.zones():
         seen = Seen.of(state.registry, zone)
         if seen is None:
             continue
+        refused.add_metric([zone], seen.refused)
+        services.add_metric([zone], state.holdings.services[zone])
+        size.add_metric([zone], state.holdings.bytes[zone])
+        claimed.add_metric([zone], contender(zone) is not None)
         conflicts.add_metric([zone], seen.conflicts)
         online.add_metric([zone], seen.online)
-        age.add_metric([zone], max(0, state.registry.log_time_ms - seen.last_ms) / 1000)
+        stale.add_metric([zone], seen.state == ZoneState.STALE)
+        left.add_metric([zone], seen.state == ZoneState.LEFT)
+        effects = effects_in(state.registry, zone)
+        for effect in (Effect.UNAVAILABLE, Effect.WITHDRAWN):
+            lost.add_metric([zone, effect.value.lower()], effects[effect])
+        if (age_s := lag_s(zone)) is not None:
+            age.add_metric([zone], age_s)
         rejected.add_metric([zone], seen.rejected)
-    yield from (online, age, rejected, conflicts)
+    yield from (online, stale, left, lost, age, rejected, conflicts)
+    yield from (refused, services, size, claimed)
 
 
 def _pools(state: GlobalState) -> Iterable[Metric]:
@@ -97,13 +156,11 @@ def _pools(state: GlobalState) -> Iterable[Metric]:
     leased = GaugeMetricFamily("zonemesh_blocks_leased", "Blocks leased.", labels=labels)
     for pool, ledger in state.ledgers.items():
         for zone in state.zones():
-            at = [pool, zone]
-            used.add_metric(at, ledger.live(zone))
-            resting.add_metric(at, len(ledger.resting(zone)))
-            free.add_metric(
-                at, ledger.capacity(zone) - ledger.live(zone) - len(ledger.resting(zone))
-            )
-            leased.add_metric(at, len(ledger.blocks(zone)))
+            at, usage = [pool, zone], ledger.usage(zone)
+            used.add_metric(at, usage.used)
+            resting.add_metric(at, usage.quarantined)
+            free.add_metric(at, usage.free)
+            leased.add_metric(at, usage.blocks)
     yield from (used, resting, free, leased)
     short = GaugeMetricFamily(
         "zonemesh_pool_exhausted", "1 while a zone gets no block.", labels=labels

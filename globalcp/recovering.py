@@ -114,8 +114,10 @@ class Recovering:
         if kind == SEEN:
             if present is None:
                 now_ms = self._now.log_time_ms
-                away = Seen.unpack(payload).but(online=False, last_ms=now_ms, h=b"")
-                self._draft.set(SEEN, key, away.pack())
+                # In this log's time, and otherwise as it was: nobody is lost by the loss of a log.
+                seen = Seen.unpack(payload).but(last_ms=now_ms, h=b"")
+                since_ms = None if seen.online else now_ms
+                self._draft.set(SEEN, key, seen.but(offline_ms=since_ms).pack())
             return
         if pool_of(kind) is not None and (order := Binding.unpack(payload).order) is not None:
             self._draft.skip("order", order)

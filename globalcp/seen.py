@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Self
 
 import msgpack
 
+from zonemesh.deciding import Now
 from zonemesh.draft import Draft
 from zonemesh.model import zone_of
 from zonemesh.registry import Registry
@@ -15,10 +18,16 @@ from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
 from zonemesh.wire import FORMAT
 
-NOT_MERGED = b"not merged"
-"""In place of a hash: what stands before the cursor is not in the state, which only a snapshot
-beyond the cursor can mend. No entry has this hash, so that the zone, and whoever reads its stream,
-finds the stream not to continue what is merged; the zone then publishes such a snapshot."""
+
+class ZoneState(StrEnum):
+    """How a zone stands, in the words that operators read."""
+
+    ONLINE = "online"
+    STALE = "stale"
+    """Online, and what it has of global, or global of it, is old."""
+    OFFLINE = "offline"
+    LEFT = "left"
+    """Offline since it said goodbye."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +43,8 @@ class Seen:
     disconnected_ms: int | None = None
     updated_ms: int = 0
     """Zone's wall time of its last merged entry."""
+    behind_ms: int = 0
+    """How old it may have been when it was merged: a backlog, or a zone that died meanwhile."""
     lag_ms: int | None = None
     """Age of what the zone itself had applied of global's log, by its own report."""
     entries: int = 0
@@ -42,6 +53,13 @@ class Seen:
     """Records not taken: malformed, of a foreign zone, of a kind that zones may not own."""
     conflicts: int = 0
     """Bindings refused since another zone owns the address."""
+    refused: int = 0
+    """Records over the zone's quota, not taken since its last full sync: to be taken when there is
+    room. One that came twice counts twice."""
+    refusal: str = ""
+    """Why the last of them was not taken."""
+    retried_ms: int = 0
+    """Global's log time when the zone was last asked for what was refused."""
     url: str = ""
     version: str = ""
     formats: tuple[int, ...] = (FORMAT,)
@@ -54,6 +72,87 @@ class Seen:
     is an old backup, whatever its stream says."""
     deleted: bool = False
     """Its records are being removed; with the last of them this one goes."""
+    offline_ms: int | None = None
+    """Global's log time when it was found to be gone; None while it is online."""
+    lost_ms: int = 0
+    """Of what a lost zone's services wait for to be withdrawn, the longest time that is over."""
+    left: bool = False
+    """It is gone since it said so."""
+    stale_ms: int | None = None
+    """Wall time since when it is online and behind; None while it is not."""
+
+    @property
+    def state(self) -> ZoneState:
+        if self.online:
+            return ZoneState.ONLINE if self.stale_ms is None else ZoneState.STALE
+        return ZoneState.LEFT if self.left else ZoneState.OFFLINE
+
+    @property
+    def since_ms(self) -> int:
+        """Wall time since when its state is what it is."""
+        if self.online:
+            return self.connected_ms if self.stale_ms is None else self.stale_ms
+        return self.connected_ms if self.disconnected_ms is None else self.disconnected_ms
+
+    def heard(self, now: Now, *, left: bool) -> tuple[Self, str]:
+        """What it is once heard from, and why; `left`: its word was that it goes."""
+        if not left:
+            if self.online:
+                return self, ""
+            back = self.but(
+                online=True,
+                left=False,
+                connected_ms=now.wall_ms,
+                disconnected_ms=None,
+                offline_ms=None,
+                lost_ms=0,
+            )
+            return back, f"heard from again, after it was {self.state}"
+        why = "" if self.left else "shut down for good, by its own word"
+        if not self.online:
+            return self.but(left=True), why  # gone since before
+        return self._gone(now).but(left=True), why
+
+    def _gone(self, now: Now) -> Self:
+        return self.but(
+            online=False,
+            stale_ms=None,
+            disconnected_ms=now.wall_ms,
+            offline_ms=now.log_time_ms,
+        )
+
+    def found(
+        self, now: Now, *, stale_after_ms: int, offline_after_ms: int, reached: Callable[[int], int]
+    ) -> tuple[Self, str]:
+        """What passing time makes of it, and why; itself if nothing.
+
+        Args:
+            now: The clocks of the entry that is being decided.
+            stale_after_ms: What it may be silent, or behind by its own report.
+            offline_after_ms: What it may be silent and still be online.
+            reached: The longest time waited for by anybody that is over after so long.
+        """
+        silent_ms = now.log_time_ms - self.last_ms
+        if not self.online:
+            since_ms = self.last_ms if self.offline_ms is None else self.offline_ms
+            lost_ms = reached(now.log_time_ms - since_ms)
+            if lost_ms <= self.lost_ms:
+                return self, ""
+            return self.but(lost_ms=lost_ms), (
+                f"gone for {lost_ms // 1000} s: services to be withdrawn by then are"
+            )
+        if silent_ms >= offline_after_ms:
+            return self._gone(now), f"not heard from for {silent_ms / 1000:.1f} s of log time"
+        behind_ms = max(silent_ms, self.lag_ms or 0)
+        if (behind_ms >= stale_after_ms) == (self.stale_ms is not None):
+            return self, ""
+        if behind_ms < stale_after_ms:
+            return self.but(stale_ms=None), "up to date again"
+        if silent_ms >= stale_after_ms:
+            why = f"not heard from for {silent_ms / 1000:.1f} s of log time"
+        else:
+            why = f"by its own report {behind_ms / 1000:.1f} s behind global"
+        return self.but(stale_ms=now.wall_ms), why
 
     def but(self, **changed: Any) -> Self:
         return replace(self, **changed)

@@ -10,10 +10,12 @@ from typing import Any
 import msgpack
 
 from globalcp.claiming import Claiming
-from globalcp.fullsync import birth, steps
+from globalcp.fromzone import by_birth, check_place, check_record
+from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
+from globalcp.quota import Holdings, Quota, Use, label_faults
 from globalcp.recovering import Recovering
-from globalcp.seen import NOT_MERGED, Deletions, Seen
+from globalcp.seen import Deletions, Seen
 from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
@@ -22,24 +24,38 @@ from zonemesh.errors import (
     MeshError,
     PoolExhaustedError,
     TooLargeError,
-    WireError,
+    ValidationError,
 )
+from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import BLOCK, Binding, Block, Ledger, grants, pool_of
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
+from zonemesh.lostzones import Withdrawals
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
+from zonemesh.parts import Parts
 from zonemesh.recovery import Claims, Recovery
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
-from zonemesh.travel import SEEN, VERDICT, accepted_from_zone, up_log
+from zonemesh.travel import (
+    NOT_MERGED,
+    SEEN,
+    VERDICT,
+    accepted_from_zone,
+    held_back,
+    kept_by,
+    up_log,
+)
+from zonemesh.wire import Sealed
 
 ENTRY_BYTES = 400 << 10
 """What one decision may fill. The last up entry taken in (256 KiB at most, and with a verdict or a
 grant for each of its bindings over twice that) must still fit into the entry of 1 MiB."""
 REJECTED_SHOWN_MAX = 20
 """Rejected records that one entry describes; all are counted. A zone may send thousands."""
+ZONES_SHOWN_MAX = 100
+"""Zones whose new state one entry gives reasons for; there may be more to log than is of use."""
 _ORDER_MAX = 1 << 53
 """A zone's claim to an order beyond any drawn one is none."""
 _COMPARED_MAX = 10_000
@@ -48,9 +64,13 @@ _TAKEN_AS_COMPARED = 9
 """What it costs further to take one, in the same measure."""
 RECORD_BYTES_MAX = 256 << 10
 """What a record written here may take: it comes on top of `ENTRY_BYTES`, as an up entry does."""
-KEY_MAX = 1_000
-"""Of a zone's kind and key, which global may repeat in what it adds. Valid ones are half of it."""
 DEFAULT_MESH = "default"
+STATES_TURNS = 5
+"""Heartbeats in which every zone is told once what its copy must be, of up to 50 zones."""
+STATES_MAX = 10
+"""Zones told in one heartbeat, some 300 octets and 6 ms at 100 zones."""
+STATE_DIGITS = 16
+"""Of a digest: 64 bits tell two states apart that differ by accident."""
 
 
 class GlobalState:
@@ -63,11 +83,19 @@ class GlobalState:
         for ledger in self.ledgers.values():
             self.registry.add_index(ledger)
         self.legacy = LegacyBindings(self.registry, naming or Naming())
+        self._parts = Parts(self.registry, held_back)
+        self._told = 0
+        """Where the turn of zones is that are told the hash of what they keep."""
         self.unserved: set[str] = set()
         """Zones whose stock of free addresses is to be looked at in the next decision. Only saves
         looking at all of them: every term begins with all, and whoever waits is seen again."""
         self._deletions = Deletions()
         self.registry.add_index(self._deletions)
+        self.withdrawals = Withdrawals()
+        self.registry.add_index(self.withdrawals)
+        self.forgetting = Forgetting()
+        self.holdings = Holdings()
+        self.registry.add_index(self.holdings)
         self.shortages: dict[tuple[str, str], str] = {}
         """(pool, zone) -> why no block could be leased, as of this leader's last try; for the zone
         "", global, why something made on it was left without an address."""
@@ -80,6 +108,15 @@ class GlobalState:
     def zones(self) -> list[str]:
         return sorted(zone_of(key) for key in self.registry.table(SEEN))
 
+    def states(self) -> dict[str, str]:
+        """By zone the hash of what it keeps of this state; of some zones at a time, in turn."""
+        zones = self.zones()
+        count = min(STATES_MAX, len(zones) // STATES_TURNS + 1)
+        start = self._told % max(len(zones), 1)
+        self._told = start + count
+        turn = (zones + zones)[start : start + min(count, len(zones))]
+        return {zone: self._parts.digest(kept_by(zone))[-STATE_DIGITS:] for zone in turn}
+
     def decide(self, inputs: Sequence[Input], now: Now) -> Decision:
         """Decide the next entry; consumes as many inputs as fit into one."""
         return _Deciding(self, now).run(inputs)
@@ -87,6 +124,14 @@ class GlobalState:
     def deleted(self, draft: Draft) -> set[str]:
         """Deleted zones of which records are left."""
         return self._deletions.under_way(draft)
+
+    def use(self, zone: str, view: Registry | Draft | None = None) -> Use:
+        """What a zone has of its quota; by a draft, the quota as it is being decided."""
+        settings = self.settings
+        packed = (view or self.registry).get("Zone", Key("", "", "", zone).packed)
+        labels = {} if packed is None else Record.unpack(packed).labels
+        quota = Quota(settings.quota_services, settings.quota_bytes).for_zone(labels)
+        return Use(quota, self.holdings.services[zone], self.holdings.bytes[zone])
 
     def of_zone(self, zone: str) -> Iterator[tuple[str, str]]:
         """Kind and key of everything merged from a zone."""
@@ -105,6 +150,7 @@ class _Deciding(Deciding):
         self._new_zones: set[str] = set()
         self._looks_around = False
         """Whether what only time changed is looked at."""
+        self._uses: dict[str, Use] = {}
         self._leased: dict[int, str] = {}
         """Blocks given out by this decision: the ledgers learn of them when it is applied."""
         self._binder = Binder(
@@ -136,6 +182,8 @@ class _Deciding(Deciding):
                 decision.more = decision.more or full
             self._lease()
             self._bind_legacy()
+            if self._looks_around:
+                self._forget_rested()
         decision.changes = self._draft.changes()
         return decision
 
@@ -164,6 +212,8 @@ class _Deciding(Deciding):
             return self._unchanged()
         old, record = revised
         payload = record.pack()
+        if item.kind == "Zone" and (faults := label_faults(item.labels)):
+            raise ValidationError(faults)
         if len(payload) > RECORD_BYTES_MAX:
             raise TooLargeError(
                 f"{item.kind} {item.key.name}: {len(payload)} bytes; at most {RECORD_BYTES_MAX}"
@@ -218,18 +268,25 @@ class _Deciding(Deciding):
     # Zones
 
     def _merge(self, item: Merge) -> None:
+        if item.report.left and not self._knows(item.zone, item.entries):
+            return  # whoever was deleted and says goodbye is not to be met anew by that
         self._meet(item.zone, item.report)
         counts = _Counts()
         for sealed in item.entries:
             if self._merged(item.zone, Cursor(sealed.entry.incarnation, sealed.entry.position)):
                 continue  # read twice, after the reader was restarted: in effect exactly once
             counts.entries += 1
-            for change in _by_birth(sealed.entry.changes):
+            for change in by_birth(sealed.entry.changes):
                 self._take(item.zone, change, counts)
             claims = Claims.of(sealed.entry.note)
             if claims is not None:
                 counts.conflicts += self._recovering.hear(item.zone, claims)
         self._heard(item.zone, item.report, counts)
+
+    def _knows(self, zone: str, entries: Sequence[Sealed]) -> bool:
+        seen = Seen.of(self._draft, zone)
+        met = seen is not None and not seen.deleted
+        return met or any(sealed.entry.changes for sealed in entries)
 
     def _merged(self, zone: str, cursor: Cursor) -> bool:
         """Whether what stands at a place of a zone's stream is in the state already."""
@@ -253,6 +310,7 @@ class _Deciding(Deciding):
         self._meet(item.zone, item.report)
         counts = _Counts()
         if item.progress.steps is None or item.zone in self._new_zones:
+            counts.anew = True
             item.progress.steps = steps(item.zone, item.tables, self._registry)
         compared = 0
         for change in item.progress.steps:
@@ -270,14 +328,17 @@ class _Deciding(Deciding):
         """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
         kind, key, payload = change
         try:
-            if not accepted_from_zone(kind) or zone_of(key) != zone or Key.parse(key).zone != zone:
-                raise WireError(f"not zone {zone}'s to write")
-            if len(kind) + len(key) > KEY_MAX:
-                raise WireError(f"a key of {len(kind) + len(key)} characters; at most {KEY_MAX}")
+            check_place(zone, kind, key)
+            use = self._use(zone)
+            held = self._draft.get(kind, key)
+            why = use.refuses(self._draft, change) if held is None and payload is not None else None
+            if why is not None:
+                counts.refused, counts.refusal = counts.refused + 1, why
+                return
             if pool_of(kind) is not None:
                 payload = self._binding(zone, change, counts)
             elif payload is not None and kind in KINDS:
-                _check(kind, key, payload)
+                check_record(kind, key, payload)
         except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
             counts.rejected += 1
             shown = self._decision.note.setdefault("rejected", [])
@@ -287,6 +348,13 @@ class _Deciding(Deciding):
             return
         if self._draft.set(kind, key, payload):
             counts.records += 1
+            use.put(Change(kind, key, payload), held)
+
+    def _use(self, zone: str) -> Use:
+        """What a zone has by now, changes of this entry included."""
+        if zone not in self._uses:
+            self._uses[zone] = self._state.use(zone, self._draft)
+        return self._uses[zone]
 
     def _binding(self, zone: str, change: Change, counts: _Counts) -> bytes | None:
         """A zone's binding with the order that global keeps beside it, its address checked."""
@@ -395,23 +463,27 @@ class _Deciding(Deciding):
         assert seen is not None
         if report is not None and report.lost is not None:
             self._recovering.doubted_by(zone, report.lost)
-        came_back = not seen.online
-        changed = seen.but(
+        changed, why = seen.heard(self._now, left=report is not None and report.left)
+        if why:
+            self._tell(zone, changed.state, why)
+        changed = changed.but(
             uid=report.uid if report else seen.uid,
             last_ms=self._now.log_time_ms,
-            online=True,
-            connected_ms=self._now.wall_ms if came_back else seen.connected_ms,
-            disconnected_ms=None,
             updated_ms=report.time_ms if report else seen.updated_ms,
+            behind_ms=report.behind_ms if report else seen.behind_ms,
             lag_ms=report.lag_ms if report else seen.lag_ms,
             entries=seen.entries + counts.entries,
             records=seen.records + counts.records,
             rejected=seen.rejected + counts.rejected,
             conflicts=seen.conflicts + counts.conflicts,
+            refused=counts.refused + (0 if counts.anew else seen.refused),
+            refusal=counts.refusal or ("" if counts.anew else seen.refusal),
             url=report.url if report and report.url else seen.url,
             version=report.version if report and report.version else seen.version,
             formats=report.formats if report and report.formats else seen.formats,
         )
+        if counts.refused and not seen.refused:
+            self._decision.note.setdefault("over_quota", []).append([zone, counts.refusal])
         if report is not None and (whole or self._follows(zone, seen, report.cursor)):
             self._decision.src[up_log(zone)] = report.cursor
             changed = changed.but(h=report.h)
@@ -420,6 +492,12 @@ class _Deciding(Deciding):
         self._draft.set(SEEN, zone_key(zone), changed.pack())
         if counts.records:
             self._state.unserved.add(zone)
+
+    def _tell(self, zone: str, state: str, why: str) -> None:
+        """Have the leader log what was decided about a zone."""
+        shown = self._decision.note.setdefault("zones", [])
+        if len(shown) < ZONES_SHOWN_MAX:
+            shown.append([zone, str(state), why])
 
     def _follows(self, zone: str, seen: Seen, cursor: Cursor) -> bool:
         at = self._cursor(zone)
@@ -463,6 +541,17 @@ class _Deciding(Deciding):
         )
         self._decision.more = self._decision.more or more
 
+    def _forget_rested(self) -> None:
+        """Of what is bound here; zones forget their own, and what is left waits for a heartbeat."""
+        ledgers = (*self._state.ledgers.values(), self._state.legacy.ledger)
+        self._state.forgetting.forget(
+            self._draft,
+            [(ledger, "") for ledger in ledgers],
+            log_time_ms=self._now.log_time_ms,
+            quarantine_ms=self._settings.quarantine_ms,
+            full=lambda: self._draft.bytes >= ENTRY_BYTES,
+        )
+
     def _touched_zones(self) -> set[str]:
         kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]
         return {zone_of(key) for kind in kinds for key in self._draft.touched(kind)}
@@ -501,19 +590,42 @@ class _Deciding(Deciding):
 
     def _tick(self, item: Tick) -> None:
         self._decision.note.update(item.note)
+        self._decision.note["state"] = self._registry.digest
+        self._decision.note["states"] = self._state.states()
         self._looks_around = True
         for zone, report in item.moved.items():
             self._meet(zone, report)
             self._heard(zone, report, _Counts())
         # Whoever found the pool empty: blocks come free by the passing of time alone.
         self._state.unserved |= {zone for _, zone in self._state.shortages}
-        after_ms = self._settings.offline_after_ms
         for key in self._state.registry.table(SEEN):
-            seen = Seen.of(self._draft, zone_of(key))  # who was heard in this entry is in the draft
-            if seen is None or not seen.online or self._now.log_time_ms - seen.last_ms < after_ms:
+            zone = zone_of(key)
+            seen = Seen.of(self._draft, zone)  # who was heard in this entry is in the draft
+            if seen is not None and seen.refused:
+                seen = self._readmitted(zone, seen)
+            if seen is None:
                 continue
-            gone = seen.but(online=False, disconnected_ms=self._now.wall_ms)
-            self._draft.set(SEEN, key, gone.pack())
+            found, why = seen.found(
+                self._now,
+                stale_after_ms=self._settings.stale_after_ms,
+                offline_after_ms=self._settings.offline_after_ms,
+                reached=self._state.withdrawals.reached,
+            )
+            if found is not seen:
+                self._draft.set(SEEN, key, found.pack())
+                self._tell(zone, found.state, why)
+
+    def _readmitted(self, zone: str, seen: Seen) -> Seen:
+        """Have a zone publish itself anew, if what was refused of it may fit by now.
+
+        What global says of the entry at the cursor makes it do so; the full sync that follows takes
+        in whatever fits, and counts again what does not.
+        """
+        if self._use(zone).asks_again(seen, self._now.log_time_ms):
+            seen = seen.but(h=NOT_MERGED, retried_ms=self._now.log_time_ms)
+            self._draft.set(SEEN, zone_key(zone), seen.pack())
+            self._decision.note.setdefault("readmitted", []).append(zone)
+        return seen
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, GLOBAL_KEY, item.settings.pack())
@@ -551,23 +663,7 @@ class _Counts:
     records: int = 0
     rejected: int = 0
     conflicts: int = 0
-
-
-def _check(kind: str, key: str, payload: bytes) -> None:
-    """What zones and indexes rely on in a record of a known kind; raises InputError."""
-    record = Record.unpack(payload)
-    record.check_foreign()
-    if not all(type(value) is str for pair in record.labels.items() for value in pair):
-        raise WireError("labels are not strings")
-    KINDS[kind].validate(record.spec, Key.parse(key).name)
-
-
-def _by_birth(changes: Sequence[Change]) -> list[Change]:
-    """Records, bindings as their zone ranks them (merging keeps the order of names), removals."""
-    return sorted(changes, key=_birth)
-
-
-def _birth(change: Change) -> tuple[bool, int]:
-    if change.payload is None or pool_of(change.kind) is None:
-        return change.payload is None, -1
-    return False, birth(change.payload)
+    refused: int = 0
+    refusal: str = ""
+    anew: bool = False
+    """What was refused before is about to come again."""

@@ -84,8 +84,8 @@ def delta(
     return f"id: {to}\nevent: delta\ndata: {json.dumps(body)}\n\n"
 
 
-def heartbeat(at: str, lag_s: float = 0.5) -> str:
-    body = json.dumps({"revision": at, "lag_s": lag_s, "hash": "h"})
+def heartbeat(at: str, lag_s: float = 0.5, digest: str = "") -> str:
+    body = json.dumps({"revision": at, "lag_s": lag_s, "hash": digest})
     return f"id: {at}\nevent: heartbeat\ndata: {body}\n\n"
 
 

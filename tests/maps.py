@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgpack
+
 from tests.builders import NOW_MS, Chain, put_service
 from zonemesh.deciding import Put
 from zonemesh.hostnames import default_global_generators, default_zone_generators
@@ -13,7 +15,8 @@ from zonemesh.labels import DISPLAY_NAME
 from zonemesh.legacymap import Named
 from zonemesh.model import Change, Key, Record
 from zonemesh.registry import Registry
-from zonemesh.travel import kept_by
+from zonemesh.settings import zone_key
+from zonemesh.travel import SEEN, kept_by
 from zonemesh.vipmap import Delta, VipMap
 
 SERVICE = "MeshService"
@@ -80,6 +83,16 @@ def bound(kind: str, name: str, address: int, zone: str = "", order: int = 1) ->
 
 def zone_record(name: str, *, enabled: bool = True) -> Change:
     return record(Put("Zone", Key("", "", "", name), {}, {"enabled": enabled}))
+
+
+def standing(zone: str, lost_s: int | None) -> Change:
+    """What global has decided about a zone: online, or lost for so long."""
+    fields = {"online": lost_s is None, "lost_ms": 1000 * (lost_s or 0)}
+    return Change(SEEN, zone_key(zone), msgpack.packb(fields))
+
+
+def mesh_record(**labels: str) -> Change:
+    return record(Put("Mesh", Key("", "", "", "default"), labels, {}))
 
 
 def ingress(zone: str, address: str, port: int = 10001, name: str = "ingress") -> Change:

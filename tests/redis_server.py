@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from zonemesh.errors import UnavailableError
 from zonemesh.runtime.redisserver import find_redis_server, start_redis_server, wait_ready
@@ -29,6 +33,10 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        return program_version()
 
     def command(self, line: str) -> bytes:
         """Send one inline command, such as `FLUSHALL` or `CLIENT PAUSE 500`; its first reply."""
@@ -65,6 +73,25 @@ def _start(directory: Path) -> RedisServer:
         else:
             return RedisServer(process, port, directory)
     raise AssertionError("unreachable")
+
+
+@cache
+def program_version() -> tuple[int, ...]:
+    binary = find_redis_server(os.environ)
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
+    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said.stdout)
+    assert found is not None, said.stdout
+    return tuple(map(int, found.groups()))
+
+
+def needs_redis(*least: int) -> None:
+    """Skip the test where the server is older, as the wheel's is; in CI that is a failure."""
+    version = program_version()
+    if version < least:
+        why = f"needs Redis {'.'.join(map(str, least))}, and here is {'.'.join(map(str, version))}"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
 
 
 def free_port() -> int:

@@ -22,7 +22,7 @@ from zonemesh.log.writer import Writer
 from zonemesh.model import Change, Cursor, Record, zone_of
 from zonemesh.registry import Registry, difference
 from zonemesh.replica import Place, follows
-from zonemesh.travel import accepted_from_zone, goes_up, held_back, up_log
+from zonemesh.travel import CANARY, accepted_from_zone, goes_up, held_back, up_log
 from zonemesh.wire import NO_HASH, decode
 
 _PART_BYTES = 120 << 10
@@ -83,7 +83,7 @@ def _deleted_since(
         for key, payload in table.items()
         if goes_up(kind, key, zone)
         and pool_of(kind) is None
-        and kind != AGENT  # goes with its Dataplane
+        and kind not in (AGENT, CANARY)  # goes with its Dataplane
         and not held_back(kind, payload)  # was never published
         and (kind, key) not in known
         and Record.unpack(payload).modified_ms <= published_ms

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack
 
+from zonecp.replicas import Replicas
 from zonecp.state import ZoneState
 from zonemesh import status
 from zonemesh.agents import AgentNote
@@ -15,12 +16,18 @@ from zonemesh.hostnames import Outcome
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.labels import GRACE_STARTED_AT
 from zonemesh.log.leadership import Leadership
+from zonemesh.lostzones import as_served
 from zonemesh.model import Key, Record, ServiceRef, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.kind import Kind
 from zonemesh.rest.backend import Found
 from zonemesh.rest.document import rfc3339
-from zonemesh.rest.plane import PlaneBackend, describe_registry, fingerprint
+from zonemesh.rest.plane import (
+    PlaneBackend,
+    describe_pools,
+    describe_registry,
+    fingerprint,
+)
 from zonemesh.travel import GRACE, SEEN
 from zonemesh.vipmap import VipMap
 from zonemesh.wire import known
@@ -43,14 +50,27 @@ class ZoneBackend(PlaneBackend):
         *,
         lag_s: Callable[[], float],
         uplink_refused: Callable[[], str | None],
+        own_lag_s: Callable[[], float | None] = lambda: 0.0,
+        replicas: Replicas | None = None,
+        over_quota: Callable[[], str | None] = lambda: None,
+        held_back: Callable[[], str | None] = lambda: None,
+        about: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
+        """`replicas`: None for a control plane whose log nobody else can write; `about`: what the
+        process says of itself in `GET /_state`.
+        """
         super().__init__(state.registry, leadership)
         self._state = state
         self._copy = copy
         self._index(copy)
         self._vipmap = vipmap
         self._lag_s = lag_s
+        self._own_lag_s = own_lag_s
         self._uplink_refused = uplink_refused
+        self._over_quota = over_quota
+        self._held_back = held_back
+        self._about = about
+        self._replicas = replicas
 
     @property
     def zone(self) -> str:
@@ -65,7 +85,10 @@ class ZoneBackend(PlaneBackend):
             packed = self._state.registry.get(kind.name, key.packed)
             return None if packed is None else self._own(key, Record.unpack(packed))
         packed = self._copy.get(kind.name, key.packed) if self._shown(kind, key.zone) else None
-        return None if packed is None else Record.unpack(packed)
+        if packed is None:
+            return None
+        effect = self._vipmap.others.effect(ServiceRef(kind.name, key.packed))
+        return as_served(Record.unpack(packed), effect)
 
     def _own(self, key: Key, record: Record) -> Record:
         """A record of this zone's, with the label that says since when its Dataplanes are gone."""
@@ -82,7 +105,7 @@ class ZoneBackend(PlaneBackend):
         of a zone that an operator took out nothing is left.
         """
         if origin:
-            return kind.across and not self._vipmap.is_disabled(origin)
+            return kind.across and not self._vipmap.others.is_out(origin)
         return kind.down
 
     def keys(self, kind: Kind, mesh: str | None) -> Iterator[str]:
@@ -129,6 +152,7 @@ class ZoneBackend(PlaneBackend):
             members=lambda: self.members(found),
             matched=lambda: [Key.parse(key) for key in self._vipmap.outbounds.matched(ref)],
             agent=self.connected,
+            effect=self._vipmap.others.effect(ref),
         )
 
     def members(self, found: Found) -> list[tuple[str, Record]]:
@@ -154,7 +178,7 @@ class ZoneBackend(PlaneBackend):
         return {self.zone: self._vipmap.outcomes(ServiceRef(kind.name, found.key.packed))}
 
     def leader_url(self) -> str | None:
-        return None
+        return None if self._replicas is None else super().leader_url()
 
     def describe(self) -> Mapping[str, Any]:
         return {
@@ -170,4 +194,24 @@ class ZoneBackend(PlaneBackend):
                 "global": self._copy.format,
                 "readable": list(known()),
             },
+            "over_quota": self._over_quota(),
+            "held_back": self._held_back(),
+            "term": self._state.registry.position.term,
+            "uid": self._state.note.uid if self._state.note else None,
+            **self._about(),
+            "pools": describe_pools(self._state.ledgers, [self.zone]),
+            "shortages": [
+                {"pool": pool, "zone": self.zone, "why": why}
+                for pool, why in sorted(self._state.shortages.items())
+            ],
+            **self._describe_replicas(),
+        }
+
+    def _describe_replicas(self) -> Mapping[str, Any]:
+        if self._replicas is None:
+            return {}
+        return {
+            "own_lag_s": self._own_lag_s(),
+            "leader_url": self._leadership().leading_url,
+            "replicas": self._replicas.describe(),
         }

@@ -20,6 +20,17 @@ from zonemesh.runtime.sections import (
 )
 from zonemesh.settings import POOLS, Settings
 
+_LOG_SCHEMES = (
+    "sqlite",
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneNameConfig:
@@ -95,6 +106,17 @@ class OwnLogConfig(LogConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShrinkGuardConfig:
+    """What a new copy of global's log may lack of the former one without a proof of removal."""
+
+    share: float = setting(0.3, minimum=0.0, maximum=1.0)
+    services: int = setting(20, minimum=1)
+    """Fewer may go whatever their share."""
+    patience: float = setting(600.0, duration=True, minimum=0.0)
+    """After so long what is held is believed to be gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneConfig:
     redis: RedisConfig = field(default_factory=RedisConfig)
     data_dir: Path = Path("zonemesh-zone")
@@ -105,8 +127,11 @@ class ZoneConfig:
     dns_server: DnsServerConfig = field(default_factory=DnsServerConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     bootstrap_server: BootstrapServerConfig = field(default_factory=BootstrapServerConfig)
+    shrink_guard: ShrinkGuardConfig = field(default_factory=ShrinkGuardConfig)
     snapshots: SnapshotConfig = field(default_factory=SnapshotConfig)
     heartbeat: float = setting(1.0, duration=True, minimum=0.05, maximum=5.0)
+    canary: float = setting(5.0, duration=True, minimum=0.0, maximum=60.0)
+    """How often a record is changed only to see it arrive everywhere; 0: never."""
     log: OwnLogConfig = field(default_factory=OwnLogConfig)
 
     def __post_init__(self) -> None:
@@ -121,7 +146,7 @@ class ZoneConfig:
             )
         faults += self.dns_server.faults(cidr for cidrs in POOLS.values() for cidr in cidrs)
         scheme = self.log.url.partition(":")[0]
-        if self.log.url and scheme not in ("sqlite", "redis", "rediss", "unix", "redis+sentinel"):
+        if self.log.url and scheme not in _LOG_SCHEMES:
             faults.append(f"log.url: unknown scheme {scheme!r}; use sqlite:///<path> or redis://…")
         if faults:
             raise ConfigError(faults)

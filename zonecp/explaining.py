@@ -25,6 +25,8 @@ from zonemesh.hostnames import KINDS as BY_STRENGTH
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text, vip_kind
 from zonemesh.legacymap import Named
 from zonemesh.legacypool import LEGACY
+from zonemesh.lostpolicy import LABEL
+from zonemesh.lostzones import Effect
 from zonemesh.members import DATAPLANE
 from zonemesh.model import Key, Record, ServiceRef, zone_of
 from zonemesh.reach import reach_of
@@ -50,7 +52,7 @@ class Verdict(StrEnum):
     PENDING = "Pending"
     """It has one; the map is being brought up to date."""
     WITHDRAWN = "Withdrawn"
-    """Its services are of disabled zones, of which nothing is served."""
+    """Its services are of zones that are disabled, or lost for too long: nothing is served."""
     UNKNOWN = "Unknown"
     """No generator makes this name of any service."""
     INVALID = "Invalid"
@@ -113,7 +115,7 @@ class _Claim:
     ref: ServiceRef
     outcome: Outcome
     withdrawn: bool = False
-    """Of a disabled zone: it would have competed."""
+    """Of a disabled or lost zone: it would have competed."""
 
     @property
     def holds(self) -> bool:
@@ -161,7 +163,7 @@ class Inquiry:
     def consider(self, ref: ServiceRef) -> None:
         """Look at one service; one that has gone meanwhile adds nothing."""
         name = ref.key.rpartition("/")[2]
-        withdrawn = self._zone(zone_of(ref.key)).state is ZoneState.DISABLED
+        withdrawn = self._why_withdrawn(ref) is not None
         outcomes = self._withheld(ref) if withdrawn else self.view.vipmap.outcomes(ref)
         tries = [each for each in outcomes if each.hostname == self._name]
         if tries:
@@ -234,7 +236,8 @@ class Inquiry:
             return Verdict.UNKNOWN, nobody if also is None else f"{nobody}, and {also}"
         title, holder = _title(*self._claims[0].ref), self._holder
         if all(claim.withdrawn for claim in self._claims):
-            return Verdict.WITHDRAWN, f"{title} would have it, and its zone is disabled"
+            why = self._why_withdrawn(self._claims[0].ref)
+            return Verdict.WITHDRAWN, f"{title} would have it, and its {why}"
         if holder is None:
             return Verdict.PENDING, "who holds it has just changed: ask again"
         if self.view.vipmap.address(holder.ref) is None:
@@ -284,7 +287,10 @@ class Inquiry:
         if state is ZoneState.UNKNOWN:
             yield f"global tells nothing of zone {zone}"
         elif state is ZoneState.OFFLINE:
-            yield f"zone {zone} is offline, its endpoints may be old: {silence}"
+            if self.view.vipmap.others.effect(ref) is Effect.UNAVAILABLE:
+                yield f"zone {zone} is offline, and by its policy ({LABEL}) not used: {silence}"
+            else:
+                yield f"zone {zone} is offline, its endpoints may be old: {silence}"
         elif (silent_s or 0) > LAG_MAX_S:
             yield f"zone {zone} is stale: {silence}"
         yield from self._about_endpoints(ref)
@@ -329,11 +335,20 @@ class Inquiry:
             "why": "" if claim.holds else self._why_lost(claim),
         }
 
+    def _why_withdrawn(self, ref: ServiceRef) -> str | None:
+        """Why a service has no name here that it would have; None if it may have."""
+        zone = zone_of(ref.key)
+        if self._zone(zone).state is ZoneState.DISABLED:
+            return f"zone {zone} is disabled: nothing of it is served"
+        if self.view.vipmap.others.effect(ref) is Effect.WITHDRAWN:
+            return f"zone {zone} is lost, and by its policy ({LABEL}) it is withdrawn"
+        return None
+
     def _why_lost(self, loser: _Claim) -> str:
         """The first of the rules that decides between the two: kind, generator, service."""
         winner = self._holder
         if loser.withdrawn:
-            return f"zone {zone_of(loser.ref.key)} is disabled: nothing of it is served"
+            return str(self._why_withdrawn(loser.ref))
         if winner is None:
             return loser.outcome.message
         who = _title(*winner.ref)
@@ -351,7 +366,7 @@ class Inquiry:
         return f"{who} has it: {self._why_later(loser.ref, winner.ref)}"
 
     def _withheld(self, ref: ServiceRef) -> list[Outcome]:
-        """What generators would make of a service of a disabled zone, who has none of it."""
+        """What generators would make of a service that has no name here."""
         key, record = Key.parse(ref.key), self.view.vipmap.record(ref)
         if record is None:
             return []

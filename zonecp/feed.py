@@ -128,6 +128,8 @@ class Feed:
         self._started = revision()
         """The revision from which deltas are kept."""
         self.deltas = 0
+        self.cut = 0
+        """Subscribers that took nothing for too long."""
         self.snapshots_built = 0
 
     @property

@@ -16,6 +16,8 @@ class Tick:
     """A heartbeat is due: look at what only time changes."""
 
     note: Mapping[str, Any]
+    canary: bytes | None = None
+    """The zone's canary as it is to be from now on; b"": none; None: as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from zonecp.adoption import adopt
+from zonecp.canaries import Canaries
 from zonecp.downlink import Downlink
 from zonecp.inputs import Begin, Tick
 from zonecp.liveness import Liveness
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
-from zonemesh.errors import RefusedError, StaleLogError
+from zonemesh.errors import ForeignLogError, RefusedError, StaleLogError, UnavailableError
 from zonemesh.formats import Formats
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
+from zonemesh.log.presence import Presence, longest
+from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer
-from zonemesh.model import Position
+from zonemesh.replica import NOWHERE
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
 from zonemesh.travel import own_log
@@ -43,14 +46,19 @@ class ZonePlane:
         heartbeat_s: float,
         cleanup_s: float,
         liveness: Liveness,
+        canaries: Canaries,
         store: Store | None,
         downlink: Downlink | None,
         uplink: Callable[[str, bool], Uplink],
         on_committed: Callable[[Sequence[Sealed]], None],
         formats: Formats,
+        presence: Presence | None = None,
+        known_term: Callable[[], Awaitable[int]],
     ) -> None:
         """`store` and `downlink` are None for a zone without a global; `uplink` takes the UID and
-        whether the zone has adopted anew what its own log lacked.
+        whether the zone has adopted anew what its own log lacked. `presence`: of other control
+        planes of this zone, which may hold its log; `known_term`: the highest term of it that
+        anybody has heard of.
         """
         self._state = state
         self._snapshotter = snapshotter
@@ -59,26 +67,47 @@ class ZonePlane:
         self._heartbeat_s = heartbeat_s
         self._cleanup_s = cleanup_s
         self._liveness = liveness
+        self._canaries = canaries
         self._store = store
         self._downlink = downlink
         self._make_uplink = uplink
         self._on_committed = on_committed
         self._formats = formats
+        self._presence = presence
+        self._known_term = known_term
+        self._founded_h = b""
         self.uplink: Uplink | None = None
-        self._stale = False
+        self._stale: StaleLogError | None = None
+        """Why what is known elsewhere must be adopted, whatever the own log says."""
         self._stale_term = 0
         self.renumbered = 0
         """Services that had to give up their address, since another zone owns it."""
 
     async def found(self, appender: Appender) -> None:
-        sealed = await appender.create(secrets.token_hex(8), term=1)
+        term = 1
+        if self._presence is not None:
+            await self._leave_to_holders(self._presence)
+            term = await self._known_term() + 1
+        sealed = await appender.create(secrets.token_hex(8), term=term)
+        self._founded_h = sealed.h
         log.info("log_created", zone=self._state.zone, incarnation=sealed.entry.incarnation)
         self._apply(sealed)
 
+    async def _leave_to_holders(self, presence: Presence) -> None:
+        """Raises UnavailableError: another control plane of this zone holds the missing log."""
+        await asyncio.sleep(WINDOW_S)
+        best = longest(await presence.others())
+        if best is not None and best.place != NOWHERE:
+            raise UnavailableError(
+                f"the own log of zone {self._state.zone} is missing from its Redis; the control"
+                f" plane {best.url or best.writer} holds it up to {best.place.position} and"
+                " restores it"
+            )
+
     async def open(self, appender: Appender) -> None:
         self._stale_term = max(self._stale_term, appender.place.position.term)
-        if appender.place.position == Position(1, 0) and self._state.registry.h == appender.place.h:
-            return
+        if appender.place.h == self._founded_h:
+            return  # just founded: that entry opened the term
         self._apply(await appender.open(self._stale_term + 1))
 
     def writer(self, appender: Appender) -> Writer:
@@ -99,43 +128,61 @@ class ZonePlane:
             self._settings,
             adopted=alone,
             cleanup_ms=round(self._cleanup_s * 1000) or None,
-            stale=self._stale,
+            stale=self._stale is not None,
         )
         await writer.submit(begin)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(writer), name="heartbeat")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             if self._store is not None and self._downlink is not None:
-                self.uplink = uplink = self._make_uplink(uid, self._stale)
+                self.uplink = uplink = self._make_uplink(uid, self._stale is not None)
                 if not self._state.adopted:
                     await adopt(
-                        self._store, self._state, writer, claim=uplink.claim, stale=self._stale
+                        self._store,
+                        self._state,
+                        writer,
+                        claim=uplink.claim,
+                        stale=self._is_old,
                     )
                 # Adopted once: what comes after is this zone's own, and newer than any copy.
-                self._stale = False
+                self._stale = None
                 group.create_task(self._copy_up(uplink), name="uplink")
                 downlink = self._downlink
                 downlink.look_again()
                 group.create_task(keep("downlink", lambda: downlink.run(writer)), name="downlink")
             group.create_task(self._liveness.run(writer), name="liveness")
 
+    @property
+    def _is_old(self) -> bool:
+        """Whether the own log is of this zone's past; another's log has nothing to be deleted."""
+        return self._stale is not None and not isinstance(self._stale, ForeignLogError)
+
     async def _copy_up(self, uplink: Uplink) -> None:
         """Copy up until the own log proves older than the stream: then lead anew and adopt."""
         try:
             await keep("uplink", uplink.run)
         except StaleLogError as error:
-            log.warning("own_log_stale", zone=self._state.zone, error=str(error))
-            self._stale = True
+            log.warning("own_log_stale", zone=self._state.zone, reason=error.code, error=str(error))
+            self._stale = error
             self._stale_term = max(self._stale_term, error.term)
             raise RefusedError(f"the own log is stale: {error}") from error
 
     async def _beat(self, writer: Writer) -> None:
         while True:
-            note = {"hash": self._state.registry.digest, "formats": list(self._formats.readable)}
-            await writer.submit(Tick(note))
+            canary = self._canaries.next(self._clock.wall_ms(), self._clock.mono_s())
+            await writer.submit(Tick({"formats": list(self._formats.mine)}, canary))
+            await self._hear_formats()
             if writer.raise_format(self._formats.followed(writer.format)):
                 log.warning("format_raised", log=own_log(self._state.zone), format=writer.format)
             await asyncio.sleep(self._heartbeat_s)
+
+    async def _hear_formats(self) -> None:
+        if self._presence is None:
+            return
+        try:
+            self._formats.heard([each.formats for each in await self._presence.others()])
+        except UnavailableError:
+            return  # as heard before
 
     def _apply(self, sealed: Sealed) -> None:
         self._state.registry.apply(sealed)

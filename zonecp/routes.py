@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
 from aiohttp import web
 
 from zonecp.agent_guard import INSTANCE
@@ -27,6 +29,10 @@ WAIT_MAX_S = 60.0
 UNACKNOWLEDGED_MS = 10_000
 """A feed whose heartbeats nobody acknowledges for so long has ended."""
 
+STALLED_S = 15.0
+"""A subscriber that takes nothing for so long is cut: what it would be sent is held for it. It
+comes back, and resumes or gets the snapshot that all share."""
+
 _WRITE_BYTES = 128 << 10
 """A snapshot is written in pieces of this size, each waiting for the client to keep up."""
 
@@ -35,6 +41,8 @@ _SSE_HEADERS = {
     "Cache-Control": "no-store",
     "X-Accel-Buffering": "no",
 }
+
+log = structlog.get_logger()
 
 _QUERY: Mapping[str, Schema] = {
     "after": STRING,
@@ -81,6 +89,7 @@ class FeedRoute:
     registry: Registry
     mesh_exists: Callable[[str], bool]
     heartbeat_s: float = HEARTBEAT_S
+    stalled_s: float = STALLED_S
 
     def add_to(self, app: web.Application) -> None:
         page = Page(
@@ -118,11 +127,40 @@ class FeedRoute:
                 events = self.feed.events(
                     mesh, known, outbounds=outbounds, heartbeat_s=self.heartbeat_s, reach=reach
                 )
-                return await _watch(request, events)
+                return await self._watch(request, events)
         if known is not None and wait_s > 0:
             await feed.wait_beyond(mesh, known, wait_s)
         body = await feed.map_json(mesh, reach())
         return web.Response(body=body, content_type="application/json")
+
+    async def _watch(
+        self, request: web.Request, events: AsyncGenerator[Sequence[bytes], None]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=_SSE_HEADERS)
+        await response.prepare(request)
+        _notice_loss(request)
+
+        async def write(data: bytes) -> None:
+            async with asyncio.timeout(self.stalled_s):
+                await response.write(data)
+
+        # The client going away is how a subscription ends.
+        with contextlib.suppress(ConnectionResetError):
+            try:
+                async with contextlib.aclosing(events):
+                    async for pieces in events:
+                        await _write(write, pieces)
+            except TimeoutError:
+                self.feed.cut += 1
+                log.warning(
+                    "subscriber_cut",
+                    peer=request.remote,
+                    dataplane=request.query.get("dataplane"),
+                    took_nothing_for_s=self.stalled_s,
+                )
+                if request.transport is not None:
+                    request.transport.abort()  # what is buffered for it goes too
+        return response
 
     def _following(
         self, dataplane: str | None, request: web.Request
@@ -130,19 +168,6 @@ class FeedRoute:
         if dataplane is None:
             return contextlib.nullcontext()
         return self.liveness.following(dataplane, _subscriber(request))
-
-
-async def _watch(
-    request: web.Request, events: AsyncIterator[Sequence[bytes]]
-) -> web.StreamResponse:
-    response = web.StreamResponse(headers=_SSE_HEADERS)
-    await response.prepare(request)
-    _notice_loss(request)
-    # The client going away is how a subscription ends.
-    with contextlib.suppress(ConnectionResetError):
-        async for pieces in events:
-            await _write(response.write, pieces)
-    return response
 
 
 def _notice_loss(request: web.Request) -> None:

@@ -21,6 +21,7 @@ from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError, TooLargeError
+from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
 from zonemesh.ipam import BLOCK, Binding, Ledger, grants, pool_of, vip_kind
 from zonemesh.legacy import Naming
@@ -43,7 +44,7 @@ from zonemesh.model import Key, Record
 from zonemesh.registry import Index, Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
-from zonemesh.travel import GLOBAL_LOG, GRACE, VERDICT, ZONE_STATE
+from zonemesh.travel import CANARY, GLOBAL_LOG, GRACE, VERDICT, ZONE_STATE
 from zonemesh.wire import UP_ENTRY_BYTES_MAX
 
 RECORD_BYTES_MAX = 64 << 10
@@ -68,9 +69,11 @@ class ZoneNote:
 
     uid: str
     adopted: bool
+    continues: str = ""
+    """The cursor up to which another incarnation of this log, lost since, is held in this one."""
 
     def pack(self) -> bytes:
-        packed: bytes = msgpack.packb((self.uid, self.adopted))
+        packed: bytes = msgpack.packb((self.uid, self.adopted, self.continues))
         return packed
 
     @classmethod
@@ -95,6 +98,7 @@ class ZoneState:
         self.overdue: set[str] = set()
         """Services whose state is to be looked at again."""
         self.legacy = None if federated else LegacyBindings(self.registry, naming or Naming())
+        self.forgetting = Forgetting()
         self.agents = Agents()
         self.cleanup_ms: int | None = None
         """Log time after which a Dataplane goes whose agent is gone; None: it stays."""
@@ -179,6 +183,8 @@ class _Deciding(Deciding):
         for pool in self._state.ledgers:
             self._bind_waiting(pool)
         self._bind_legacy()
+        if self._looks_around and self._state.adopted:
+            self._forget_rested()
         decision.changes = self._draft.changes()
         return decision
 
@@ -254,7 +260,9 @@ class _Deciding(Deciding):
             self._follow_bytes += SERVICE_BYTES
 
     def _tick(self, item: Tick) -> None:
-        self._decision.note = dict(item.note)
+        if item.canary is not None:
+            self._draft.set(CANARY, zone_key(self._zone), item.canary or None)
+        self._decision.note = {**item.note, "state": self._registry.digest}
         self._looks_around = True
 
     def _heard(self, item: Heard) -> None:
@@ -313,6 +321,8 @@ class _Deciding(Deciding):
 
     def _adopt(self, item: Adopt) -> None:
         for kind, key, payload in item.changes:
+            if kind == CANARY:
+                continue
             present = self._draft.get(kind, key)
             if payload is not None:
                 payload = self._taken_over(kind, present, payload)  # noqa: PLW2901
@@ -479,6 +489,19 @@ class _Deciding(Deciding):
             full=lambda: self._draft.bytes + self._follow_bytes >= ENTRY_BYTES,
             retry=self._looks_around,
             short=partial(_short, state.shortages),
+        )
+        self._decision.more = self._decision.more or more
+
+    def _forget_rested(self) -> None:
+        owned = [(ledger, self._zone) for ledger in self._state.ledgers.values()]
+        if self._state.legacy is not None:
+            owned.append((self._state.legacy.ledger, ""))
+        more = self._state.forgetting.forget(
+            self._draft,
+            owned,
+            log_time_ms=self._now.log_time_ms,
+            quarantine_ms=self._settings.quarantine_ms,
+            full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
         self._decision.more = self._decision.more or more
 

@@ -7,6 +7,7 @@ read from there at each start: nothing can be copied twice or left out by a cras
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -15,9 +16,10 @@ from typing import Any
 import msgpack
 import structlog
 
+from zonecp.ownership import Ownership, newest_entry
 from zonecp.state import ZoneState
 from zonemesh.errors import (
-    ConfigError,
+    ForeignLogError,
     RefusedError,
     StaleLogError,
     UnavailableError,
@@ -35,18 +37,22 @@ from zonemesh.log.writer import cursors_note
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen
 from zonemesh.replica import Place
+from zonemesh.runtime.supervise import Backoff
 from zonemesh.settings import zone_key
 from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, held_back, up_log
 from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
 """Own entries are put together into one up entry to this size; a single one always fits."""
-_CLAIM_WATCH_S = 10.0
-"""How long another UID's stream is watched for signs of life before its zone is taken over."""
-_CLAIM_LOOK_S = 0.5
 _REOPEN_S = 0.2
 _GLOBAL_READ_S = 3.0
 """How long a stream that is to begin anew waits for what global says of it; global may be away."""
+STREAM_BYTES_MAX = 64 << 20
+"""What the stream may take in Redis while global reads none of it: half a quota of global's. Beyond
+it the zone's snapshot says the same in less."""
+_SIZE_EVERY_BEATS = 30
+_ANEW_CALM_S = 60.0
+"""After so long without having begun anew, the next time is not put off."""
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
@@ -65,6 +71,7 @@ class Uplink:
         follower: Follower,
         *,
         uid: str,
+        ownership: Ownership,
         writer: str,
         clock: Clock,
         heartbeat_s: float,
@@ -72,6 +79,7 @@ class Uplink:
         answers: Callable[[], Awaitable[dict[str, Any]]],
         formats: Formats,
         adopted_anew: bool = False,
+        stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
         """`follower` has read global's log, `describe` gives what heartbeats say about
         this control plane (url, version, lag), `answers` what global is to be told but once.
@@ -88,6 +96,7 @@ class Uplink:
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
         self._uid = uid
+        self._ownership = ownership
         self._writer = writer
         self._clock = clock
         self._heartbeat_s = heartbeat_s
@@ -102,8 +111,14 @@ class Uplink:
         self._waited = 0
         """Heartbeats in a row for which it has stood there, with more to read."""
         self._begin_anew = False
-        self._silent: Head | None = None
-        """The head of another UID's stream that was watched for long enough."""
+        self._backoff = Backoff(base_s=0.2, max_s=5.0)
+        """Between beginning anew and again: a zone of which too much is cut is not to add to it.
+        Heartbeats wait with it, so that it is well below what makes a zone offline."""
+        self._rng = random.Random(state.zone)  # zones that begin anew together part again
+        self._begun = 0
+        self._begun_s = float("-inf")
+        self._stream_bytes_max = stream_bytes_max
+        self._beats = 0
         self.copied: Cursor | None = None
         """How far the own log has been copied."""
         self.refused: str | None = None
@@ -118,7 +133,8 @@ class Uplink:
         Raises:
             UnavailableError: The store does not answer; run again, nothing is lost.
             ConfigError: Another control plane claims this zone and is alive.
-            StaleLogError: The own log lacks what this zone has published: an old backup.
+            StaleLogError: The own log lacks what this zone has published: an old backup, or it
+                is not the log that the stream was copied from.
         """
         while True:
             try:
@@ -129,7 +145,7 @@ class Uplink:
                 if self.refused is None:
                     log.warning("uplink_refused", zone=self._state.zone, error=str(error))
                 self.refused = str(error)
-                await asyncio.sleep(_REOPEN_S)
+                await asyncio.sleep(_REOPEN_S * self._rng.uniform(0.5, 1.5))
 
     async def claim(self) -> None:
         """Make sure that nobody else runs this zone, before anything of it is taken over.
@@ -140,7 +156,8 @@ class Uplink:
         """
         head = await self._log.head()
         if head is not None and head.owner != self._uid:
-            await self._contend(head)
+            await self._ownership.contend(self._uid, head)
+            await self._ownership.seize(self._uid, self._next_term(head))
 
     async def _copy_on(self, appender: Appender) -> None:
         beat_s = self._clock.mono_s()  # the first entry says what is held
@@ -237,12 +254,34 @@ class Uplink:
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
+        await self._check_size(place, cursor)
         # Not at once: the copy of global's log may be what is behind.
         if cursor is not None and self._waited >= _WAITED_BEATS:
             self._waited = 0
             if not await self._readable_from(cursor, place):
                 self._begin_anew = True
                 raise RefusedError(f"global cannot read on from {cursor}")
+
+    async def _check_size(self, place: Place, cursor: Cursor | None) -> None:
+        """Shorten a stream that global does not read, and therefore does not trim either.
+
+        Raises:
+            RefusedError: The stream must be opened again, with a snapshot instead of its entries.
+        """
+        self._beats += 1
+        stands = cursor is None or self._waited > 0 or cursor.incarnation != place.incarnation
+        if self._beats % _SIZE_EVERY_BEATS or not stands:
+            return
+        try:
+            sizes = await self._store.sizes([self._log.name])
+        except UnavailableError as error:
+            log.info("stream_not_measured", zone=self._state.zone, error=str(error))
+            return
+        if sizes[self._log.name] > self._stream_bytes_max:
+            self._begin_anew = True
+            raise RefusedError(
+                f"the stream takes over {self._stream_bytes_max} bytes, and global does not read it"
+            )
 
     async def _readable_from(self, cursor: Cursor, place: Place) -> bool:
         """Whether the stream goes on where global stands, or from a snapshot beyond that.
@@ -292,15 +331,16 @@ class Uplink:
         head = await self._log.head()
         if head is None:
             return await self._create(None)
-        if head.owner != self._uid and head != self._silent:
-            await self._contend(head)
+        if head.owner != self._uid:
+            await self._meet_owner(head)
             head = await self._log.head() or head
-        newest = await self._newest(head)
+        await self._check_leads()
+        newest = await newest_entry(self._log, head)
         if newest is None:
             return await self._create(head)  # its entries are gone: nothing follows that head
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
-        term = max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
-        self._term = term
+        if head.owner == self._uid:
+            await self._ownership.check_twin(self._uid, head, newest, self._written_in(head))
+        self._term = term = self._next_term(head)
         appender = Appender(
             self._log,
             writer=self._writer,
@@ -319,6 +359,52 @@ class Uplink:
         await self._opened(appender, term, self._src(), {**self._note(), **self._marks()})
         log.info("uplink_resumed", zone=self._state.zone, copied=str(resume), term=term)
         return appender
+
+    def _next_term(self, head: Head) -> int:
+        """Above every one that is known."""
+        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        return max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
+
+    def _written_in(self, head: Head) -> Position | None:
+        """The last entry that this process has written into the log of a head."""
+        last = None if self._sent.newest is None else self._sent.newest.entry
+        return None if last is None or last.incarnation != head.incarnation else last.position
+
+    async def _meet_owner(self, head: Head) -> None:
+        """The stream is of another UID: that was here first, has come since, or is back in time.
+
+        Raises:
+            ConfigError: It lives.
+            ForeignLogError: It does not, and what it has published must be adopted first.
+        """
+        if self._sent.newest is None:
+            await self._ownership.contend(self._uid, head)
+            raise ForeignLogError(
+                f"the stream of zone {self._state.zone} is of UID {head.owner}, not of this log",
+                term=0,
+            )
+        written = self._written_in(head)
+        if written is not None and head.position > written:
+            raise self._ownership.overtaken(self._uid, head.owner)
+        await self._ownership.contend(self._uid, head)
+
+    async def _check_leads(self) -> None:
+        """Make sure, after the stream's head was read, that this is still the zone's leader.
+
+        One that was paused could publish a state that is older than what its successor has: what
+        the successor publishes from here on moves the head, and this one's next append is refused.
+
+        Raises:
+            RefusedError: The own log has gone on without this process, or is gone.
+        """
+        registry = self._state.registry
+        head = await self._own.head()
+        if (
+            head is None
+            or head.incarnation != registry.incarnation
+            or head.position.term > registry.position.term
+        ):
+            raise RefusedError("the zone's own log is led by another control plane")
 
     async def _put_back(self) -> None:
         """Give the stream back what its store has lost of what this process has written."""
@@ -387,6 +473,7 @@ class Uplink:
             StaleLogError: The own log lacks what global has merged of it: an old backup.
         """
         await self._check_own()
+        await self._calm_down()
         frozen = self._state.registry.freeze()
         self.copied = Cursor(frozen.meta["incarnation"], Position(*frozen.meta["position"]))
         sealed: Sealed = await append(self._src(), {**self._note(), "full": True})
@@ -402,20 +489,29 @@ class Uplink:
         }
         await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))
         self._begin_anew = False
+        # Nobody needs them any more, and global may not be there to say so.
+        await self._log.trim(self._base)
         self.full_syncs += 1
         log.info("uplink_snapshot_published", zone=zone, position=str(sealed.entry.position))
 
-    async def _newest(self, head: Head) -> Entry | None:
-        for raw in await self._log.read(head.position.before(), count=1):
-            sealed, _ = decode(raw.data, NO_HASH)
-            return sealed.entry
-        return None
+    async def _calm_down(self) -> None:
+        """Wait the longer the more often the stream has begun anew lately."""
+        now_s = self._clock.mono_s()
+        if now_s - self._begun_s > _ANEW_CALM_S:
+            self._begun = 0
+        elif self._begun > 0:
+            await asyncio.sleep(self._backoff.delay_s(self._begun - 1, self._rng))
+        self._begun += 1
+        self._begun_s = now_s
 
     async def _resumable(self, newest: Entry) -> Cursor | None:
         """Where copying goes on; None if the stream must begin anew from a snapshot."""
         src = newest.src.get(self._own.name)
         registry = self._state.registry
-        if src is None or src.incarnation != registry.incarnation:
+        if src is None:
+            return None
+        if src.incarnation != registry.incarnation:
+            self._check_continued(src)
             return None
         if await self._stale(src):
             if self._adopted_anew:
@@ -436,6 +532,22 @@ class Uplink:
         sealed, _ = decode(first[0].data, NO_HASH)
         return src if sealed.entry.previous == src.position else None
 
+    def _check_continued(self, src: Cursor) -> None:
+        """Make sure that an own log that was lost and restored holds all that was published.
+
+        Raises:
+            StaleLogError: It was restored from a history that ends before that.
+        """
+        note = self._state.note
+        if note is None or not note.continues or self._adopted_anew:
+            return
+        held = Cursor.parse(note.continues)
+        if held.incarnation == src.incarnation and held.position < src.position:
+            raise StaleLogError(
+                f"own log was restored as of {held.position}, and {src.position} is published",
+                term=0,
+            )
+
     async def _stale(self, src: Cursor) -> bool:
         """Whether the own log does not lead through a place that was published from it."""
         if src.position > self._state.registry.position:
@@ -454,35 +566,6 @@ class Uplink:
         return any(
             info.incarnation == newest.incarnation and info.position >= base for info in infos
         )
-
-    async def _contend(self, head: Head) -> None:
-        """Another UID owns this zone's stream: refuse to start if it lives, else take over."""
-        log.warning(
-            "zone_claimed_by_another", zone=self._state.zone, uid=self._uid, owner=head.owner
-        )
-        deadline_s = self._clock.mono_s() + _CLAIM_WATCH_S
-        while self._clock.mono_s() < deadline_s:
-            await asyncio.sleep(_CLAIM_LOOK_S)
-            now = await self._log.head()
-            if now is None:
-                raise UnavailableError("the zone's stream has just disappeared")
-            if now.owner == self._uid:
-                return
-            if now.position < head.position:
-                # Nobody's doing: the store has gone back in time. Watch what is there now.
-                head, deadline_s = now, self._clock.mono_s() + _CLAIM_WATCH_S
-            if now.position > head.position:
-                raise ConfigError(
-                    [
-                        (
-                            f"zone {self._state.zone}: another control plane with UID {now.owner}"
-                            f" is running under this name (this one is {self._uid}); stop one of"
-                            " them or give one another multizone.zone.name"
-                        )
-                    ]
-                )
-        self._silent = head
-        log.warning("zone_taken_over", zone=self._state.zone, uid=self._uid, owner=head.owner)
 
 
 def _meta(sealed: Sealed, zone: str) -> dict[str, Any]:

@@ -19,8 +19,10 @@ MeshError
     ├── GapError             an entry is missing before this one
     ├── ForkError            same positions, other history
     ├── RolledBackError      the log's head is behind what was read
+    ├── StateMismatchError   the same log, and another state than its writer has
     ├── StoreLostError       the log is missing, or is another incarnation
     └── StaleLogError        a zone's own log is older than what the zone has published
+        └── ForeignLogError  what was published is of another log of that zone altogether
 
 Only `UnavailableError` is ever retried, by `runtime.supervise` (an append's bytes by its writer).
 What is not in this tree is a bug, and ends the process.
@@ -136,6 +138,10 @@ class StoreLostError(LogFaultError):
     code = "store_lost"
 
 
+class StateMismatchError(LogFaultError):
+    code = "state_mismatch"
+
+
 class StaleLogError(LogFaultError):
     code = "stale_log"
 
@@ -143,3 +149,7 @@ class StaleLogError(LogFaultError):
         super().__init__(message)
         self.term = term
         """The highest term of that log that is known: the next one must be above it."""
+
+
+class ForeignLogError(StaleLogError):
+    code = "foreign_log"

@@ -7,7 +7,7 @@ until they are deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,20 +45,26 @@ def agreed(present: int, mine: Collection[int], readers: Mapping[str, Collection
     return Verdict(max(common | {present}), tuple(behind) if latest > present else ())
 
 
-@dataclass(frozen=True, slots=True)
 class Formats:
     """What a zone's control plane writes its logs in: what global's log is written in, if it can.
 
-    Everybody who reads a zone's logs reads global's as well, or is that zone itself.
+    Everybody who reads a zone's logs reads global's as well, or is of that zone itself.
     """
 
-    readable: tuple[int, ...]
-    decided: Callable[[], int]
-    """What global's log is written in."""
+    def __init__(self, mine: Collection[int], decided: Callable[[], int]) -> None:
+        """`decided`: what global's log is written in."""
+        self.mine = tuple(mine)
+        self.readable = self.mine
+        """By all control planes of the zone."""
+        self._decided = decided
+
+    def heard(self, others: Iterable[Collection[int]]) -> None:
+        """Take note of what the zone's other control planes read."""
+        self.readable = tuple(sorted(set(self.mine).intersection(*others))) or (FORMAT,)
 
     def followed(self, present: int) -> int:
         """What a log is to be written in that is written in `present`."""
-        decided = self.decided()
+        decided = self._decided()
         return max([present, *(each for each in self.readable if each <= decided)])
 
 

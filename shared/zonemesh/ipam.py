@@ -56,6 +56,11 @@ def ipv6_text(address: int) -> str:
     return str(netaddr.IPAddress(_IPV6_PREFIX | address, 6))
 
 
+def ipv6_packed(address: int) -> bytes:
+    """The same in 16 octets."""
+    return (_IPV6_PREFIX | address).to_bytes(16, "big")
+
+
 class Binding(NamedTuple):
     """What a key holds. Outlives its object: an address rests, and its key may have it back."""
 
@@ -215,6 +220,16 @@ class _Use:
     count: int
 
 
+class Usage(NamedTuple):
+    """Addresses of one pool that a zone has, or global as ""; `waiting` are keys without one."""
+
+    used: int
+    quarantined: int
+    free: int
+    waiting: int
+    blocks: int
+
+
 class Ledger:
     """An index over one pool's blocks and bindings: who holds what, and what is free."""
 
@@ -268,6 +283,17 @@ class Ledger:
 
     def capacity(self, zone: str) -> int:
         return sum(block.size for block in self.blocks(zone))
+
+    def usage(self, zone: str) -> Usage:
+        """How full a zone's blocks are."""
+        live, resting = self.live(zone), len(self.resting(zone))
+        return Usage(
+            used=live,
+            quarantined=resting,
+            free=self.capacity(zone) - live - resting,
+            waiting=len(self.waiting[zone]),
+            blocks=len(self.blocks(zone)),
+        )
 
     def free(self, zone: str, log_time_ms: int, quarantine_ms: int) -> int:
         """Addresses that a new key could get now: never used, or past quarantine."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from zonemesh import names
 from zonemesh.errors import Violation
+from zonemesh.lostpolicy import LABEL, policy_fault
 from zonemesh.model import Key, Record
 from zonemesh.resources.kind import Kind, Scope
 
@@ -162,6 +163,8 @@ def _syntax_faults(name: Any, value: Any) -> Iterator[Violation]:
             "a valid label must be an empty string or consist of alphanumeric characters, '-', "
             "'_' or '.', and must start and end with an alphanumeric character",
         )
+    elif name == LABEL and (reason := policy_fault(value)) is not None:
+        yield Violation(_field(name), reason)
 
 
 def _key_fault(key: str) -> str | None:

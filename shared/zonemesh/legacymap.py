@@ -32,7 +32,7 @@ class LegacyMap:
         own: Its own registry.
         copy: What it keeps of global's.
         federated: Whether it follows a global; if not, its own registry has everything.
-        disabled: Whether nothing of a zone is to be served.
+        served: Whether a Dataplane may stand behind a name, by its zone and mesh.
         ingresses: Where other zones are reached.
     """
 
@@ -43,14 +43,14 @@ class LegacyMap:
         copy: Registry,
         *,
         federated: bool,
-        disabled: Callable[[str], bool],
+        served: Callable[[str], bool],
         ingresses: Ingresses,
     ) -> None:
         self._zone = zone
         self._own = own
         self._copy = copy
         self._federated = federated
-        self._disabled = disabled
+        self._served = served
         self._due: dict[str, None] = {}
         self._naming = self._settings().naming
         self._index = self._make_index()
@@ -154,9 +154,9 @@ class LegacyMap:
             self._due.update(dict.fromkeys(touched.endpoints))
 
     def _dataplane(self, key: str) -> Record | None:
-        zone = zone_of(key)
-        if self._disabled(zone):
+        if not self._served(key):
             return None
+        zone = zone_of(key)
         side = self._own if zone == self._zone or not self._federated else self._copy
         packed = side.get(DATAPLANE, key)
         return None if packed is None else Record.unpack(packed)

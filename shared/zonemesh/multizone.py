@@ -33,6 +33,10 @@ class Matches:
         """The selectors that match a service."""
         return frozenset(self._of.get(service, ()))
 
+    def services(self) -> list[str]:
+        """Every service that a selector matches."""
+        return list(self._of)
+
     def put_selector(self, selector: str, wanted: Labels | None) -> bool:
         """Set or (None) remove the selector of a MeshMultiZoneService, named by its packed key.
 

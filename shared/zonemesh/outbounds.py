@@ -12,6 +12,7 @@ from zonemesh.ipam import ipv4_text, ipv6_text
 from zonemesh.legacymap import LegacyMap
 from zonemesh.legacyoutbounds import outbound_ids
 from zonemesh.legacypool import LEGACY
+from zonemesh.lostzones import Effect
 from zonemesh.members import MESH_SERVICE, Backing, inbounds
 from zonemesh.model import Key, Record, ServiceRef, zone_of
 from zonemesh.multizone import Labels, Matches, match_labels
@@ -45,6 +46,8 @@ class Outbounds:
         legacy: LegacyMap,
         address: Callable[[ServiceRef], int | None],
         labels_of: Callable[[ServiceRef], Labels],
+        effect: Callable[[ServiceRef], Effect],
+        lost: Callable[[str], bool],
     ) -> None:
         """Know of no MeshMultiZoneService yet: they come by `match`.
 
@@ -56,6 +59,8 @@ class Outbounds:
             legacy: Has the outbounds of legacy names.
             address: A service's VIP; None while it is not served.
             labels_of: All labels of a service, computed ones too; none while it is not served.
+            effect: What the loss of its zone means for a service.
+            lost: Whether global does not hear from a zone.
         """
         self._zone = zone
         self._own = own
@@ -64,6 +69,8 @@ class Outbounds:
         self._legacy = legacy
         self._address = address
         self._labels = labels_of
+        self._effect = effect
+        self._lost = lost
         self._matches = Matches()
         self._unmatched: dict[str, list[str]] = {}
         """By selector: services that it has not been compared with yet."""
@@ -115,6 +122,15 @@ class Outbounds:
     def standing_for(self, service: str) -> Iterator[ServiceRef]:
         """The MeshMultiZoneServices that stand for a MeshService."""
         return _multi_zone(self._matches.of(service))
+
+    def standing_for_zone(self, zone: str) -> set[ServiceRef]:
+        """The MeshMultiZoneServices that stand for any service of a zone."""
+        return {
+            each
+            for service in self._matches.services()
+            if zone_of(service) == zone
+            for each in self.standing_for(service)
+        }
 
     def match(self, ref: ServiceRef, labels_now: Labels | None) -> Iterator[ServiceRef]:
         """Note a service's labels; None: it is gone, or not served any more.
@@ -174,17 +190,24 @@ class Outbounds:
             behind = [self._behind(key) for key in self.matched(ref)]
             return lambda each: [found for ask in behind for found in ask(each)]
         members = self._members(ref.key, record)
-        return lambda each: self._endpoints(each.port, members, zone)
+        if self._effect(ref) is Effect.SERVED:
+            return lambda each: self._endpoints(each.port, members, zone)
+        return lambda each: [
+            {**found, "ready": False} for found in self._endpoints(each.port, members, zone)
+        ]
 
     def _behind(self, service: str) -> Endpoints:
         """What a MeshService contributes to the ports of a MeshMultiZoneService.
 
         The port that is called as the other one is, by its name or else its number. A service of
-        another zone counts while it is available; of one here, each instance speaks for itself.
+        another zone counts while it is available and global hears from that zone, whatever is to
+        become of the service itself; of one here, each instance speaks for itself.
         """
         record = self._record(ServiceRef(MESH_SERVICE, service))
         zone = zone_of(service)
-        if record is None or (zone != self._zone and record.spec.get("state") != "Available"):
+        if record is None or self._lost(zone):
+            return lambda _: []
+        if zone != self._zone and record.spec.get("state") != "Available":
             return lambda _: []
         members = self._members(service, record)
         by_section = {each.section: each for each in ports.served(ports.listed(record.spec))}

@@ -18,7 +18,7 @@ from zonemesh.errors import WireError
 from zonemesh.model import START, Change, Cursor, Position, zone_of
 from zonemesh.wire import FORMAT, NO_HASH, Sealed
 
-_SUM_BITS = 128
+SUM_BITS = 128
 _SHARED = ("vip.", "Mesh")
 """Beginnings of the kinds whose keys stand in several tables: services and their bindings."""
 
@@ -87,7 +87,7 @@ class Registry:
     @property
     def digest(self) -> str:
         """The state hash: equal on any two full copies at equal cursors."""
-        total = sum(self.sums.values()) % (1 << _SUM_BITS)
+        total = sum(self.sums.values()) % (1 << SUM_BITS)
         return f"{total:032x}"
 
     def parts(self) -> dict[tuple[str, str], str]:
@@ -165,7 +165,7 @@ class Registry:
             "log_time_ms": entry.log_time_ms,
             "time_ms": entry.time_ms,
             "format": max(self.format, sealed.format),
-            "digest": f"{total % (1 << _SUM_BITS):032x}",
+            "digest": f"{total % (1 << SUM_BITS):032x}",
         }
         return Frozen(meta=meta, tables=tables)
 
@@ -217,6 +217,8 @@ class Registry:
         # One by one: an index that looks at another record finds it as it was told of it last.
         for change in difference(self.tables, fresh.tables):
             self.put(*change)
+        # Of a record that was damaged in memory, the sums here are not what `put` took them for.
+        self.sums = fresh.sums
         self.incarnation, self.position, self.h = fresh.incarnation, fresh.position, fresh.h
         self.log_time_ms, self.time_ms = fresh.log_time_ms, fresh.time_ms
         self.format = fresh.format
@@ -244,7 +246,7 @@ class Registry:
                 key = sys.intern(key)
             table[key] = payload
             total += record_hash(kind, key, payload)
-        self.sums[part] = total % (1 << _SUM_BITS)
+        self.sums[part] = total % (1 << SUM_BITS)
         for index in self._indexes:
             index.changed(kind, key, old, payload)
 

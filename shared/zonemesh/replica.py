@@ -4,9 +4,11 @@ XREAD reports neither trimmed nor lost nor rewritten entries, so every check is 
 
   entry.position <= mine, same incarnation     replayed: dropped
   entry of another incarnation                 STORE LOST
-  the first I read says that a snapshot precedes it   GAP
+  first entry of a restored log, I am blank    GAP
   entry.previous before my position            FORK (I stand where that history never was)
   entry.previous beyond my position            GAP
+  entry begins a log that was founded again,
+    and I have read nothing                    GAP (what it goes on from is in a snapshot)
   entry.h != H(my h, body)                     FORK
   head missing, or of another incarnation      STORE LOST
   head behind me                               ROLLED BACK
@@ -35,6 +37,11 @@ SAME_FAULT_MAX = 3
 """Resynchronisations in a row that meet the same fault before a reader stops and says so."""
 
 
+RESTORED = "restored"
+"""In the note of the first entry of a log that was founded again: the cursor of the state that it
+goes on from."""
+
+
 class Place(NamedTuple):
     """Where a reader stands: the last entry it has applied."""
 
@@ -44,7 +51,8 @@ class Place(NamedTuple):
 
 
 NOWHERE = Place("", START, NO_HASH)
-"""A reader that has applied nothing: the first entry of any incarnation follows."""
+"""A reader that has applied nothing: the first entry of any incarnation follows, but of one that
+was founded again from a state."""
 
 
 def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:
@@ -63,14 +71,16 @@ def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:
         raise StoreLostError(
             f"entry {entry.position} is of incarnation {entry.incarnation}, not {place.incarnation}"
         )
+    if not place.incarnation and entry.note.get(RESTORED):
+        raise GapError(f"{entry.position} goes on from a state that is in a snapshot only")
     if place.incarnation and entry.position <= place.position:
         return False
-    if not place.incarnation and RESTORED in entry.note:
-        raise GapError(f"the log begins at {entry.position} with the state of a snapshot")
     if place.incarnation and entry.previous < place.position:
         raise ForkError(f"{entry.position} follows {entry.previous}, before {place.position}")
     if entry.previous != place.position:
         raise GapError(f"after {place.position} came {entry.position}, following {entry.previous}")
+    if place == NOWHERE and RESTORED in entry.note:
+        raise GapError(f"{entry.position} goes on from a state that only a snapshot has")
     if not chained:
         raise ForkError(f"{entry.position} continues another history than the one read")
     return True

@@ -17,11 +17,16 @@ from zonemesh.legacypool import LEGACY_CIDR
 SETTINGS = "settings"
 """Kind of the settings records: key `///` is global's (copied to zones), `/<zone>//` a zone's."""
 GLOBAL_KEY = "///"
+_STALE_AFTER_MS = 5_000
 POOLS = {
     "MeshService": ("241.0.0.0/8",),
     "MeshExternalService": ("242.0.0.0/8",),
     "MeshMultiZoneService": ("243.0.0.0/8",),
 }
+QUOTA_SERVICES = 250_000
+"""Two and a half times what a zone is measured with (docs/benchmarks.md)."""
+QUOTA_BYTES = 512 << 20
+"""A million records of the usual size."""
 
 
 def zone_key(zone: str) -> str:
@@ -38,6 +43,8 @@ class Settings:
     """Log time that a released address rests before another key may have it."""
     offline_after_ms: int = 10_000
     """Log time without a heartbeat after which a zone counts as offline."""
+    stale_after_ms: int = _STALE_AFTER_MS
+    """What a zone may be silent, or behind by its own report, before it counts as stale."""
     grace_ms: int = 3600 * 1000
     """A zone's own: log time that a generated service outlives its last Dataplane."""
 
@@ -49,6 +56,10 @@ class Settings:
     """`dnsServer.CIDR`: where legacy names have their addresses, without what other pools have."""
     naming: Naming = field(default_factory=Naming)
     """The rest of `dnsServer`: how legacy names are made."""
+    quota_services: int = QUOTA_SERVICES
+    """Services that global takes from a zone; labels of the Zone say otherwise of one."""
+    quota_bytes: int = QUOTA_BYTES
+    """Bytes of records, with their keys, that global takes from a zone; likewise."""
 
     def pool(self, name: str) -> Pool:
         # One that whoever wrote the settings did not know yet is as by default.
@@ -60,10 +71,13 @@ class Settings:
                 "pools": {name: list(self.pools[name]) for name in sorted(self.pools)},
                 "quarantine_ms": self.quarantine_ms,
                 "offline_after_ms": self.offline_after_ms,
+                "stale_after_ms": self.stale_after_ms,
                 "grace_ms": self.grace_ms,
                 "propagate": self.propagate,
                 "legacy_cidrs": list(self.legacy_cidrs),
                 "naming": asdict(self.naming),
+                "quota_services": self.quota_services,
+                "quota_bytes": self.quota_bytes,
             }
         )
         return packed
@@ -87,10 +101,13 @@ def _unpack(payload: bytes) -> Settings:
             quarantine_ms=int(fields["quarantine_ms"]),
             offline_after_ms=int(fields["offline_after_ms"]),
             grace_ms=int(fields["grace_ms"]),
-            # Logs of before have none.
+            # Logs of before have none of these.
+            stale_after_ms=int(fields.get("stale_after_ms", _STALE_AFTER_MS)),
             propagate=None if (keys := fields.get("propagate")) is None else tuple(keys),
             legacy_cidrs=tuple(fields.get("legacy_cidrs", (LEGACY_CIDR,))),
             naming=_naming(fields.get("naming", {})),
+            quota_services=int(fields.get("quota_services", QUOTA_SERVICES)),
+            quota_bytes=int(fields.get("quota_bytes", QUOTA_BYTES)),
         )
     except (AttributeError, KeyError, ValueError, TypeError, msgpack.UnpackException) as error:
         raise WireError(f"malformed settings: {error!r}") from error

@@ -8,6 +8,7 @@ from typing import Any
 from zonemesh.agents import AgentNote
 from zonemesh.hostnames import MESH_MULTI_ZONE_SERVICE, MESH_SERVICE, Outcome, Reason
 from zonemesh.ipam import Binding, ipv4_text, ipv6_text
+from zonemesh.lostzones import Effect
 from zonemesh.members import healthy
 from zonemesh.model import Key, Record
 
@@ -21,6 +22,7 @@ def of_service(
     members: Callable[[], Sequence[tuple[str, Record]]],
     matched: Callable[[], Sequence[Key]],
     agent: Callable[[str], AgentNote | None],
+    effect: Effect = Effect.SERVED,
 ) -> dict[str, Any]:
     """`status` of a service of any kind; what the kind has no use for is not asked.
 
@@ -35,6 +37,7 @@ def of_service(
             members=selected,
             connected=sum(each is not None and each.online for each in agents),
             shortage=shortage,
+            effect=effect,
         )
     if kind == MESH_MULTI_ZONE_SERVICE:
         return mesh_multi_zone_service(
@@ -50,6 +53,7 @@ def mesh_service(
     members: Sequence[tuple[str, Record]],
     connected: int,
     shortage: str | None,
+    effect: Effect = Effect.SERVED,
 ) -> dict[str, Any]:
     """`status` of a MeshService.
 
@@ -59,6 +63,7 @@ def mesh_service(
         members: The Dataplanes that it selects.
         connected: How many of them have an agent right now.
         shortage: Why its pool has nothing left for it, if that is so.
+        effect: What comes of it in other zones while its own is lost.
     """
     status: dict[str, Any] = {
         "addresses": _addresses(outcomes),
@@ -71,8 +76,11 @@ def mesh_service(
             "total": len(members),
         },
     }
-    if not status["vips"]:
-        status["conditions"] = [_without_address(shortage)]
+    conditions = [] if status["vips"] else [_without_address(shortage)]
+    if effect is not Effect.SERVED:
+        conditions.append(_of_lost_zone(effect))
+    if conditions:
+        status["conditions"] = conditions
     return status
 
 
@@ -157,6 +165,19 @@ def _condition(outcome: Outcome) -> dict[str, Any]:
                 "message": outcome.message,
             }
         ],
+    }
+
+
+def _of_lost_zone(effect: Effect) -> dict[str, str]:
+    what = {
+        Effect.UNAVAILABLE: "none of its endpoints is used by other zones",
+        Effect.WITHDRAWN: "it has no name in other zones; its address stays its own",
+    }
+    return {
+        "type": "ZoneOnline",
+        "status": "False",
+        "reason": f"ZoneLost{effect.value}",
+        "message": f"global does not hear from its zone, and by its policy {what[effect]}",
     }
 
 

@@ -17,6 +17,11 @@ GLOBAL_LOG = "global"
 """Name of global's log, by which cursors into it are kept."""
 SEEN = "zone.seen"
 """Kind of global's records of what it knows about a zone's control plane: key `/<zone>//`."""
+NOT_MERGED = b"not merged"
+"""In place of an entry's hash in such a record: what stands before the cursor is not in the state,
+which only a snapshot beyond the cursor can mend. No entry has this hash, so that the zone, and
+whoever reads its stream, finds the stream not to continue what is merged; the zone then publishes
+such a snapshot."""
 VERDICT = "zone.verdict"
 """Kind of global's answers about bindings that a zone may not keep; keys are the bindings', or of a
 block `block_verdict`."""
@@ -24,6 +29,12 @@ GRACE = "grace"
 """Kind of a zone's notes when a service's last Dataplane went; keys are the service's."""
 ZONE_STATE = "zone.state"
 """Kind of a zone's note about itself (UID, adopted or not): key `/<zone>//`."""
+CANARY = "canary"
+"""Kind of the records that zones change for no other reason than to see them arrive: key
+`/<zone>//`. They travel as registrations do, and nobody is shown them."""
+CONTENDER = "claim"
+"""The writer's name under which whoever claims another's zone says so beside its stream
+(`Store.present`): {uid, url, owner}."""
 _KDS_SYNC = KDS_SYNC.encode()
 INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, RECOVERY, ZONE_STATE})
 
@@ -52,7 +63,9 @@ def goes_up(kind: str, key: str, zone: str) -> bool:
     """Whether a record of a zone's own log is copied to its up stream."""
     if zone_of(key) != zone or kind in INTERNAL:
         return False
-    return pool_of(kind) is not None or kind == AGENT or (kind in KINDS and KINDS[kind].up)
+    if kind in (AGENT, CANARY) or pool_of(kind) is not None:
+        return True
+    return kind in KINDS and KINDS[kind].up
 
 
 def held_back(kind: str, payload: bytes | None) -> bool:
@@ -92,6 +105,8 @@ def kept_by(zone: str) -> Callable[[str, str], bool]:
             return kind in (SETTINGS, SEEN, RECOVERY) or (
                 kind in (BLOCK, VERDICT) and origin == zone
             )
+        if kind == CANARY:
+            return True  # its own too: the way there and back
         pool = pool_of(kind)
         if pool is not None:
             # Others' addresses where what they are of is seen here; its own for their order.

@@ -11,10 +11,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, NamedTuple
-
-import msgpack
 
 from zonemesh import labels
 from zonemesh.endpoints import Ingresses
@@ -27,19 +24,21 @@ from zonemesh.hostnames import (
     ServiceFacts,
     parse_generator,
 )
-from zonemesh.ipam import Binding, ipv4_text, ipv6_text, pool_of, vip_kind
+from zonemesh.ipam import Binding, ipv4_text, ipv6_packed, ipv6_text, pool_of, vip_kind
 from zonemesh.legacymap import LegacyMap, Named
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
+from zonemesh.lostzones import MESH, Effect, LostZones
+from zonemesh.maphash import name_hash
 from zonemesh.members import DATAPLANE, MESH_SERVICE, Backing, Members, UserServices
 from zonemesh.model import START, Key, Position, Record, ServiceRef, zone_of
+from zonemesh.otherzones import OtherZones
 from zonemesh.outbounds import Outbounds
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
-from zonemesh.settings import SETTINGS, zone_key
+from zonemesh.settings import SETTINGS
 from zonemesh.travel import SEEN
 
 TTL_S = 60
-_HASH_BITS = 64
 _SERVED = frozenset(name for name, kind in KINDS.items() if kind.pool)
 _ZONE = "Zone"
 _ZONE_INGRESS = "ZoneIngress"
@@ -99,8 +98,7 @@ class VipMap:
         self._generators: list[Generator] = []
         self._unnamed: list[tuple[str, list[str]]] = []
         """By kind the keys of services that the generators of now have not been tried on yet."""
-        self._disabled: set[str] = set()
-        """Other zones that an operator has taken out: nothing of them is served."""
+        self.others = OtherZones(zone, copy)
         self._ingresses = Ingresses()
         self._claims: dict[str, Claims] = {}
         self._legacy = LegacyMap(
@@ -108,7 +106,7 @@ class VipMap:
             own,
             copy,
             federated=federated,
-            disabled=self.is_disabled,
+            served=self.others.serves_dataplane,
             ingresses=self._ingresses,
         )
         self.published: defaultdict[str, dict[str, Named]] = defaultdict(dict)
@@ -123,6 +121,8 @@ class VipMap:
             legacy=self._legacy,
             address=self.address,
             labels_of=self.labels,
+            effect=self.others.effect,
+            lost=self.others.is_lost,
         )
         """What stands behind the services."""
         for backing in (behind_own, behind_copy):
@@ -206,7 +206,7 @@ class VipMap:
         zone = zone_of(ref.key)
         if ref.kind == LEGACY:
             return self._legacy.address(ref.key)
-        if zone in self._disabled:
+        if self.others.is_out(zone) or self.others.effect(ref) is Effect.WITHDRAWN:
             return None
         side = self._own if zone == self.zone else self._copy
         return _live_address(side.get(vip_kind(ref.kind), ref.key))
@@ -220,10 +220,6 @@ class VipMap:
     def domains(self) -> tuple[str, ...]:
         """The domains whose names are the mesh's alone."""
         return tuple(dict.fromkeys(("mesh.local", self._legacy.domain)))
-
-    def is_disabled(self, zone: str) -> bool:
-        """Whether an operator has taken another zone out: nothing of it is served here."""
-        return zone in self._disabled
 
     def record(self, ref: ServiceRef) -> Record | None:
         packed = self._side_of(ref.key).get(ref.kind, ref.key)
@@ -293,7 +289,10 @@ class VipMap:
         elif kind == _ZONE and side is self._copy:
             self._note_zone(Key.parse(key).name)
         elif kind == SEEN:
+            self._note_standing(zone_of(key))
             self._note_zone(zone_of(key))
+        elif kind == MESH and side is self._copy:
+            self._note_mesh(Key.parse(key).name)
         elif kind == _ZONE_INGRESS:
             self._note_ingress(side, key)
         elif kind == LEGACY_VIP:
@@ -308,42 +307,55 @@ class VipMap:
 
     def _note_zone(self, zone: str) -> None:
         """A zone that an operator takes out, or deletes, takes its services with it."""
-        enabled = not self._is_out(zone)
-        if zone == self.zone or enabled == (zone not in self._disabled):
+        if not self.others.turned(zone):
             return
-        for ref in self._services_of(zone):
+        for ref in self.others.services_of(zone):
             self._moved.add(ref)
-            if ref not in self._noted:
-                self._noted[ref] = _Before(self._facts(ref), self.address(ref))
-        if enabled:
-            self._disabled.discard(zone)
-        else:
-            self._disabled.add(zone)
+            self._note_now(ref)
+        self.others.turn(zone)
         self._legacy.touch_zone(zone)
 
-    def _is_out(self, zone: str) -> bool:
-        packed = self._copy.get(_ZONE, Key("", "", "", zone).packed)
-        if packed is not None and Record.unpack(packed).spec.get("enabled") is False:
-            return True
-        # While a deleted zone's records are removed, entry by entry, none of them serves any more.
-        seen = self._copy.get(SEEN, zone_key(zone))
-        return seen is not None and bool(msgpack.unpackb(seen).get("deleted"))
+    def _note_standing(self, zone: str) -> None:
+        """Global has lost another zone, has it back, or has it lost for longer."""
+        lost = self.others.verdict_on(zone)
+        if lost is None:
+            return
+        if self.others.is_lost(zone) != (zone in lost.zones):
+            self._moved.update(self.outbounds.standing_for_zone(zone))
+        self._go_by(lost, self.others.services_of(zone), [zone])
+
+    def _note_mesh(self, mesh: str) -> None:
+        lost = self.others.policy_of(mesh)
+        if lost is None:
+            return
+        zones = list(self.others.lost_zones())
+        services = (ref for zone in zones for ref in self.others.services_of(zone))
+        prefix = f"{mesh}/"
+        self._go_by(lost, (ref for ref in services if ref.key.startswith(prefix)), zones)
+
+    def _go_by(self, lost: LostZones, services: Iterable[ServiceRef], zones: Iterable[str]) -> None:
+        """Other verdicts hold from now on, about some services and zones."""
+        for ref, named in self.others.moved_by(lost, services):
+            self._moved.add(ref)
+            if named:
+                self._note_now(ref)
+        moved = [zone for zone in zones if self.others.moves_dataplanes(lost, zone)]
+        self.others.go_by(lost)
+        for zone in moved:
+            self._legacy.touch_zone(zone)
+
+    def _note_now(self, ref: ServiceRef) -> None:
+        """What a service is before something else than its records changes."""
+        if ref not in self._noted:
+            self._noted[ref] = _Before(self._facts(ref), self.address(ref))
 
     def _note_ingress(self, side: Registry, key: str) -> None:
         if not self._authoritative(side, key):
             return
         zone = zone_of(key)
         if self._ingresses.put(key, side.get(_ZONE_INGRESS, key)) and zone != self.zone:
-            self._moved.update(self._services_of(zone))
+            self._moved.update(self.others.services_of(zone))
             self._legacy.touch_zone(zone)
-
-    def _services_of(self, zone: str) -> Iterator[ServiceRef]:
-        """Another zone's. Looked for (10 ms in 100,000): an index would cost each some bytes."""
-        mark = f"/{zone}/"
-        for kind in sorted(_SERVED):
-            for key in self._copy.table(kind):
-                if mark in key and zone_of(key) == zone:  # `in` alone rules most out, and faster
-                    yield ServiceRef(kind, key)
 
     def _ranks_matter(self, ref: ServiceRef) -> bool:
         """Whether a service competes for a name: only then does the order that global drew count.
@@ -377,7 +389,7 @@ class VipMap:
         else:
             copy = old_binding[1]
         bound = own if side is self._own else copy
-        if zone_of(ref.key) in self._disabled:
+        if self.others.hides(ref, packed):
             self._noted[ref] = _Before(None, None)  # whatever was there, nothing of it was served
             return
         self._noted[ref] = _Before(
@@ -509,7 +521,7 @@ class VipMap:
 
     def _facts(self, ref: ServiceRef) -> ServiceFacts | None:
         packed = self._side_of(ref.key).get(ref.kind, ref.key)
-        if packed is None or zone_of(ref.key) in self._disabled:
+        if packed is None or self.others.hides(ref, packed):
             return None
         vip = vip_kind(ref.kind)
         return self._make_facts(
@@ -560,6 +572,4 @@ def _live_address(packed: bytes | None) -> int | None:
 def _name_hash(name: str, named: Named | None) -> int:
     if named is None:
         return 0
-    text = f"{name}\0{named.address}\0{named.kind}\0{named.key}"
-    digest = blake2b(text.encode(), digest_size=_HASH_BITS // 8).digest()
-    return int.from_bytes(digest, "big")
+    return name_hash(name, named.address.to_bytes(4, "big"), ipv6_packed(named.address))

@@ -21,7 +21,17 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import api, connect, dnsforward, dnsload, failover, firstuse, load, propagation
+from tests.bench import (
+    api,
+    connect,
+    dnsforward,
+    dnsload,
+    failover,
+    firstuse,
+    flood,
+    load,
+    propagation,
+)
 from tests.bench.world import running
 
 Result = dict[str, Any]
@@ -31,6 +41,7 @@ _TARGETS = {
     "propagation west p50_ms": 3.0,
     "one_by_one resolvable_s": 5.0,
     "bulk 100000 resolvable_s": 45.0,
+    "flood p99_shift_percent": 20.0,
     "failover SIGKILL max_s": 3.0,
     "failover SIGTERM max_s": 0.1,
     "dns 10000 half_under_changes p99_ms": 1.0,
@@ -82,6 +93,13 @@ async def _failover(quick: bool) -> Result:
         }
 
 
+async def _flood(quick: bool) -> Result:
+    loaded, samples = (500, 200) if quick else (10_000, 5_000)
+    async with running() as mesh:
+        await load.bulk(mesh, loaded, prefix="loaded")
+        return await flood.measure(mesh, rate=50, samples=samples)
+
+
 async def _dns(quick: bool) -> Result:
     result = {}
     for names in (1_000,) if quick else (10_000, 100_000):
@@ -117,6 +135,7 @@ _STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "propagation": _propagation,
     "one_by_one": _one_by_one,
     "bulk": _bulk,
+    "flood": _flood,
     "failover": _failover,
     "dns": _dns,
     "forward": _forward,

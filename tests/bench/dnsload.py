@@ -12,7 +12,7 @@ from typing import Any
 from tests.bench import dnspeers, dnsperf, load
 from tests.bench.dnsperf import CLIENT_CORE, SERVER_CORE
 from tests.bench.wire import Connection, put
-from tests.bench.world import BenchMesh
+from tests.bench.world import BenchMesh, give_way
 from zonemesh.cli.demo.mesh import dataplane, name_in
 
 _CHANGES_PER_S = 100
@@ -41,7 +41,7 @@ async def measure(mesh: BenchMesh, names: int, *, seconds: int) -> dict[str, Any
     os.sched_setaffinity(agent, {SERVER_CORE})
     for other in (mesh.processes["west"].process.pid, os.getpid()):
         os.sched_setaffinity(other, {CLIENT_CORE})
-    _give_way(mesh.processes["west"].process.pid)
+    give_way(mesh.processes["west"].process.pid)
     port = mesh.ports.west_dns
     saturated = await dnsperf.best(queries, port, seconds)
     half = await _under_changes(mesh, queries, port, seconds, saturated / 2)
@@ -59,12 +59,6 @@ async def measure(mesh: BenchMesh, names: int, *, seconds: int) -> dict[str, Any
         "peers_qps": peers,
         "ratios": {name: round(saturated / qps, 2) for name, qps in peers.items()},
     }
-
-
-def _give_way(pid: int) -> None:
-    # A process's niceness is each thread's on Linux.
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.setpriority(os.PRIO_PROCESS, int(thread.name), 19)
 
 
 async def _under_changes(

@@ -20,7 +20,9 @@ _CONNECTIONS = 16
 _WARM_UP = 100
 
 
-async def measure(mesh: BenchMesh, zone: str, *, rate: float, samples: int) -> dict[str, Any]:
+async def measure(
+    mesh: BenchMesh, zone: str, *, rate: float, samples: int, prefix: str = "new"
+) -> dict[str, Any]:
     """Register new services at a rate and time each until the zone's agent answers its name."""
     questions = await mesh.questions(zone)
     idle: asyncio.Queue[Connection] = asyncio.Queue()
@@ -35,7 +37,7 @@ async def measure(mesh: BenchMesh, zone: str, *, rate: float, samples: int) -> d
             for number in range(_WARM_UP + samples):
                 due_s = begin_s + number / rate
                 await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-                service = f"new-{zone}-{number}"
+                service = f"{prefix}-{zone}-{number}"
                 results = taken_s if number >= _WARM_UP else []
                 group.create_task(_sample(idle, questions, zone, service, results))
     finally:

@@ -38,6 +38,7 @@ METRICS_MODULES = (
     "zonecp/dataplane/coredns/metrics.py",
     "zonecp/dataplane/envoy/status.py",
     "shared/zonemesh/runtime/metrics.py",
+    "shared/zonemesh/runtime/collect.py",
 )
 
 

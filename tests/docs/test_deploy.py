@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 
@@ -122,18 +123,50 @@ def test_the_sample_redis_configuration_starts_a_durable_server(tmp_path: Path) 
 
 GROUPS = yaml.safe_load((DEPLOY / "monitoring" / "alerts.yaml").read_text())["groups"]
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
-PROMQL = {"max", "min", "by", "or", "increase", "vector"}
+RULE_KEYS = {"alert", "expr", "for", "labels", "annotations"}
+
+
+def metrics_of(expression: str) -> set[str]:
+    """The metrics that an expression reads, by Prometheus's grammar; raises ValueError."""
+    found: set[str] = set()
+
+    def visit(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.VectorSelector) and node.name:
+            found.add(node.name)
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return found
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_alerts_name_metrics_and_runbooks_that_exist(rule: dict[str, Any]) -> None:
-    expression = re.sub(r"\{[^}]*\}|\[[^]]*\]|by \([^)]*\)", "", rule["expr"])
-    names = set(re.findall(r"[a-z_]{2,}", expression)) - PROMQL
+    names = metrics_of(rule["expr"])
     document, _, anchor = rule["annotations"]["runbook"].partition("#")
 
     assert names
     assert names <= set(inventory.metrics())
     assert anchor in anchors(ROOT / document)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_alerts_have_the_form_that_prometheus_takes(rule: dict[str, Any]) -> None:
+    used = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+
+    assert rule.keys() <= RULE_KEYS
+    assert rule["labels"]["severity"] in {"critical", "warning"}
+    promql_parser.parse_duration(rule.get("for", "1s"))
+    assert used <= {"instance", "zone", "pool", "inbound", "reason"}
+
+
+def test_alerts_are_called_differently() -> None:
+    names = [rule["alert"] for rule in RULES]
+
+    assert len(set(names)) == len(names)
+
+
+def test_an_expression_that_prometheus_would_refuse_is_one_here() -> None:
+    with pytest.raises(ValueError, match="invalid promql"):
+        metrics_of("increase(zonemesh_resyncs_total) > 0 oops")
 
 
 def test_every_metric_with_a_limit_is_alerted_on() -> None:

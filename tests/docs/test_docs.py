@@ -34,7 +34,7 @@ from zonemesh.log.keys import PREFIX, Keys
 from zonemesh.model import Position
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest import document as documents
-from zonemesh.travel import INTERNAL
+from zonemesh.travel import CANARY, INTERNAL
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
@@ -196,7 +196,7 @@ def test_every_kind_of_record_is_described() -> None:
     bindings = {vip_kind(name) for name, kind in KINDS.items() if kind.pool} | {LEGACY_VIP}
 
     stored = {name for name, kind in KINDS.items() if not kind.read_only}
-    assert described == stored | bindings | INTERNAL | {AGENT}
+    assert described == stored | bindings | INTERNAL | {AGENT, CANARY}
     assert BLOCK in described
 
 

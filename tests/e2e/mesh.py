@@ -72,6 +72,11 @@ class Process:
     def running(self) -> bool:
         return self._popen is not None and self._popen.poll() is None
 
+    @property
+    def pid(self) -> int:
+        assert self._popen is not None
+        return self._popen.pid
+
     def kill(self) -> None:
         """SIGKILL; no matter what state it is in."""
         if self._popen is not None:
@@ -110,7 +115,7 @@ class Mesh:
     ) -> None:
         """Sections of configuration beside those that every process has; of agents, by zone."""
         self.directory = directory
-        self._numbers = iter(free(14))
+        self._numbers = iter(free(16))
         self.redis_port = next(self._numbers)
         self._redis: subprocess.Popen[bytes] | None = None
         self.ports = {name: next(self._numbers) for name in PLANES}

@@ -74,7 +74,7 @@ def test_a_fault_of_ours_in_looking_at_a_record_costs_that_record_only(
         if key == key_of("bad"):
             raise TypeError("nobody thought of this")
 
-    monkeypatch.setattr(global_state, "_check", check)
+    monkeypatch.setattr(global_state, "check_record", check)
     mesh, west = Global(), Stream()
 
     mesh.submit(west.merge(service("good"), service("bad")))

@@ -68,6 +68,15 @@ def test_a_zone_follows_global_as_far_as_it_can() -> None:
     assert Formats((1, 2), lambda: 1).followed(2) == 2
 
 
+def test_a_zone_reads_what_all_its_control_planes_read() -> None:
+    formats = Formats((1, 2), lambda: 2)
+    formats.heard([(1, 2), (1,)])
+    assert formats.readable == (1,)
+    assert formats.followed(1) == 1
+    formats.heard([(1, 2)])
+    assert formats.followed(1) == 2
+
+
 @pytest.mark.parametrize("value", [None, 7, "12", [], [True], ["2"], [0], [-1], [1 << 20], {}])
 def test_who_does_not_say_what_it_reads_reads_the_first(value: Any) -> None:
     assert said(value) == (FORMAT,)

@@ -6,7 +6,6 @@ import msgpack
 import pytest
 
 from globalcp.inputs import Begin, Tick
-from globalcp.seen import NOT_MERGED
 from tests.builders import NOW_MS, Chain, replayed
 from tests.zones_up import DAY_MS, SERVICE, VIP, Global, Stream, bound, key_of, service
 from zonemesh.deciding import Delete, Put
@@ -14,7 +13,7 @@ from zonemesh.errors import ConflictError, NotFoundError, TooLargeError
 from zonemesh.ipam import BLOCK
 from zonemesh.model import Change, Key, zone_of
 from zonemesh.settings import Settings
-from zonemesh.travel import VERDICT
+from zonemesh.travel import NOT_MERGED, VERDICT
 
 DELETE_WEST = Delete("Zone", Key("", "", "", "west"))
 

@@ -13,8 +13,16 @@ from zonemesh.errors import (
     StoreLostError,
 )
 from zonemesh.model import START, Position
-from zonemesh.replica import NOWHERE, SAME_FAULT_MAX, Patience, Place, check_head, follows
-from zonemesh.wire import NO_HASH, Sealed, decode
+from zonemesh.replica import (
+    NOWHERE,
+    RESTORED,
+    SAME_FAULT_MAX,
+    Patience,
+    Place,
+    check_head,
+    follows,
+)
+from zonemesh.wire import NO_HASH, Entry, Sealed, decode, seal
 
 H = b"12345678"
 AT_3 = Place("one", Position(1, 3), H)
@@ -44,6 +52,13 @@ def test_the_next_entry_is_applied() -> None:
 
 def test_the_first_entry_of_any_incarnation_is_applied_by_who_has_read_nothing() -> None:
     assert read(NOWHERE, five()[0])
+
+
+def test_a_log_that_was_founded_again_is_not_begun_without_its_snapshot() -> None:
+    first = Chain().commit(note={RESTORED: "one.1-9"})
+
+    with pytest.raises(GapError):
+        read(NOWHERE, first)
 
 
 @pytest.mark.parametrize("again", [0, 1, 2])
@@ -146,3 +161,19 @@ def test_patience_starts_anew_with_progress() -> None:
 
     assert patience.met(GapError())
     assert patience.met(GapError())
+
+
+def test_a_blank_reader_does_not_take_a_restored_logs_first_entry_for_its_beginning() -> None:
+    first = Entry(
+        incarnation="a" * 16,
+        position=Position(3, 0),
+        previous=START,
+        writer="w",
+        time_ms=0,
+        mono_delta_ms=0,
+        log_time_ms=0,
+        note={RESTORED: "b.2-7"},
+    )
+
+    with pytest.raises(GapError, match="snapshot"):
+        follows(NOWHERE, seal(first, NO_HASH), chained=True)

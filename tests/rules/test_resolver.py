@@ -407,6 +407,20 @@ def test_before_the_first_map_names_of_the_mesh_fail_and_others_are_forwarded() 
     assert label is FORWARD
 
 
+def test_what_a_map_from_disk_lacks_is_not_denied_until_the_zone_has_confirmed_it() -> None:
+    made = table()
+    made.complete = False
+
+    lacking = ask(made, dns.message.make_query("new.mesh.local", "A"))
+    known = ask(made, dns.message.make_query("v4only.mesh", "A"))
+    nodata = ask(made, dns.message.make_query("v4only.mesh", "AAAA"))
+
+    assert lacking.rcode() == dns.rcode.SERVFAIL
+    assert [lacking.answer, nodata.answer] == [[], []]
+    assert known.answer
+    assert nodata.rcode() == dns.rcode.NOERROR
+
+
 def test_another_edns_version_is_badvers() -> None:
     reply = ask(table(), dns.message.make_query(REDIS, "A", use_edns=1))
 

@@ -31,9 +31,11 @@ from tests.maps import (
     generator,
     ingress,
     key_of,
+    mesh_record,
     multi_zone,
     record,
     service,
+    standing,
     started,
     zone_record,
 )
@@ -44,6 +46,7 @@ from zonemesh.ipam import Binding
 from zonemesh.labels import DISPLAY_NAME
 from zonemesh.legacy import service_key
 from zonemesh.legacypool import LEGACY_VIP
+from zonemesh.lostpolicy import LABEL
 from zonemesh.model import Change, Key, ServiceRef
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
@@ -426,7 +429,7 @@ def test_a_zone_that_is_taken_out_loses_its_names_and_gets_the_same_back() -> No
         name: at for name, at in before.items() if name != "web.svc.east.mesh.local"
     }
     assert view.map.outbounds.of(ServiceRef(SERVICE, key_of("web", "east"))) == []
-    assert view.map.is_disabled("east")
+    assert view.map.others.is_out("east")
 
     view.copy.commit(zone_record("east"))
     view.flush()
@@ -699,6 +702,11 @@ def test_a_service_without_an_address_says_why(
 ZONES = ("west", "east")
 
 
+POLICIES = st.sampled_from(
+    [{}, *({LABEL: text} for text in ("keep", "unavailable", "withdraw-5s", "withdraw-30s"))]
+)
+
+
 class AnyKinds(RuleBasedStateMachine):
     """Every kind, zones going in and out, in parts: always the map made from scratch."""
 
@@ -715,10 +723,13 @@ class AnyKinds(RuleBasedStateMachine):
         zone=st.sampled_from(ZONES),
         tier=st.sampled_from(["front", "back"]),
         state=st.sampled_from(["Available", "Unavailable"]),
+        policy=POLICIES,
         gone=st.booleans(),
     )
-    def put_service(self, *, name: str, zone: str, tier: str, state: str, gone: bool) -> None:
-        change = available(name, zone, state=state, tier=tier)
+    def put_service(
+        self, *, name: str, zone: str, tier: str, state: str, policy: dict[str, str], gone: bool
+    ) -> None:
+        change = available(name, zone, state=state, tier=tier, **policy)
         self._commit(zone, removal(change) if gone else change)
 
     @rule(name=st.sampled_from("ab"), zone=st.sampled_from(ZONES), address=st.none() | st.just(1))
@@ -747,6 +758,14 @@ class AnyKinds(RuleBasedStateMachine):
     @rule(enabled=st.booleans())
     def enable_east(self, *, enabled: bool) -> None:
         self._commit("", zone_record("east", enabled=enabled))
+
+    @rule(zone=st.sampled_from(ZONES), lost_s=st.none() | st.sampled_from([0, 5, 30]))
+    def hear_of_zone(self, *, zone: str, lost_s: int | None) -> None:
+        self._commit("", standing(zone, lost_s))
+
+    @rule(policy=POLICIES)
+    def declare_for_mesh(self, policy: dict[str, str]) -> None:
+        self._commit("", mesh_record(**policy))
 
     @rule(zone=st.sampled_from(ZONES), gone=st.booleans())
     def put_dataplane(self, *, zone: str, gone: bool) -> None:

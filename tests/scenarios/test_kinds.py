@@ -249,7 +249,7 @@ async def test_a_zone_that_is_taken_out_stays_so_across_restarts(
     await world.pass_time(3.0)
 
     assert named(east) == {}
-    assert east.zone.vipmap.is_disabled("west")
+    assert east.zone.vipmap.others.is_out("west")
 
 
 async def test_only_a_zone_that_is_offline_can_be_deleted_and_takes_its_own_with_it(

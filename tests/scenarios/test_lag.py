@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from tests.scenarios.world import World
+from collections.abc import Callable
 
-AWAY_S = 3_600.0
+import pytest
+
+from tests.scenarios.world import GlobalNode, World, ZoneNode, _time
+from zonemesh.travel import up_log
+
+AWAY_S = 1_200.0
+SAMPLE_S = 0.05
+TOO_OLD_S = 1.0
+"""How much older than it is something may be told to be: a heartbeat, and what messages take."""
+TOO_YOUNG_S = 0.05
+"""How much younger: what a message takes."""
+SKEW_MS = 600_000
 
 
 async def test_a_zone_restarted_while_cut_off_says_how_old_its_copy_is(world: World) -> None:
@@ -32,3 +43,125 @@ async def test_a_leader_has_no_lag_however_long_ago_it_took_over(world: World) -
     await world.pass_time(600.0)
 
     assert world.leader.replica.backend.describe()["lag_s"] == 0.0
+
+
+class Truth:
+    """When each entry of the streams was written, by nobody's clock but the simulation's."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.wrong: list[str] = []
+        self._written: dict[tuple[str, str], float] = {}
+
+    def note(self) -> None:
+        """Remember what is new in the logs; at least each heartbeat."""
+        for log in ("global", *map(up_log, self._world.zones)):
+            head = self._world.store._server.data.log(log).head
+            if head is not None:
+                self._written.setdefault((log, str(head.cursor)), _time())
+
+    def age_s(self, log: str, cursor: object) -> float | None:
+        written_s = self._written.get((log, str(cursor)))
+        return None if written_s is None else _time() - written_s
+
+    def check(self) -> None:
+        """Compare what every live process says with the truth."""
+        self.note()
+        for zone in self._world.zone_nodes.values():
+            if zone.running and not zone.frozen:
+                self._check_zone(zone)
+        for replica in self._world.replicas:
+            if replica.running and not replica.frozen:
+                self._check_global(replica)
+
+    def _check_zone(self, node: ZoneNode) -> None:
+        copy = node.zone.copy
+        self._compare(f"{node.name}'s copy", node.zone.lag_s(), self.age_s("global", copy.cursor))
+        for other, told_s in node.zone.origin_lags_s().items():
+            true_s = self.age_s(up_log(other), copy.cursors.get(up_log(other)))
+            self._compare(f"{other} at {node.name}", told_s, true_s)
+
+    def _check_global(self, node: GlobalNode) -> None:
+        for zone in self._world.zones:
+            cursor = node.registry.cursors.get(up_log(zone))
+            told_s = node.replica.backend.zone_lag_s(zone)
+            self._compare(f"{zone} at {node.name}", told_s, self.age_s(up_log(zone), cursor))
+
+    def _compare(self, what: str, told_s: float | None, true_s: float | None) -> None:
+        if told_s is None or true_s is None:
+            return
+        # What is noted here is up to a sample late, which makes the truth younger than it was.
+        if not true_s - TOO_YOUNG_S <= told_s <= true_s + SAMPLE_S + TOO_OLD_S:
+            self.wrong.append(f"{_time():.2f}: {what} is {true_s:.2f} s old, told are {told_s:.2f}")
+
+
+def cut(world: World) -> Callable[[], None]:
+    world["east"].cut()
+    return world["east"].heal
+
+
+def frozen(world: World) -> Callable[[], None]:
+    world["east"].freeze()
+    return world["east"].thaw
+
+
+def nobody_leads(world: World) -> Callable[[], None]:
+    for each in world.replicas:
+        each.kill()
+
+    def again() -> None:
+        for each in world.replicas:
+            each.start()
+
+    return again
+
+
+def all_cut(world: World) -> Callable[[], None]:
+    for node in world.nodes:
+        node.cut()
+
+    def heal() -> None:
+        for node in world.nodes:
+            node.heal()
+
+    return heal
+
+
+def leader_frozen(world: World) -> Callable[[], None]:
+    leader = world.leader
+    leader.freeze()
+    return leader.thaw
+
+
+FAULTS = [cut, frozen, nobody_leads, all_cut, leader_frozen]
+
+
+@pytest.mark.parametrize("skew_ms", [0, SKEW_MS, -SKEW_MS])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+async def test_what_is_told_of_an_age_is_the_truth_whatever_fails(
+    world: World, fault: Callable[[World], Callable[[], None]], skew_ms: int
+) -> None:
+    for node in (world["east"], world.replicas[0]):
+        node.wall_offset_ms = skew_ms
+    await world.start()
+    truth = Truth(world)
+
+    async def watch(seconds: float) -> None:
+        until_s = _time() + seconds
+        while _time() < until_s:
+            truth.check()
+            await world.pass_time(SAMPLE_S)
+
+    await watch(5.0)
+    truth.wrong = []  # whoever has just started knows only what wall clocks say
+    await watch(3.0)
+    mend = fault(world)
+    await watch(30.0)
+    during, truth.wrong = truth.wrong, []
+    mend()
+    await watch(5.0)
+    truth.wrong = []
+    await watch(10.0)
+
+    assert not during, "\n".join(during[:20])
+    assert not truth.wrong, "\n".join(truth.wrong[:20])

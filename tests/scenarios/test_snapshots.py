@@ -165,3 +165,24 @@ async def test_lost_snapshots_are_made_again(make_world: Callable[..., World]) -
     await world.until(lambda: third.running)
 
     await in_step(world)
+
+
+async def test_leaders_that_never_lead_for_long_keep_the_log_short_all_the_same(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(globals=2)
+    await world.start()
+    await world["west"].register("before")
+    sizes = []
+
+    for number in range(12):
+        await world["west"].register(f"svc-{number}")
+        await world.pass_time(20.0)
+        leader = world.leader
+        await leader.stop()
+        await world.until(world.has_leader)
+        leader.start()
+        sizes.append(len(world.entries("global")))
+
+    await in_step(world)
+    assert max(sizes) < 300  # 12 terms have some 500 entries

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 from collections import deque
@@ -52,6 +53,9 @@ MESH = "default"
 WALL_MS = 1_790_000_000_000
 POLL_S = 0.02
 HEARTBEAT_S = 1.0
+SILENCE_S = 5.0
+"""An agent that hears nothing for so long goes on elsewhere (`controlPlane.silence`)."""
+REFUSED_S = 0.1
 
 Address = str
 
@@ -103,8 +107,7 @@ class Copy(MemoryLog):
 
     async def put_snapshot(self, info: SnapshotInfo, chunks: Sequence[bytes]) -> None:
         data = await self._request()
-        newest = data.snapshots[0] if data.snapshots else None
-        if fence.announces(None, None, newest, info):
+        if fence.announces(None, None, data.snapshots, info):
             data.snapshots = [info, *data.snapshots[:1]]
             data.chunks[info.position] = tuple(chunks)
 
@@ -162,6 +165,9 @@ class Agent:
         self.revision: Revision | None = None
         self.shown: list[Shown] = []
         self.heartbeats = 0
+        self.at: ZoneNode | None = None
+        """Whom a roaming agent is connected to, or tries."""
+        self._heard_s = 0.0
 
     @property
     def removed(self) -> list[str]:
@@ -171,6 +177,25 @@ class Agent:
         """Be served by a zone's process from now on."""
         self._following = process.spawn(self._subscribe(zone))
         return self._following
+
+    async def roam(self, nodes: Sequence[ZoneNode]) -> None:
+        """Be served by one of these, by the next one whenever that is heard of no more."""
+        for node in itertools.cycle(nodes):
+            if node.process is None or not node.composed:
+                await asyncio.sleep(REFUSED_S)
+                continue
+            self._heard_s = _time()
+            self.at = node
+            serving = self.serve(node.process, node.zone)
+            while not (serving.done() or node.process.dead or self._silent):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)  # a process that is killed tells nobody
+            # A process that is frozen learns of the end of the connection once it wakes.
+            serving.cancel()
+            await asyncio.sleep(REFUSED_S)
+
+    @property
+    def _silent(self) -> bool:
+        return _time() - self._heard_s > SILENCE_S
 
     async def leave(self) -> None:
         """Close the subscription."""
@@ -211,6 +236,7 @@ class Agent:
         if self.revision is not None and self.revision.ahead_of(revision):
             self._world.fail(f"the feed went back from {self.revision} to {revision}")
         self.revision = revision
+        self._heard_s = _time()
         if event == "heartbeat":
             self.heartbeats += 1
             return
@@ -426,11 +452,17 @@ class GlobalNode(Node):
 
 
 class ZoneNode(Node):
-    """A zone's control plane."""
+    """A zone's control plane; with `own_store` one of several that share the zone's own log."""
 
-    def __init__(self, world: World, name: str, config: ZoneConfig) -> None:
+    def __init__(
+        self, world: World, name: str, config: ZoneConfig, own_store: MemoryStore | None = None
+    ) -> None:
         super().__init__(world, name)
         self.config = config
+        self.own_store = own_store
+        self.own_link: MemoryStore | None = None
+        self.takeover = False
+        """Whether it is started with --takeover."""
         self.agents: list[Agent] = []
         self._zone: Zone | None = None
 
@@ -452,6 +484,10 @@ class ZoneNode(Node):
         return self.running and self.zone.ready() is None
 
     @property
+    def leads(self) -> bool:
+        return self.running and not self.frozen and self.zone.leadership.writer is not None
+
+    @property
     def map(self) -> dict[str, Address]:
         """Names and IPv4 addresses as published."""
         published = self.zone.vipmap.published[MESH]
@@ -471,7 +507,12 @@ class ZoneNode(Node):
 
     def start(self) -> None:
         self._zone = None
+        self.own_link = None if self.own_store is None else self.own_store.peer()
         super().start()
+
+    def _died(self) -> None:
+        if self.own_store is None:
+            super()._died()
 
     def agent(self, *, strict: bool = True, dataplane: str | None = None) -> Agent:
         """A new subscriber of this node's zone, now and after every restart."""
@@ -492,26 +533,30 @@ class ZoneNode(Node):
         await agent.leave()
 
     async def _run(self) -> None:
+        own_store = self.own_link
         zone = Zone(
             self.config,
-            self.disk_link.log(self.own_log),
+            (own_store or self.disk_link).log(self.own_log),
             store=self.link,
             disk=Copy(self.disk_link, "global"),
             clock=self.clock,
             url=f"http://{self.name}:5681",
             formats=self.formats,
+            own_store=own_store,
+            own_disk=None if own_store is None else Copy(self.disk_link, self.own_log),
+            takeover=self.takeover,
         )
         zone.state.registry.add_index(self.world.auditor)
         zone.copy.add_index(self.world.auditor)
-        own_log = self.disk_link.log(self.own_log)
-        assert await own_log.acquire(Lease(writer=zone.writer_id, url=""))
+        if own_store is None:
+            own_log = self.disk_link.log(self.own_log)
+            assert await own_log.acquire(Lease(writer=zone.writer_id, url=""))
         await zone.load_copy()
         self._zone = zone
         for agent in self.agents:
             self._serve(agent)
         await self._supervise(zone.components(), zone.leadership)
-        if zone.keeper is not None:
-            await zone.keeper.flush()
+        await zone.flush()
 
     # What clients do
 
@@ -556,6 +601,8 @@ class World:
     global_config: GlobalConfig = field(default_factory=GlobalConfig)
     zone_options: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of every zone's ZoneConfig."""
+    zone_replicas: int = 1
+    """Of more than one, `west` and `west-2` share the log of zone west."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -573,7 +620,36 @@ class World:
             GlobalNode(self, f"global-{number}", self.global_config)
             for number in range(1, self.globals + 1)
         ]
+        self.own_stores: dict[str, MemoryStore] = {}
         self.zone_nodes = {zone: self.zone_node(zone) for zone in self.zones}
+        if self.zone_replicas > 1:
+            for zone in self.zones:
+                self._replicate(zone)
+
+    def _replicate(self, zone: str) -> None:
+        """Replace a zone's control plane by several on one store."""
+        self.own_stores[zone] = MemoryStore(_time, delay_s=lambda: self.rng.uniform(0.0002, 0.002))
+        for number in range(1, self.zone_replicas + 1):
+            name = zone if number == 1 else f"{zone}-{number}"
+            node = self.zone_node(zone, name)
+            node.own_store = self.own_stores[zone]
+            self.zone_nodes[name] = node
+
+    def of_zone(self, zone: str) -> list[ZoneNode]:
+        """Its control planes."""
+        return [node for node in self.zone_nodes.values() if node.config.name == zone]
+
+    def leading(self, zone: str) -> ZoneNode | None:
+        """The control plane that leads a zone; None while nobody or more than one does."""
+        leaders = [node for node in self.of_zone(zone) if node.leads]
+        return leaders[0] if len(leaders) == 1 else None
+
+    def roam(self, zone: str, *, dataplane: str | None = None) -> Agent:
+        """An agent that goes on at the next of its zone's control planes, as zonedp does."""
+        nodes = self.of_zone(zone)
+        agent = Agent(self, dataplane=None if dataplane is None else nodes[0].key(dataplane))
+        self.tasks.append(asyncio.create_task(agent.roam(nodes)))
+        return agent
 
     def zone_node(self, zone: str, name: str = "") -> ZoneNode:
         """Another machine with a zone's name in its configuration."""
@@ -700,7 +776,7 @@ class World:
             waiting = [service for service, address in node.services.items() if address is None]
             if waiting:
                 yield f"{zone} has no address for {waiting}"
-            yield from _difference(f"{zone}'s map", node.map, self.expected(zone))
+            yield from _difference(f"{zone}'s map", node.map, self.expected(node.config.name))
             for agent in node.agents:
                 yield from _difference(f"{zone}'s agent", agent.names, node.map)
 
@@ -720,7 +796,8 @@ class World:
         return all(
             whole.get(("MeshService", zone))
             == node.zone.state.registry.parts().get(("MeshService", zone))
-            for zone, node in self.zone_nodes.items()
+            for node in self.zone_nodes.values()
+            for zone in (node.config.name,)
         )
 
     def entries(self, log: str) -> list[Entry]:
@@ -751,6 +828,8 @@ class World:
             link.cut()
             disk_link.cut()
             process.thaw()
+        for own_store in self.own_stores.values():
+            own_store.cut(everyone=True)
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

@@ -55,8 +55,9 @@ async def test_an_agent_registers_follows_answers_and_leaves(
         _, metrics = await agent.get("/metrics")
         code, _ = await agent.stop()
 
-    assert before == {"map": "no map yet, neither from the zone nor from disk", "dns": "ok"}
-    assert after == {"map": "ok", "dns": "ok"}
+    assert before["map"] == "no map yet, neither from the zone nor from disk"
+    assert "has not told since the start" in before["fresh"]
+    assert after == {"map": "ok", "dns": "ok", "fresh": "ok"}
     assert (early, first, code) == (dns.rcode.SERVFAIL, ["241.0.0.1"], 0)
     assert 'zonedp_dns_queries_total{result="answered",type="A"}' in metrics
     assert 'zonedp_dns_queries_total{result="servfail",type="A"} 1.0' in metrics

@@ -7,6 +7,7 @@ import dataclasses
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 
 import pytest
 from aiohttp import web
@@ -19,6 +20,7 @@ from zonecp.dataplane.feed import SLICE, Feed, FeedOptions, StreamEndError
 from zonecp.dataplane.feedstate import FeedState
 from zonecp.dataplane.resolver import Table
 from zonemesh.errors import WireError
+from zonemesh.maphash import name_hash
 from zonemesh.runtime.supervise import Backoff, supervise
 
 QUICK = Backoff(base_s=0.01, max_s=0.02)
@@ -335,3 +337,57 @@ async def test_names_can_have_another_ttl_than_the_zone_says(zone: FakeZone) -> 
 
     assert [ttl_s for _, _, ttl_s in agent.table.items()] == [5]
     assert other.last_event_id is None  # what is held has the TTLs of before
+
+
+def digest_of(*names: str) -> str:
+    found = 0
+    for name in names:
+        found ^= name_hash(name, *map(packed, record(name)["ips"]))
+    return f"{found:016x}"
+
+
+def packed(ip: str) -> bytes:
+    return ip_address(ip).packed
+
+
+async def test_a_map_that_is_not_the_zones_is_fetched_anew_and_counted(zone: FakeZone) -> None:
+    agent = Agent(zone.url)
+    whole = snapshot(revision(1), [record("a.mesh"), record("b.mesh")])
+    true = digest_of("a.mesh", "b.mesh")
+
+    async with agent.following():
+        first = await zone.streams.get()
+        await first.send(whole, heartbeat(revision(1), lag_s=0.1, digest=true))
+        await until(lambda: agent.state.lag_s == 0.1)
+        agreed = agent.state.agreement.mismatches
+        await first.send(whole)
+        await until(lambda: agent.state.lag_s == 0.25)
+        agent.table.remove(b"\1a\4mesh\0")  # as no event ever asked for
+        await first.send(heartbeat(revision(1), digest=true))
+        second = await zone.streams.get()
+        await second.send(whole, heartbeat(revision(1), lag_s=0.2, digest=true))
+        await until(lambda: agent.state.lag_s == 0.2)
+        names = agent.names
+
+    assert agreed == 0
+    assert second.last_event_id is None
+    assert names == {"a.mesh", "b.mesh"}
+    assert agent.state.ended["mismatch"] == 1
+    assert (agent.state.agreement.mismatches, agent.state.agreement.unmended) == (1, None)
+
+
+async def test_a_map_that_never_agrees_is_kept_and_said(zone: FakeZone) -> None:
+    agent = Agent(zone.url)
+
+    async with agent.following():
+        while agent.state.agreement.unmended is None:
+            stream = await zone.streams.get()
+            await stream.send(snapshot(revision(1), [record("a.mesh")]))
+            await stream.send(heartbeat(revision(1), lag_s=0.1, digest="0" * 16))
+            await until(lambda: not agent.state.connected or agent.state.lag_s == 0.1)
+            if agent.state.agreement.mismatches > 3:
+                break
+        await until(lambda: agent.state.agreement.unmended is not None)
+
+    assert agent.state.ended["mismatch"] == 3
+    assert agent.names == {"a.mesh"}

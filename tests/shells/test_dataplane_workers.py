@@ -243,7 +243,7 @@ async def test_dns_can_be_off(zone: FakeZone, tmp_path: Path) -> None:
                 dns.message.make_query(NAME, "A"), LOOPBACK, port=agent.dns_port, timeout=1
             )
 
-    assert checks == {"map": "ok"}
+    assert checks == {"map": "ok", "fresh": "ok"}
     assert found["dns"] == {"enabled": False}
     assert found["map"]["names"] == 1
     assert "DNS is off" in lookup[1]

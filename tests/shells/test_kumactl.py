@@ -12,6 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient
 
 from globalcp.backend import zone_insight
+from globalcp.quota import Quota, Use
 from globalcp.seen import Seen
 from tests.builders import NOW_MS, FakeBackend, dataplane, mesh_service, rest_client, with_mesh
 from zonemesh.agents import AgentNote
@@ -563,7 +564,9 @@ async def test_inspect_zones_finds_each_of_its_columns(online: bool) -> None:
         version="0.1.0",
     )
     backend = global_plane()
-    backend.insights["west"] = zone_insight("west", seen, 0.0)
+    backend.insights["west"] = zone_insight(
+        "west", seen, 0.0, effects={}, use=Use(Quota(10, 1 << 20), 0, 0)
+    )
     async with rest_client(backend) as client:
         call = Call(verb="inspect zones", path="/zones/_overview?name=west")
         _, text = await send(client, call)

@@ -38,6 +38,7 @@ FAKEREDIS_DIFFERS = {
     "test_an_entry_whose_position_is_not_above_the_head_is_refused": _ERR,
     "test_a_new_incarnation_needs_a_higher_term": _ERR,
     "test_a_deposed_writer_cannot_announce_behind_its_successor": _ERR,
+    "test_what_a_logs_entries_take_is_known_and_falls_with_a_trim": "knows no MEMORY USAGE",
 }
 """Name of a test → how fakeredis 2.40 differs from a real server in it."""
 
@@ -660,6 +661,20 @@ async def test_zones_are_announced_and_forgotten_with_all_that_is_theirs(store: 
     assert await kept.load_snapshot(infos["west-2"])
 
 
+async def test_what_a_logs_entries_take_is_known_and_falls_with_a_trim(store: Store) -> None:
+    log = store.log("zone:west:up")
+    written = await grow(log, 500)
+
+    full = await store.sizes(["zone:west:up", "zone:east:up"])
+    await log.trim(written[-1].entry.position)
+    trimmed = await store.sizes(["zone:west:up"])
+
+    assert full["zone:west:up"] > sum(len(each.data) for each in written) / 2
+    assert full["zone:east:up"] == 0
+    assert trimmed["zone:west:up"] < full["zone:west:up"] / 2
+    assert await store.sizes([]) == {}
+
+
 async def test_replicas_are_known_by_what_they_last_said(store: Store) -> None:
     await store.present("global", "writer-a", b"\x00old")
     await store.present("global", "writer-a", b"\x00new")
@@ -668,6 +683,16 @@ async def test_replicas_are_known_by_what_they_last_said(store: Store) -> None:
 
     assert await store.replicas("global") == {"writer-a": b"\x00new", "writer-b": b"b"}
     assert await store.replicas("zone:east:up") == {}
+
+
+async def test_what_one_writer_said_of_several_logs_is_asked_for_at_once(store: Store) -> None:
+    logs = ["zone:west:up", "zone:east:up", "zone:south:up"]
+    await store.present(logs[0], "claim", b"w")
+    await store.present(logs[1], "claim", b"e")
+    await store.present(logs[2], "other", b"o")
+
+    assert await store.said("claim", logs) == {logs[0]: b"w", logs[1]: b"e"}
+    assert await store.said("claim", []) == {}
 
 
 @pytest.mark.parametrize("name", ["", "zone:west", "zone:a:b:up", "zone:we}st:up", "globals"])

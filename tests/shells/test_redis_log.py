@@ -16,9 +16,10 @@ from blockbuster import BlockBuster
 
 from tests.redis_server import RedisServer, free_port, running
 from zonemesh.errors import ConfigError, FateUnknownError, RefusedError, UnavailableError
-from zonemesh.log.connections import pool_of
+from zonemesh.log.pools import pool_of
 from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo
-from zonemesh.log.redis import RedisStore, ServerReport
+from zonemesh.log.redis import RedisStore
+from zonemesh.log.redisfacts import facts_of
 from zonemesh.model import START, Position
 from zonemesh.runtime.redisserver import find_redis_server
 from zonemesh.wire import NO_HASH, Entry, Sealed, seal
@@ -28,7 +29,7 @@ B = Lease(writer="writer-b", url="http://b:5681")
 UP_KEYS = "{zm}:zone:west:up:*"
 ZONE_COMMANDS = (
     "+eval +evalsha +xadd +xread +xrange +xrevrange +xtrim +hget +hmget +hset "
-    "+get +mget +set +del +unlink +exists +persist +echo"
+    "+get +mget +set +del +unlink +exists +persist +echo +memory|usage"
 )
 """What a zone's ACL user needs; the scripts' own commands are checked too."""
 
@@ -350,30 +351,10 @@ async def test_a_zones_user_reaches_its_own_stream_only(redis_url: str, store: R
         await store.commands.call("ACL", "SETUSER", "zone-west", "-xtrim")
         with pytest.raises(UnavailableError, match="ACL"):
             await up.trim(Position(1, 2))
-        assert await zone.check_server() == ServerReport(), "INFO is not granted: nothing is known"
         await zone.close()
 
 
 # ── the server ──
-
-
-async def test_the_server_is_reported(store: RedisStore) -> None:
-    report = await store.check_server()
-
-    assert report.version is not None
-    assert report.appendonly is not None
-    assert report.maxmemory_policy == "noeviction"
-
-
-async def test_a_server_that_is_too_old_is_refused() -> None:
-    async def old(command: list[bytes]) -> bytes:
-        return bulk(b"redis_version:6.0.16\r\n" if command[0] == b"INFO" else command[-1])
-
-    async with server(old) as url:
-        store = RedisStore(url)
-        with pytest.raises(ConfigError, match=r"6\.0\.16"):
-            await store.check_server()
-        await store.close()
 
 
 async def test_a_server_that_forgot_its_scripts_is_told_them_again(store: RedisStore) -> None:
@@ -588,7 +569,7 @@ async def test_cancelling_at_any_moment_mixes_no_replies(store: RedisStore) -> N
 
 
 async def test_no_call_blocks_the_event_loop(no_blocking: BlockBuster, store: RedisStore) -> None:
-    await store.check_server()
+    await facts_of(store.commands, store.keys, zone=None)
     await store.log("global").create(chain_of(1)[0])
     await store.log("global").read(START, block_s=0.01)
     await store.log("global").read(Position(1, 0), block_s=0.01)
@@ -701,6 +682,29 @@ async def test_a_failover_is_followed_though_the_old_master_still_answers(tmp_pa
         assert b":2" in replica.command("XLEN {zm}:global:log")
 
 
+async def test_a_log_moves_to_another_server_without_a_loss(tmp_path: Path) -> None:
+    with running(tmp_path / "old") as old, running(tmp_path / "new") as new:
+        chain = chain_of(3)
+        before, after = RedisStore(old.url, timeout_s=0.5), RedisStore(new.url)
+        await write(before.log("global"), chain[:2])
+        old.command("CONFIG SET repl-diskless-sync-delay 0")
+        new.command(f"REPLICAOF 127.0.0.1 {old.port}")
+
+        async def attached() -> bool:
+            return b"master_link_status:up" in new.command("INFO replication")
+
+        await until(attached)
+        old.command("CLIENT PAUSE 600000 WRITE")
+        with pytest.raises(FateUnknownError):
+            await before.log("global").append(chain[2])
+        new.command("REPLICAOF NO ONE")
+        await after.log("global").append(chain[2])
+
+        assert len(await after.log("global").read(START)) == 3
+        await before.close()
+        await after.close()
+
+
 async def _config(store: RedisStore, name: str) -> list[bytes]:
     reply: list[bytes] = await store.commands.call("CONFIG", "GET", name)
     return reply
@@ -748,6 +752,9 @@ async def test_a_closed_store_says_so(redis_url: str) -> None:
         "redis+sentinel://:26379/mymaster",
         "redis+sentinel://localhost/mymaster/one",
         "redis+sentinel://localhost/mymaster?nonsense=1",
+        "redis+cluster://",
+        "redis+cluster://localhost/1",
+        "redis+cluster://localhost?nonsense=1",
     ],
 )
 def test_a_url_that_leads_nowhere_is_refused_at_start(url: str) -> None:
@@ -762,6 +769,8 @@ def test_a_url_that_leads_nowhere_is_refused_at_start(url: str) -> None:
         "rediss://localhost?ssl_cert_reqs=none",
         "unix:///run/redis.sock?db=1",
         "redis+sentinel://user:p%40ss@one:26379,two,[::1]:26380/mymaster/2?sentinel_password=x",
+        "redis+cluster://user:p%40ss@one:6379,two,[::1]:6380",
+        "rediss+cluster://one,two?ssl_cert_reqs=none",
     ],
 )
 def test_urls_of_every_kind_are_understood(url: str) -> None:

@@ -196,6 +196,27 @@ async def test_every_fault_of_a_document_is_reported_at_once() -> None:
     assert fields == ["name", 'labels["kuma.io/mesh"]', "spec.ports[0].port"]
 
 
+@pytest.mark.parametrize("value", ["drop", "withdraw", "withdraw-5"])
+async def test_a_policy_for_lost_zones_that_is_none_is_refused(value: str) -> None:
+    label = "zonemesh.io/lost-zone-policy"
+    mesh = {"type": "Mesh", "name": "default", "labels": {label: value}}
+    async with rest_client(zone_west()) as zone, rest_client(global_plane()) as plane:
+        answers = [
+            await zone.put(ITEM, json=mesh_service(**{label: value})),
+            await plane.put("/meshes/default", json=mesh),
+        ]
+        faults = [(await answer.json())["invalid_parameters"] for answer in answers]
+        kept = await plane.put("/meshes/default", json=mesh | {"labels": {label: "withdraw-5m"}})
+        read = await (await plane.get("/meshes/default")).json()
+
+    assert [answer.status for answer in answers] == [400, 400]
+    for (fault,) in faults:
+        assert fault["field"] == f'labels["{label}"]'
+        assert f"'{value}' is no policy: must be keep, unavailable or" in fault["reason"]
+    assert kept.status == 200
+    assert read["labels"][label] == "withdraw-5m"
+
+
 @pytest.mark.parametrize(
     "body", ["{", "[]", '{"spec": 1}', '{"a": 1e999}', "[" * 100_000, '{"a":%s}' % ("9" * 30)]
 )

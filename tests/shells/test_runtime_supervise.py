@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -178,3 +180,39 @@ async def test_a_trouble_is_said_once_again_when_it_lasts_or_changes_and_when_it
     ]
     assert logs[-1]["failures"] == tries - 1
     assert logs[-1]["after_s"] == pytest.approx(15, abs=0.5)
+
+
+def test_a_hundred_that_fail_together_do_not_return_together() -> None:
+    backoff = Backoff(base_s=0.1, max_s=5.0)
+    randoms = [random.Random(seed) for seed in range(100)]
+
+    for attempt in range(8):
+        delays = sorted(backoff.delay_s(attempt, rng) for rng in randoms)
+        bound_s = min(5.0, 0.1 * 2**attempt)
+        assert len(set(delays)) == 100
+        assert bound_s / 2 <= delays[0] <= delays[-1] <= bound_s
+        # No tenth of the time in which they return has more than three tenths of them.
+        slots = Counter(int(20 * delay_s / bound_s) for delay_s in delays)
+        assert max(slots.values()) <= 30
+
+
+async def test_leaders_that_lost_one_store_together_try_again_at_different_times() -> None:
+    random.seed(11)
+    tried: list[float] = []
+
+    def component() -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            tried.append(now_s())
+            raise UnavailableError("redis: gone")
+
+        return run
+
+    leaders = [asyncio.ensure_future(keep(f"uplink-{n}", component())) for n in range(100)]
+    await asyncio.sleep(LEADER_RETRY_S * 1.5)
+    for each in leaders:
+        each.cancel()
+    await asyncio.gather(*leaders, return_exceptions=True)
+
+    again = tried[100:]
+    assert len(again) >= 100
+    assert len(set(again)) == len(again)

@@ -111,6 +111,7 @@ class Agent:
                 state=self.state,
                 cache=self.cache,
                 clock=self._clock,
+                degraded=lambda: self._check_fresh() is not None,
             )
         )
 
@@ -152,7 +153,9 @@ class Agent:
         return checks
 
     def diagnostics(self) -> web.Application:
-        app = http.make_diagnostics(self.registry, ready=self.checks())
+        app = http.make_diagnostics(
+            self.registry, ready=self.checks(), fresh={"fresh": self._check_fresh}
+        )
         lookup = Lookup(self.table, self.dns.forwarder, self.state, self._clock)
         on = self._config.dns.enabled
         diagnostics.add_routes(
@@ -229,6 +232,13 @@ class Agent:
 
     def _check_map(self) -> str | None:
         return None if self.table.loaded else "no map yet, neither from the zone nor from disk"
+
+    def _check_fresh(self) -> str | None:
+        age_s = self.state.age_s(self._clock())
+        if age_s is None:
+            return "the zone has not told since the start how old the map is"
+        stale = age_s > self._config.control_plane.stale_after_s
+        return f"the map is {age_s:.1f} s old" if stale else None
 
     def _check_dns(self) -> str | None:
         return None if self.dns.server.bound else "the DNS port is not bound"

@@ -32,6 +32,9 @@ class ControlPlane:
     drop_patience_s: float = setting(60.0, minimum=0.0)
     """... but after saying so for this long."""
 
+    stale_after_s: float = setting(30.0, minimum=2.0)
+    """A map older than this is said to be by `/ready`, and goes on being served."""
+
     def __post_init__(self) -> None:
         faults = [
             f"urls: {url!r} is not http://host:port"

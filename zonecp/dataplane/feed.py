@@ -18,14 +18,15 @@ import msgspec
 import structlog
 
 from zonecp.dataplane import events
-from zonecp.dataplane.entry import Origin, wire_entry
+from zonecp.dataplane.entry import Origin, addresses_of, wire_entry
 from zonecp.dataplane.feedstate import FeedState
-from zonecp.dataplane.message import wire_name
+from zonecp.dataplane.message import text_name, wire_name
 from zonecp.dataplane.names import Names
 from zonecp.dataplane.outbounds import Outbound, Outbounds
 from zonecp.dataplane.revision import is_older, own_incarnation
 from zonemesh import __version__
 from zonemesh.errors import InputError, UnavailableError, WireError
+from zonemesh.maphash import name_hash
 from zonemesh.runtime.slicing import slices
 
 T = TypeVar("T")
@@ -48,6 +49,13 @@ RESPONSE_S: Final = 10.0
 RETRY_AFTER_S_MAX: Final = 5.0
 _REFUSED: Final = frozenset({"status", "malformed", "older", "drop", "other_mesh"})
 """Reasons after which a zone that is up would at once do the same again."""
+
+COMPARE_SLICE: Final = 250
+"""Names hashed between two turns: about 1 ms."""
+
+COMPARE_EVERY_S: Final = 5.0
+COMPARE_PER_NAME_S: Final = 0.001
+"""What it costs per name is under a 200th of this."""
 
 DROP_NAMES_MIN: Final = 20
 """Fewer names may go at once whatever their share."""
@@ -93,7 +101,7 @@ class StreamEndError(UnavailableError):
         super().__init__(message)
         self.reason = reason
         """A metric label: unreachable, silent, closed, not_ready, status, malformed, older, gap,
-        drop, other_mesh."""
+        drop, other_mesh, mismatch."""
 
         self.retry_after_s = retry_after_s
 
@@ -194,6 +202,8 @@ class Follower:
             options.ttl_s,
         )
         self._offered: events.Head | None = None
+        self._offered_s = 0.0
+        self._compare_s = 0.0
         self._seen: set[bytes] = set()
         self._dropping_since_s: float | None = None
 
@@ -211,10 +221,9 @@ class Follower:
         Raises:
             StreamEndError: It does not follow what is held.
         """
-        self._state.last_event_s = self._clock()
         match part:
             case events.Heartbeat():
-                self._beat(part)
+                await self._beat(part)
             case events.Delta():
                 await self._change(part)
             case events.SnapshotBegins():
@@ -226,15 +235,40 @@ class Follower:
             case events.SnapshotEnds():
                 await self._end()
 
-    def _beat(self, heartbeat: events.Heartbeat) -> None:
+    async def _beat(self, heartbeat: events.Heartbeat) -> None:
         if self._state.head is None:
             return
         self._refuse_older(heartbeat.revision)
-        self._state.lag_s = heartbeat.lag_s
+        self._state.lag_s, self._state.told_s = heartbeat.lag_s, self._clock()
         self._advance(heartbeat.revision)
+        await self._compare(heartbeat)
         if not self._state.confirmed:  # all deltas since the revision on disk came before
             self._state.confirmed = self._table.complete = True
             self._state.settled()
+
+    async def _compare(self, heartbeat: events.Heartbeat) -> None:
+        """Hash all names, once in a while, and compare with what the zone says they are.
+
+        Nothing of the stream is taken meanwhile: both are of the same revision.
+        """
+        now_s = self._clock()
+        skipped = not heartbeat.hash or not self._state.whole or self._state.records_rejected
+        if skipped or now_s < self._compare_s:
+            return
+        self._compare_s = now_s + max(COMPARE_EVERY_S, len(self._table) * COMPARE_PER_NAME_S)
+        digest = 0
+        async for keys in slices(self._table.keys(), COMPARE_SLICE):
+            for key, entry in self._table.pick(keys).items():
+                digest ^= name_hash(text_name(key), *addresses_of(entry)) if entry else 0
+        mine = f"{digest:016x}"
+        agreement = self._state.agreement
+        why = f"the map at {heartbeat.revision} is {mine}, the zone's {heartbeat.hash}"
+        if agreement.found(equal=mine == heartbeat.hash, what=why):
+            self._resumable, self._compare_s = False, 0.0
+            log.error("map_mismatch", error=why, mended=True)
+            raise StreamEndError("mismatch", f"{why}: it is fetched anew")
+        if agreement.unmended is not None:
+            log.error("map_mismatch", error=why, mended=False)
 
     async def _change(self, delta: events.Delta) -> None:
         head = self._state.head
@@ -261,7 +295,7 @@ class Follower:
         if offered.mesh != self._options.mesh:
             raise StreamEndError("other_mesh", f"a map of mesh {offered.mesh}")
         self._refuse_older(offered.revision)
-        self._offered = offered
+        self._offered, self._offered_s = offered, self._clock()
         self._seen = set()
         self._resumable = False
         self._state.whole = False
@@ -315,11 +349,13 @@ class Follower:
         self._offered = None
         self._seen = set()
         self._resumable = True
+        self._compare_s = 0.0
         self._table.set_domains((*self._options.domains, *offered.domains))
         self._table.loaded = self._table.complete = True
         self._state.whole = self._state.confirmed = True
         self._state.head = msgspec.structs.replace(offered, ttl_s=self._options.ttl_s)
-        self._state.lag_s = offered.lag_s
+        # As of when it began to come: until now the old map was served.
+        self._state.lag_s, self._state.told_s = offered.lag_s, self._offered_s
         self._state.changed.set()
         self._state.settled()
         if before is not None and own_incarnation(before.revision) != own_incarnation(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zonecp.dataplane import events
+from zonemesh.agreement import Agreement
 
 
 def _nobody() -> None:
@@ -30,15 +31,17 @@ class FeedState:
 
     connected: bool = False
     lag_s: float = 0.0
-    """How old the map was by the zone's own account, at the last event."""
+    """How old the map was by the zone's own account, when it last told."""
 
-    last_event_s: float | None = None
-    """On the loop's clock."""
+    told_s: float | None = None
+    """When the zone last told how old the map is, on the loop's clock: deltas do not."""
 
     ended: Counter[str] = field(default_factory=Counter)
     """Streams that ended, by reason."""
 
     records_rejected: int = 0
+    agreement: Agreement = field(default_factory=Agreement)
+    """With the zone's hash of the map."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after a change of the map; cleared by the one who writes it to disk."""
 
@@ -50,7 +53,7 @@ class FeedState:
 
     def age_s(self, now_s: float) -> float | None:
         """How old the map may be: the zone's own lag, and the silence since."""
-        return None if self.last_event_s is None else self.lag_s + now_s - self.last_event_s
+        return None if self.told_s is None else self.lag_s + now_s - self.told_s
 
     def describe(self, now_s: float) -> dict[str, Any]:
         """For people; None of a map there is none of."""
@@ -60,9 +63,11 @@ class FeedState:
             "mesh": None if head is None else head.mesh,
             "zone": None if head is None else head.zone,
             "connected": self.connected,
-            "lag_s": None if self.last_event_s is None else round(self.lag_s, 3),
+            "lag_s": None if self.told_s is None else round(self.lag_s, 3),
             # Without a word of the zone since the start, nobody knows how old a map from disk is.
             "age_s": None if age_s is None else round(age_s, 3),
             "streams_ended": dict(self.ended),
             "records_rejected": self.records_rejected,
+            "mismatches": self.agreement.mismatches,
+            "mismatch": self.agreement.unmended,
         }

@@ -36,6 +36,8 @@ class AgentCollector(Collector):
     clock: Callable[[], float]
     """The event loop's."""
 
+    degraded: Callable[[], bool]
+
     def collect(self) -> Iterable[Metric]:
         counts = self.counts()
         yield from self._dns(counts)
@@ -78,6 +80,11 @@ class AgentCollector(Collector):
         yield GaugeMetricFamily(
             "zonedp_feed_connected", "1 while subscribed to the zone.", int(self.state.connected)
         )
+        yield GaugeMetricFamily(
+            "zonedp_degraded",
+            "1 while the map is too old, or nobody says how old.",
+            int(self.degraded()),
+        )
         age_s = self.state.age_s(self.clock())
         if age_s is not None:
             yield GaugeMetricFamily(
@@ -88,6 +95,15 @@ class AgentCollector(Collector):
                 "The map's age by the zone's account, at the last event.",
                 self.state.lag_s,
             )
+        agreement = self.state.agreement
+        yield CounterMetricFamily(
+            "zonedp_map_mismatches", "Times the map was not the zone's.", agreement.mismatches
+        )
+        yield GaugeMetricFamily(
+            "zonedp_map_mismatched",
+            "1 while fetching it anew did not help.",
+            int(agreement.unmended is not None),
+        )
         yield _by("zonedp_feed_ended", "Feed streams that ended.", self.state.ended)
         yield CounterMetricFamily(
             "zonedp_feed_records_rejected",

@@ -26,7 +26,13 @@ def columns(row: Row, now: datetime, *, wide: bool) -> list[Column]:
     if row.name == "Dataplane":
         found += [Column("TAGS", tags), Column("ADDRESS", address)]
     found.append(Column("AGE", lambda document: output.age(document.get("modificationTime"), now)))
-    return [*found, *_WIDE.get(row.name, _WIDE_OTHERS)] if wide else found
+    if not wide:
+        return found
+    found += _WIDE.get(row.name, _WIDE_OTHERS)
+    if row.name == "Zone":
+        found.append(Column("SINCE", lambda document: zone_since(document, now)))
+        found.append(Column("SERVICES ELSEWHERE", zone_effects))
+    return found
 
 
 def cells(shown: Sequence[Column], document: Document) -> list[Cell]:
@@ -95,7 +101,26 @@ def zone_state(overview: Document) -> str:
     insight = overview.get("zoneInsight")
     if insight is None:
         return ""
+    state = (insight.get("zonemesh") or {}).get("state")
+    if state:
+        return str(state).capitalize()
     return "Online" if open_subscription(insight) else "Offline"
+
+
+def zone_since(overview: Document, now: datetime) -> str:
+    """For how long its state has been what it is."""
+    since = ((overview.get("zoneInsight") or {}).get("zonemesh") or {}).get("since")
+    return "" if since is None else output.age(since, now)
+
+
+def zone_effects(overview: Document) -> str:
+    """What other zones do with its services while it is lost: `2 unavailable, 1 withdrawn`."""
+    told = (overview.get("zoneInsight") or {}).get("zonemesh") or {}
+    counts = (
+        (told.get("servicesUnavailable"), "unavailable"),
+        (told.get("servicesWithdrawn"), "withdrawn"),
+    )
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 def open_subscription(insight: Document) -> bool:

@@ -169,6 +169,10 @@ def _insight(client: Client, resource: Resource, now: datetime) -> Iterator[str]
     )
     if not insight:
         return
+    if since := (insight.get("zonemesh") or {}).get("since"):
+        yield pair("Since", f"{since} ({output.age(since, now)} ago)")
+    if effects := columns.zone_effects(overview):
+        yield pair("Elsewhere", f"{effects}, of its services")
     subscription = (insight.get("subscriptions") or [{}])[-1]
     for label, field in (("Connected", "connectTime"), ("Disconnected", "disconnectTime")):
         if moment := subscription.get(field):

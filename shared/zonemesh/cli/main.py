@@ -9,9 +9,12 @@ from zonemesh.cli.apply import apply
 from zonemesh.cli.delete import delete
 from zonemesh.cli.demo.command import demo
 from zonemesh.cli.describe import describe
+from zonemesh.cli.doctor import doctor
 from zonemesh.cli.explain import explain
 from zonemesh.cli.get import get
+from zonemesh.cli.log import log
 from zonemesh.cli.snapshot import snapshot
+from zonemesh.cli.status import status
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -37,7 +40,7 @@ def version() -> None:
     click.echo(f"zonemesh {__version__}")
 
 
-for command in (get, describe, apply, delete, explain, snapshot, demo):
+for command in (get, describe, apply, delete, explain, status, doctor, log, snapshot, demo):
     cli.add_command(command)
 
 

@@ -11,33 +11,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from ipaddress import ip_address
+from typing import Any
 
-from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool, parse_url
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+)
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.exceptions import (
+    AskError,
     DataError,
     MovedError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
-from zonemesh.errors import ConfigError, UnavailableError, WrongKeyError
+from zonemesh.errors import UnavailableError, WrongKeyError
+from zonemesh.log.pools import SENTINEL_TIMEOUT_S, ClusterPool, new_connection
 from zonemesh.log.scripts import Script
 
 Command = Sequence[str | bytes | int]
 Reply = Any
 """What RESP2 knows: bytes, int, None and lists of them."""
-
-SENTINEL_PORT = 26379
-
-_SENTINEL_TIMEOUT_S = 0.5
-"""Per sentinel: a dead one must leave time, within a call's deadline, to ask the next."""
 
 _MASTER_EVERY_S = 1.0
 """A master that was failed over takes writes until it is demoted, up to 11 s later (measured): all
@@ -46,13 +47,11 @@ of them are lost. Asking the sentinels again bounds how long we are a party to t
 _MASTER_RETRY_S = 10.0
 """After no sentinel answered: the master may be well, and must not be slowed down by asking."""
 
-# `legacy_responses` and such are the client's; at this level the protocol alone fixes the shape.
-# driver_info: redis-py reads its version from disk on each new connection, within the event loop.
-_OPTIONS: dict[str, Any] = {"protocol": 2, "decode_responses": False, "driver_info": None}
+_CLOSED = "the handler is closed"
 
 _ADVICE = (
     ("NOAUTH", "it wants a password: give one in redis.url"),
-    ("WRONGPASS", "it refuses the user or password in redis.url"),
+    ("WRONGPASS", "it refuses the user or password in redis.url (or redis.passwordPath)"),
     ("NOPERM", "its ACL denies this user a command or key that is needed"),
     ("executing the script can't", "its ACL denies this user a command that a script needs"),  # 6.2
     ("ACL failure", "its ACL denies this user a command that a script needs"),  # 7.0
@@ -61,74 +60,17 @@ _ADVICE = (
     ("READONLY", "it is a replica now: redis.url must lead to the master"),
     ("MISCONF", "it cannot write to its disk"),
     ("NOREPLICAS", "too few of its replicas are connected (min-replicas-to-write)"),
+    ("CLUSTERDOWN", "its cluster is down: look at CLUSTER INFO"),
+    ("LOADING", "it is still loading its data"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not what redis.url expects (ssl_ca_certs)"),
+    ("CERTIFICATE_REQUIRED", "it wants a certificate: ssl_certfile and ssl_keyfile in redis.url"),
+    ("UNKNOWN_CA", "it does not know the CA of our certificate (ssl_certfile in redis.url)"),
     ("unknown command", "it is too old or the command is disabled: Redis 6.2 or later is needed"),
 )
 
 
-def pool_of(url: str) -> ConnectionPool:
-    """What makes the connections: redis://, rediss://, unix:// or
-    redis+sentinel://[user:password@]host[:port][,host[:port]]/service[/db].
-
-    A sentinel's own credentials are its `sentinel_username` and `sentinel_password` parameters.
-
-    Raises:
-        ConfigError: Not such a URL.
-    """
-    try:
-        if url.startswith("redis+sentinel://"):
-            pool: ConnectionPool = _sentinel_pool(url)
-        else:
-            # The URL's parameters first, so that none of them changes what this module relies on.
-            pool = ConnectionPool(**{**parse_url(url), **_options()})
-        _new(pool)  # connects nothing; an unknown parameter shows only here
-    except (ValueError, TypeError, RedisError) as error:
-        raise ConfigError([f"redis.url: {error}"]) from error
-    return pool
-
-
-def _options() -> dict[str, Any]:
-    # No timeouts of its own: `exchange` has one around the whole. wait_for, which redis-py would
-    # use for each write, costs a task each time on Python 3.11.
-    return {**_OPTIONS, "socket_timeout": None, "retry": Retry(NoBackoff(), 0)}
-
-
-def _sentinel_pool(url: str) -> SentinelConnectionPool:
-    parts = urlsplit(url)
-    credentials, _, addresses = parts.netloc.rpartition("@")
-    username, _, password = credentials.partition(":")
-    service, _, db = parts.path.strip("/").partition("/")
-    if not service:
-        raise ValueError("redis+sentinel:// needs the service's name: …/service[/db]")
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    theirs = {
-        "username": query.pop("sentinel_username", None),
-        "password": query.pop("sentinel_password", None),
-        "socket_timeout": _SENTINEL_TIMEOUT_S,
-        "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "driver_info": None,
-    }
-    if query:
-        raise ValueError(f"redis+sentinel:// has no parameter {', '.join(sorted(query))}")
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py annotates it in part
-        [_address(one) for one in addresses.split(",")], sentinel_kwargs=theirs
-    )
-    return SentinelConnectionPool(  # type: ignore[no-untyped-call]  # as above
-        service,
-        sentinel,
-        db=int(db or 0),
-        username=unquote(username) or None,
-        password=unquote(password) or None,
-        **_options(),
-    )
-
-
-def _address(text: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError(f"{text!r} is not a sentinel's host[:port]")
-    return parts.hostname, parts.port or SENTINEL_PORT
+_ENDED = ("reset by peer", "Connection closed by server")
+"""How a server that refuses our certificate may look: by TLS 1.3 it says so when we are done."""
 
 
 class Connections:
@@ -147,10 +89,39 @@ class Connections:
         self._idle: list[AbstractConnection] = []
         self._node: tuple[str, int] | None = None
         """Where a cluster's redirection or the sentinels say that all our keys are."""
+        self._seed = 0
+        """Which of a cluster's known nodes to ask where our keys are."""
         self._ask_master_s = 0.0
         self._closed = False
+        self._tls = issubclass(pool.connection_class, SSLConnection)
         self.fault: str | None = None
         """Why the newest exchange failed; None if it did not."""
+
+    @property
+    def where(self) -> str:
+        """Address of the server that the newest connection leads to, or was to lead to."""
+        if (node := self._known_node()) is not None:
+            return _address_text(*node)
+        options = self._pool.connection_kwargs
+        return str(options.get("path") or _address_text(options.get("host"), options.get("port")))
+
+    @property
+    def private(self) -> bool:
+        """Whether nobody on a network can listen: TLS, loopback or a Unix socket."""
+        connection = new_connection(self._pool)
+        if self._node is None and isinstance(self._pool, SentinelConnectionPool):
+            return True  # nobody has told yet where the master is
+        if isinstance(connection, SSLConnection) or not isinstance(connection, Connection):
+            return True
+        host = connection.host if self._node is None else self._node[0]
+        return host == "localhost" or _is_loopback(host)
+
+    @property
+    def sentinels(self) -> int | None:
+        """How many sentinels were given; None: the server itself was."""
+        if not isinstance(self._pool, SentinelConnectionPool):
+            return None
+        return len(self._pool.sentinel_manager.sentinels)
 
     async def call(self, *command: str | bytes | int, extra_s: float = 0.0) -> Reply:
         """Send one command.
@@ -183,13 +154,29 @@ class Connections:
         self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int]
     ) -> Reply:
         """Run a script, sending its text only to a server that does not have it (any more)."""
-        rest = (len(keys), *keys, *arguments)
-        (reply,) = await self._exchange((("EVALSHA", script.sha, *rest),), 0.0)
-        if isinstance(reply, NoScriptError):
-            (reply,) = await self._exchange((("EVAL", script.text, *rest),), 0.0)
-        if isinstance(reply, ResponseError):
-            raise unavailable(reply) from reply
+        (reply,) = await self.run_then(script, keys, arguments)
         return reply
+
+    async def run_then(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[str | bytes | int],
+        *then: Command,
+    ) -> list[Reply]:
+        """Run a script and, behind it on the same connection, further commands.
+
+        Raises:
+            UnavailableError: The script failed; it may have been run. An error reply to one of the
+                others is not raised: it comes in that one's place.
+        """
+        rest = (len(keys), *keys, *arguments)
+        replies = await self._exchange((("EVALSHA", script.sha, *rest), *then), 0.0)
+        if isinstance(replies[0], NoScriptError):
+            replies = await self._exchange((("EVAL", script.text, *rest), *then), 0.0)
+        if isinstance(replies[0], ResponseError):
+            raise unavailable(replies[0]) from replies[0]
+        return replies
 
     async def close(self) -> None:
         """Disconnect; exchanges under way end, later ones fail."""
@@ -197,7 +184,8 @@ class Connections:
         await self._forget()
         if isinstance(self._pool, SentinelConnectionPool):
             for sentinel in self._pool.sentinel_manager.sentinels:
-                await sentinel.aclose()
+                with suppress(RedisError, OSError):  # a dead one says no farewell
+                    await sentinel.aclose()
 
     async def _exchange(self, commands: Sequence[Command], extra_s: float) -> list[Reply]:
         if self._closed:
@@ -212,8 +200,11 @@ class Connections:
         except DataError:
             raise  # not a string, bytes or int: our own mistake
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            self._seed += 1
             await self._forget()  # most likely the idle ones lead to the same dead end
             found = unavailable(error)
+            if self._tls and any(mark in str(error) for mark in _ENDED):
+                found = UnavailableError(f"{found}: perhaps for our ssl_certfile in redis.url")
             self.fault = str(found)
             raise found from error
 
@@ -225,12 +216,12 @@ class Connections:
             if not connection.is_connected:
                 await connection.connect()  # type: ignore[no-untyped-call]  # as in `_new`
             packed = [part for command in commands for part in connection.pack_command(*command)]
-            await connection.send_packed_command(packed, check_health=False)
+            await _send(connection, packed)
             replies = [await _reply(connection) for _ in commands]
         except BaseException:
             # Cancelled or not: what is still to come must never be read as another's reply.
             # redis-py 8.1 disconnects by itself here; it did not always.
-            await connection.disconnect(nowait=True)
+            await _cut(connection)
             raise
         self._idle.append(connection)
         for reply in replies:
@@ -251,14 +242,20 @@ class Connections:
             # Readable while idle: the server closed it, or it holds a reply that nobody waits for.
             if connection.is_connected and not moved and not await connection.can_read():
                 return connection
-            await connection.disconnect(nowait=True)
+            await _cut(connection)
         return None
 
     def _new_connection(self) -> AbstractConnection:
-        connection = _new(self._pool)
-        if self._node is not None:  # a sentinel's connection asks by itself where to go
-            vars(connection).update(host=self._node[0], port=self._node[1])
+        connection = new_connection(self._pool)
+        if (node := self._known_node()) is not None:
+            vars(connection).update(host=node[0], port=node[1])
         return connection
+
+    def _known_node(self) -> tuple[str, int] | None:
+        """None: the URL's, or a sentinel's connection asks by itself where to go."""
+        if self._node is None and isinstance(self._pool, ClusterPool):
+            return self._pool.seeds[self._seed % len(self._pool.seeds)]
+        return self._node
 
     async def _ask_sentinels(self, pool: SentinelConnectionPool) -> None:
         clock = asyncio.get_running_loop().time
@@ -266,7 +263,7 @@ class Connections:
             return
         self._ask_master_s = clock() + _MASTER_RETRY_S
         with suppress(RedisError, OSError):
-            async with asyncio.timeout(_SENTINEL_TIMEOUT_S):
+            async with asyncio.timeout(SENTINEL_TIMEOUT_S):
                 self._node = await pool.get_master_address()  # type: ignore[no-untyped-call]  # as in `_new`
             self._ask_master_s = clock() + _MASTER_EVERY_S
 
@@ -276,17 +273,43 @@ class Connections:
         self._ask_master_s = 0.0
         idle, self._idle = self._idle, []
         for connection in idle:
-            await connection.disconnect(nowait=True)
-
-
-def _new(pool: ConnectionPool) -> AbstractConnection:
-    connection = pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it bare
-    return cast("AbstractConnection", connection)
+            await _cut(connection)
 
 
 def _address_of(connection: AbstractConnection) -> tuple[str, int] | None:
     """None: a unix socket."""
     return (connection.host, connection.port) if isinstance(connection, Connection) else None
+
+
+def _address_text(host: str | None, port: int | None) -> str:
+    host = host or "localhost"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _cut(connection: AbstractConnection) -> None:
+    """Disconnect at once."""
+    writer = getattr(connection, "_writer", None)
+    if isinstance(connection, SSLConnection) and writer is not None:
+        # Closed, it would wait for the other side's farewell: of a dead one up to 30 s.
+        writer.transport.abort()
+    await connection.disconnect(nowait=True)
+
+
+async def _send(connection: AbstractConnection, packed: Sequence[bytes]) -> None:
+    try:
+        await connection.send_packed_command(packed, check_health=False)
+    except RuntimeError as error:
+        # uvloop's word for a transport that its peer has reset a moment ago.
+        if _CLOSED not in str(error):
+            raise
+        raise ConnectionResetError("the server has reset the connection") from error
 
 
 async def _reply(connection: AbstractConnection) -> Reply:
@@ -314,6 +337,8 @@ def unavailable(error: Exception) -> UnavailableError:
     A refusal (password, ACL, foreign key) is no exception: it is cured at the server, without us,
     and until then a plane must go on with what it holds rather than end.
     """
+    if isinstance(error, (AskError, TryAgainError)):
+        return UnavailableError("redis: our slot of its cluster is being moved: wait until it is")
     if isinstance(error, TimeoutError):
         return UnavailableError("redis: no answer in time")
     if isinstance(error, MasterNotFoundError):  # its text goes on with every sentinel's client

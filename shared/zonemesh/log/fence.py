@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from zonemesh.errors import RefusedError
 from zonemesh.log.port import Head, SnapshotInfo
 from zonemesh.model import Position
@@ -51,23 +53,25 @@ def creates(head: Head | None, sealed: Sealed, *, top: Position | None, found: H
 
 
 def announces(
-    head: Head | None, entry_h: bytes | None, newest: SnapshotInfo | None, info: SnapshotInfo
+    head: Head | None, entry_h: bytes | None, announced: Sequence[SnapshotInfo], info: SnapshotInfo
 ) -> bool:
     """Whether a snapshot is to be announced; False: this very state is announced already.
 
     Args:
         head: The log's.
         entry_h: Hash of the log's entry at the snapshot's position, if it has one.
-        newest: The newest announced snapshot.
+        announced: Those that are announced, newest first.
         info: What to announce.
 
     Raises:
         RefusedError: Its writer is deposed.
     """
-    if newest is not None and info.position <= newest.position:
-        if _state(newest) == _state(info):
-            return False
-        raise RefusedError(f"snapshot {info.position}: {newest.position} is announced already")
+    if any(_state(one) == _state(info) for one in announced):
+        return False
+    if announced and info.position <= announced[0].position:
+        raise RefusedError(
+            f"snapshot {info.position}: {announced[0].position} is announced already"
+        )
     if head is not None and (head.incarnation != info.incarnation or entry_h != info.h):
         raise RefusedError(f"snapshot {info.position}: the log has no such entry")
     return True

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import structlog
 
+from zonemesh.agreement import Agreement
 from zonemesh.errors import (
     GapError,
     LogFaultError,
     NewerFormatError,
     NotFoundError,
+    StateMismatchError,
     StoreLostError,
     UnavailableError,
     WireError,
 )
+from zonemesh.freshness import Freshness
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
 from zonemesh.registry import Registry
 from zonemesh.replica import NOWHERE, Patience, Place, check_head, follows
-from zonemesh.wire import Sealed, check_format, decode
+from zonemesh.wire import Entry, Sealed, check_format, decode
 
+_READ_COUNT = 512
 _READ_BLOCK_S = 0.5
 """Bounds how late a stop is noticed; news wakes the read at once."""
 _HEAD_EVERY_S = 1.0
@@ -71,13 +75,15 @@ class Follower:
         clock: Clock,
         on_entries: Callable[[Sequence[Sealed]], None],
         on_replaced: Callable[[], None] = lambda: None,
+        told: Callable[[Mapping[str, Any]], object] = lambda note: note.get("state"),
         healer: Healer | None = None,
         hold: Hold | None = None,
         formats: Collection[int] | None = None,
     ) -> None:
         """`on_entries` is called after entries were applied, `on_replaced` after a resync; the
-        registry's indexes hear of single changes, in both cases. `formats` are those that are read;
-        None for all that this build knows.
+        registry's indexes hear of single changes, in both cases. `told` is the end of the digest
+        that a heartbeat's note says this copy has before that entry, if it says so. `formats` are
+        those that are read; None for all that this build knows.
         """
         self._log = target
         self._shown = registry
@@ -88,6 +94,9 @@ class Follower:
         self._clock = clock
         self._on_entries = on_entries
         self._on_replaced = on_replaced
+        self._told = told
+        self.agreement = Agreement()
+        self._distrusted: str | None = None
         self._patience = Patience()
         self.missing: str | None = None
         """Why the log is known to be missing; None while it is there."""
@@ -96,6 +105,9 @@ class Follower:
         """
         self._head: Head | None = None
         self._head_s: float | None = None
+        self._freshness = Freshness()
+        self._shown_s: float | None = None
+        """As of when what is shown is while it is held."""
         self.resyncs: Counter[str] = Counter()
         """Resynchronisations by reason (an error's code), and `start`."""
         self.bad_entries = 0
@@ -126,18 +138,28 @@ class Follower:
 
     @property
     def lag_s(self) -> float | None:
-        """Age of what is applied: None until the head was read once and something is applied.
+        """Age of the last applied entry: None until the log was read and something is applied.
 
-        Head's time less the last applied entry's (both by the writer's clock), plus the time since
-        the head was last asked for (by ours): neither clock skew nor a backlog can hide in it.
+        The writer's heartbeats make it small: it grows while they, or the link, or the applying of
+        a backlog stand still. See `Freshness`; of a backlog it is at least what the head's time
+        and the last applied entry's, both by the writer's clock, are apart.
         """
-        shown = self._shown
-        if self._head is None or self._head_s is None or shown.incarnation == "":
+        now_s = self._clock.mono_s()
+        if self.held:
+            return None if self._shown_s is None else now_s - self._shown_s
+        age_s = self._freshness.age_s(now_s)
+        if age_s is None or self._registry.incarnation == "":
             return None
-        behind_ms = max(0, self._head.time_ms - shown.time_ms)
-        if not self.held and self._head.position <= shown.position:
-            behind_ms = 0
-        return behind_ms / 1000 + self._clock.mono_s() - self._head_s
+        if self._head is None or self._head_s is None or not self._is_behind(self._head):
+            return age_s
+        behind_ms = max(0, self._head.time_ms - self._registry.time_ms)
+        return max(age_s, behind_ms / 1000 + now_s - self._head_s)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all that there was when the head was last read is applied."""
+        head = self._head
+        return head is not None and head.position <= self._registry.position
 
     async def catch_up(self) -> Head | None:
         """Read until the head (as of now) is applied; None if there is no log.
@@ -203,13 +225,52 @@ class Follower:
 
     async def _read_on(self, *, block_s: float) -> bool:
         """Read once and apply; True if there was anything."""
-        raws = await self._log.read(self._registry.position, block_s=block_s)
+        if self._distrusted is not None:
+            raise StateMismatchError(self._distrusted)
+        asked_s = self._clock.mono_s()
+        raws = await self._log.read(self._registry.position, block_s=block_s, count=_READ_COUNT)
+        self._know()
+        await apply_all(
+            self._registry, raws, self._applied, check=self._compare, formats=self._formats
+        )
         if not raws:
-            return False
-        await apply_all(self._registry, raws, self._applied, formats=self._formats)
-        return True
+            # Not as of now: the answer may have waited in a buffer, while this process was stopped.
+            self._freshness.read_all(min(asked_s + block_s, self._clock.mono_s()))
+        elif len(raws) < _READ_COUNT:
+            self._freshness.read_all(asked_s)
+        return bool(raws)
+
+    def distrust(self, why: str) -> None:
+        """Load the state anew before anything else is read."""
+        if self.agreement.found(equal=False, what=why):
+            self._distrusted = why
+        log.error("state_mismatch", log=self._log.name, error=why, mended=bool(self._distrusted))
+
+    def _compare(self, entry: Entry) -> None:
+        told = self._told(entry.note)
+        if not isinstance(told, str) or not self._registry.incarnation:
+            return
+        mine = self._registry.digest
+        why = f"before {entry.position} the state is {mine}; its writer says …{told}"
+        if mine.endswith(told):
+            self.agreement.found(equal=True, what="")
+            return
+        self.distrust(why)
+        if self._distrusted is not None:
+            raise StateMismatchError(why)
+
+    def _know(self) -> None:
+        """Begin with what wall clocks say: nothing else tells how old a copy from disk is."""
+        if not self._freshness.known and self._registry.incarnation:
+            wall_s = (self._clock.wall_ms() - self._registry.time_ms) / 1000
+            self._freshness.guess(wall_s, self._registry.log_time_ms, self._clock.mono_s())
+
+    def _noted(self) -> None:
+        self._know()
+        self._freshness.applied(self._registry.log_time_ms, self._clock.mono_s())
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
+        self._noted()
         self._patience.progressed()
         self.halted = None
         self.newer_format = False
@@ -271,7 +332,11 @@ class Follower:
         self.halted = f"{fault.code}: {fault}"
 
     async def _healed(self, fault: LogFaultError | WireError) -> bool:
-        if self._healer is None or isinstance(fault, WireError) or self.place == NOWHERE:
+        if (
+            self._healer is None
+            or isinstance(fault, (WireError, StateMismatchError))
+            or self.place == NOWHERE
+        ):
             return False
         return await self._healer.restore(fault)
 
@@ -294,7 +359,12 @@ class Follower:
             )
         self._note_head(head, asked_s)
         log.info("log_resynced", log=self._log.name, position=str(fresh.position))
+        if not self.held:
+            lag_s = self.lag_s
+            self._shown_s = None if lag_s is None else self._clock.mono_s() - lag_s
         self._registry = fresh
+        self._distrusted = None
+        self._noted()
         if self._hold is not None:
             self._hold.begin(fault)
         if self._hold is None or self._shown.blank or self._hold.over(fresh):
@@ -373,6 +443,7 @@ async def apply_all(
     applied: Callable[[Sequence[Sealed]], None],
     *,
     formats: Collection[int] | None = None,
+    check: Callable[[Entry], None] = lambda _: None,
 ) -> None:
     """Check and apply entries in order, giving the event loop a turn between slices.
 
@@ -388,6 +459,7 @@ async def apply_all(
             sealed, chained = decode(raw.data, place.h, formats=formats)
             if not follows(place, sealed, chained=chained):
                 continue
+            check(sealed.entry)
             registry.apply(sealed)
             done.append(sealed)
             changes += len(sealed.entry.changes)

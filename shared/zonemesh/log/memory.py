@@ -186,6 +186,15 @@ class MemoryStore:
             await self.answer()
             return found
 
+    async def sizes(self, log_names: Sequence[str]) -> Mapping[str, int]:
+        data = await self.request()
+        streams = {name: data.log(name).stream for name in log_names}
+        await self.answer()
+        return {
+            name: 0 if stream is None else sum(len(raw.data) for raw in stream.raws)
+            for name, stream in streams.items()
+        }
+
     async def present(self, log_name: str, writer: str, payload: bytes) -> None:
         data = await self.request()
         data.log(log_name).present[writer] = (payload, self._now() + PRESENT_S)
@@ -199,6 +208,16 @@ class MemoryStore:
             for writer, (payload, until_s) in present.items()
             if self._now() < until_s
         }
+        await self.answer()
+        return alive
+
+    async def said(self, writer: str, log_names: Sequence[str]) -> Mapping[str, bytes]:
+        data = await self.request()
+        alive = {}
+        for name in log_names:
+            payload, until_s = data.log(name).present.get(writer, (b"", 0.0))
+            if self._now() < until_s:
+                alive[name] = payload
         await self.answer()
         return alive
 
@@ -271,6 +290,13 @@ class MemoryStore:
         data.stream.add(raw)
         self._server.tell()
 
+    def delete_entry(self, name: str, position: Position) -> None:
+        """XDEL: the stream remembers its highest position, and the head stays."""
+        stream = self._server.data.log(name).stream
+        if stream is not None:
+            stream.raws = [raw for raw in stream.raws if raw.position != position]
+            stream.heads.pop(position, None)
+
     def delete_key(self, name: str, part: Part) -> None:
         """DEL of one key; a lease is dropped by deleting `leader`."""
         data = self._server.data.log(name)
@@ -321,12 +347,6 @@ class MemoryStore:
             case _:
                 assert_never(head)
         self._server.tell()
-
-    def delete_entry(self, name: str, number: int) -> None:
-        """XDEL of one of the entries that are held, in the middle of a log."""
-        stream = self._server.data.log(name).stream
-        assert stream is not None
-        stream.heads.pop(stream.raws.pop(number).position, None)
 
     def trim_to(self, name: str, entries: int) -> None:
         """Keep the newest `entries`, whoever still has to read the others."""
@@ -404,8 +424,7 @@ class MemoryLog:
         data = await self._request()
         entry = None if data.stream is None else data.stream.find(info.position)
         entry_h = None if entry is None else fence.hash_of(entry.data)
-        newest = data.snapshots[0] if data.snapshots else None
-        if fence.announces(data.head, entry_h, newest, info):
+        if fence.announces(data.head, entry_h, data.snapshots, info):
             kept = [old for old in data.snapshots[:1] if old.incarnation == info.incarnation]
             data.snapshots = [info, *kept]
             data.chunks[info.position] = tuple(chunks)

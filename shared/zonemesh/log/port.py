@@ -182,10 +182,16 @@ class Store(Protocol):
     ) -> Mapping[str, Sequence[Raw]]:
         """`Log.read` over several logs at once, by name, waiting for the first entry of any."""
 
+    async def sizes(self, log_names: Sequence[str]) -> Mapping[str, int]:
+        """Bytes that logs' entries take in the store, about; what is not there takes none."""
+
     async def present(self, log_name: str, writer: str, payload: bytes) -> None:
         """Say that a replica of a log lives: known for the next 5 s, under its writer's name."""
 
     async def replicas(self, log_name: str) -> Mapping[str, bytes]:
         """What each live replica last said, by writer."""
+
+    async def said(self, writer: str, log_names: Sequence[str]) -> Mapping[str, bytes]:
+        """What one writer has last said (`present`) of each of several logs, of those it has."""
 
     async def close(self) -> None: ...

@@ -7,8 +7,8 @@ history is found when a store has lost its own, and how a leader learns what all
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -40,6 +40,8 @@ class Replica:
     """Of entries and snapshots that it can read."""
     unbridged: bool = False
     """It can read on only from a snapshot that is still to be made."""
+    more: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What else replicas of this log tell each other."""
 
     @property
     def cursor(self) -> Cursor:
@@ -49,6 +51,7 @@ class Replica:
         incarnation, position, h = self.place
         packed: bytes = msgpack.packb(
             {
+                **self.more,
                 "url": self.url,
                 "applied": [incarnation, list(position), h],
                 "formats": list(self.formats),
@@ -82,6 +85,7 @@ class Replica:
             place=place,
             formats=formats,
             unbridged=fields.get("unbridged") is True,
+            more=fields,
         )
 
 
@@ -98,8 +102,11 @@ class Presence:
         place: Callable[[], Place],
         unbridged: Callable[[], bool] = lambda: False,
         formats: Collection[int] | None = None,
+        more: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`formats`: those that this replica reads; None for all that this build knows."""
+        """`formats`: those that this replica reads; None for all that this build knows.
+        `more`: what it says besides what it holds (`Replica.more`).
+        """
         self._store = store
         self._log_name = log_name
         self._writer = writer
@@ -107,6 +114,7 @@ class Presence:
         self._place = place
         self._unbridged = unbridged
         self._formats = known() if formats is None else tuple(formats)
+        self._more = more
 
     async def run(self) -> None:
         """Say it for ever."""
@@ -121,6 +129,7 @@ class Presence:
             place=self._place(),
             formats=self._formats,
             unbridged=self._unbridged(),
+            more=self._more(),
         )
         await self._store.present(self._log_name, self._writer, mine.pack())
 

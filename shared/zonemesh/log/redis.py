@@ -11,12 +11,12 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from redis.asyncio.connection import ConnectionPool
 
 from zonemesh.errors import (
-    ConfigError,
     FateUnknownError,
     NotFoundError,
     RefusedError,
@@ -26,7 +26,8 @@ from zonemesh.errors import (
 )
 from zonemesh.log import keys as names
 from zonemesh.log import scripts
-from zonemesh.log.connections import Connections, Reply, pool_of
+from zonemesh.log.connections import Connections, Reply
+from zonemesh.log.pools import pool_of
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.log.scripts import Script
 from zonemesh.model import SEQ_MAX, Position
@@ -34,7 +35,6 @@ from zonemesh.names import is_dns_label
 from zonemesh.travel import up_log
 from zonemesh.wire import HASH_BYTES, Sealed
 
-VERSION_MIN = (6, 2)
 TIMEOUT_S = 2.0
 LEASE_MS = 2_000
 PRESENT_MS = 5_000
@@ -68,22 +68,14 @@ _DELETES_PER_CALL = 500
 _ANNOUNCE_TRIES = 3
 
 _NAMES_LOGGED_MAX = 100
+WAIT_MS = 100
+"""How long an append waits for replicas (`redis.waitReplicas`): they need a millisecond or two."""
+_REMIND_S = 10.0
 
 _HEAD = ("incarnation", "position", "h", "time", "owner", "format")
 
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerReport:
-    """What could be learnt of a server; None where its ACL does not tell."""
-
-    version: str | None = None
-    appendonly: bool | None = None
-    """False: a restart empties every log."""
-    maxmemory_policy: str | None = None
-    """Anything but `noeviction` may drop a whole log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +95,9 @@ class RedisStore:
         prefix: First part of every key, in braces.
         timeout_s: For one command; a blocking read has this much on top of what it blocks.
         lease_ms: How long a leader's lease lasts without renewal.
+        password_path: File with the password, instead of one in `url`.
+        wait_replicas: How many replicas are waited for after each append, for `WAIT_MS` at most. It
+            makes the loss of what was acknowledged rarer, and nothing relies on it.
         pool: Makes the connections instead of `url` (tests: fakeredis's).
     """
 
@@ -113,12 +108,18 @@ class RedisStore:
         prefix: str = names.PREFIX,
         timeout_s: float = TIMEOUT_S,
         lease_ms: int = LEASE_MS,
+        password_path: Path | None = None,
+        wait_replicas: int = 0,
         pool: ConnectionPool | None = None,
     ) -> None:
-        pool = pool_of(url) if pool is None else pool
+        pool = pool_of(url, password_path) if pool is None else pool
         self.keys = names.Keys(prefix)
         self.lease_ms = lease_ms
         self.commands = Connections(pool, timeout_s=timeout_s, limit=_COMMANDS_MAX)
+        self.wait_replicas = wait_replicas
+        self.unreplicated = 0
+        """Appends that fewer replicas than that had in time."""
+        self._unreplicated_told_s = float("-inf")
         self.odd_zones: frozenset[bytes] = frozenset()
         """Announced names, as of the last look, that are no zone's."""
         self._logged: set[bytes] = set()
@@ -133,31 +134,21 @@ class RedisStore:
         """Why the newest command failed, for whoever asks what a plane waits for."""
         return self.commands.fault
 
-    async def check_server(self) -> ServerReport:
-        """Learn what the server is.
-
-        Raises:
-            ConfigError: Older than 6.2.
-            UnavailableError: It does not answer.
-        """
-        await self.commands.call("ECHO", "zonemesh")
-        facts: dict[str, str] = {}
-        for section in ("server", "persistence", "memory"):  # several at once only from 7.0 on
-            try:
-                facts |= _facts(await self.commands.call("INFO", section))
-            except UnavailableError:
-                # INFO is @dangerous: a zone's ACL does not grant it. That the server answers was
-                # seen above.
-                break
-        version = facts.get("redis_version")
-        if version is not None and _version(version) < VERSION_MIN:
-            raise ConfigError([f"redis.url: Redis {version}; 6.2 or later is needed"])
-        aof = facts.get("aof_enabled")
-        return ServerReport(
-            version=version,
-            appendonly=None if aof is None else aof == "1",
-            maxmemory_policy=facts.get("maxmemory_policy"),
-        )
+    def replicated(self, reply: Reply) -> None:
+        """Take the answer to WAIT: how many replicas have what was written before it."""
+        if isinstance(reply, int) and reply >= self.wait_replicas:
+            return
+        self.unreplicated += 1
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._unreplicated_told_s >= _REMIND_S:
+            self._unreplicated_told_s = now_s
+            log.warning(
+                "append_not_replicated",
+                replicas=reply if isinstance(reply, int) else str(reply),
+                wanted=self.wait_replicas,
+                within_ms=WAIT_MS,
+                appends=self.unreplicated,
+            )
 
     async def announce(self, zone: str) -> None:
         await self.commands.call("SADD", self.keys.zones, zone)
@@ -190,6 +181,12 @@ class RedisStore:
         reply = await self._xread(tuple(logs), tuple(after.values()), block_s, count)
         return {logs[key]: _raws(entries) for key, entries in reply}
 
+    async def sizes(self, log_names: Sequence[str]) -> Mapping[str, int]:
+        # Sampled: exact figures would cost a walk over the whole stream.
+        usage = [("MEMORY", "USAGE", self.keys.of(name).log) for name in log_names]
+        found = await self.commands.calls(usage) if usage else ()
+        return {name: size or 0 for name, size in zip(log_names, found, strict=True)}
+
     async def present(self, log_name: str, writer: str, payload: bytes) -> None:
         key = self.keys.of(log_name).replica(writer)
         await self.commands.call("SET", key, payload, "PX", PRESENT_MS)
@@ -205,6 +202,14 @@ class RedisStore:
             for key, payload in zip(found, payloads, strict=True)
             if payload is not None  # expired since
         }
+
+    async def said(self, writer: str, log_names: Sequence[str]) -> Mapping[str, bytes]:
+        if not log_names:
+            return {}
+        keys = [self.keys.of(name).replica(writer) for name in log_names]
+        payloads = await self.commands.call("MGET", *keys)
+        found = zip(log_names, payloads, strict=True)
+        return {name: payload for name, payload in found if payload is not None}
 
     async def close(self) -> None:
         await self.commands.close()
@@ -242,8 +247,12 @@ class RedisStore:
         found: list[bytes] = []
         cursor = b"0"
         for _ in range(_SCANS_MAX):
-            cursor, page = await self.commands.call(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT
+            # SCAN names no key: that a cluster sends it to our node is EXISTS's doing.
+            _, (cursor, page) = await self.commands.calls(
+                [
+                    ("EXISTS", beginning),
+                    ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT),
+                ]
             )
             found += page
             if cursor == b"0":
@@ -407,8 +416,10 @@ class RedisLog:
         arguments: Sequence[str | bytes | int],
         sealed: Sealed,
     ) -> None:
+        wanted = self._store.wait_replicas
+        then = (("WAIT", wanted, WAIT_MS),) if wanted else ()
         try:
-            outcome = await self._redis.run(script, keys, arguments)
+            outcome, *waited = await self._redis.run_then(script, keys, arguments, *then)
         except UnavailableError as error:
             # Even where this reply says that nothing was done (OOM, READONLY, NOPERM, no
             # connection): an earlier sending of the same bytes may have been.
@@ -421,6 +432,8 @@ class RedisLog:
                 f"{sealed.entry.previous} ({sealed.previous_h.hex()}), but "
                 + (f"the head is {found}" if incarnation else "there is no log with a head")
             )
+        for reply in waited:
+            self._store.replicated(reply)
 
     async def _announced(self) -> list[_Announced]:
         reply = await self._redis.call("XREVRANGE", self._keys.snapshots, "+", "-", "COUNT", 3)
@@ -521,12 +534,3 @@ def _announced(entry_id: bytes, fields: Sequence[bytes]) -> _Announced:
         return _Announced(info, _text(by_name[b"token"]))
     except (ValueError, KeyError) as error:
         raise WrongKeyError(f"snapshot {entry_id!r} is announced wrongly: {error!r}") from error
-
-
-def _facts(info: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
-    return {name: value for name, colon, value in lines if colon}
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())

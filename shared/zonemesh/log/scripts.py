@@ -194,3 +194,16 @@ if mine then redis.call('DEL', KEYS[1]) end
 return 1
 """
 )
+
+MAY = """
+-- ARGV: commands, each as the number of its words and then these. 1 where this user is allowed it.
+if not redis.acl_check_cmd then return false end -- before 7.0
+local answers, i = {}, 1
+while i <= #ARGV do
+  local count = tonumber(ARGV[i])
+  local known, allowed = pcall(redis.acl_check_cmd, unpack(ARGV, i + 1, i + count))
+  answers[#answers + 1] = known and allowed and 1 or 0
+  i = i + 1 + count
+end
+return answers
+"""

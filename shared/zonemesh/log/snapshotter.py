@@ -20,6 +20,9 @@ ENTRIES_BETWEEN = 20_000
 BYTES_BETWEEN = 48 << 20
 """A log is kept to between one and two times this, plus two snapshots."""
 
+TERMS_BETWEEN = 3
+"""Also for leaders that never come so far before the next one leads: each counts for itself."""
+
 _LOOK_EVERY_S = 5.0
 """How soon a log is readable again that somebody else trimmed, or whose snapshots were lost."""
 
@@ -88,6 +91,10 @@ class Snapshotter:
 
     async def run(self) -> None:
         """Take snapshots when due, for ever; RefusedError once deposed."""
+        infos = await self._log.snapshots()
+        newest = infos[0].position if infos else START
+        if self._registry.position.term - newest.term >= TERMS_BETWEEN:
+            self._due.set()
         while True:
             try:
                 async with asyncio.timeout(_LOOK_EVERY_S):

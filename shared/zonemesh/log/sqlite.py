@@ -100,7 +100,7 @@ class SqliteLog:
         return self._name
 
     async def head(self) -> Head | None:
-        return await self._read(_head)
+        return await self._read(read_head)
 
     async def create(
         self, sealed: Sealed, *, owner: str = "", replacing: Head | None = None
@@ -131,7 +131,7 @@ class SqliteLog:
         until_s = clock() + block_s
         while True:
             changed = self._changed
-            raws = await self._read(_entries, after, count)
+            raws = await self._read(read_entries, after, count)
             if raws or clock() >= until_s:
                 return raws
             try:
@@ -398,7 +398,7 @@ class SqliteLog:
 # ── what is done within a transaction ──
 
 
-def _head(connection: sqlite3.Connection) -> Head | None:
+def read_head(connection: sqlite3.Connection) -> Head | None:
     row = connection.execute(
         "SELECT incarnation, term, seq, h, time_ms, owner, format FROM head"
     ).fetchone()
@@ -416,7 +416,7 @@ def _head(connection: sqlite3.Connection) -> Head | None:
 
 
 def _append(connection: sqlite3.Connection, sealed: Sealed, owner: str | None) -> bool:
-    head = _head(connection)
+    head = read_head(connection)
     if not fence.appends(head, sealed):
         return False
     top = _top(connection)
@@ -429,7 +429,7 @@ def _append(connection: sqlite3.Connection, sealed: Sealed, owner: str | None) -
 def _create(
     connection: sqlite3.Connection, sealed: Sealed, owner: str, replacing: Head | None
 ) -> bool:
-    if not fence.creates(_head(connection), sealed, top=_top(connection), found=replacing):
+    if not fence.creates(read_head(connection), sealed, top=_top(connection), found=replacing):
         return False
     connection.execute("DELETE FROM entries")
     _put(connection, sealed, fence.head_after(None, sealed, owner))
@@ -462,7 +462,7 @@ def _top(connection: sqlite3.Connection) -> Position | None:
     return None if row is None else Position(*row)
 
 
-def _entries(connection: sqlite3.Connection, after: Position, count: int) -> list[Raw]:
+def read_entries(connection: sqlite3.Connection, after: Position, count: int) -> list[Raw]:
     rows = connection.execute(
         "SELECT term, seq, data FROM entries WHERE (term, seq) > (?, ?) ORDER BY term, seq LIMIT ?",
         (*after, count),
@@ -534,9 +534,9 @@ def _may_announce(connection: sqlite3.Connection, info: SnapshotInfo, *, fenced:
         "SELECT data FROM entries WHERE (term, seq) = (?, ?)", info.position
     ).fetchone()
     return fence.announces(
-        _head(connection) if fenced else None,
+        read_head(connection) if fenced else None,
         None if row is None else fence.hash_of(row[0]),
-        announced[0] if announced else None,
+        announced,
         info,
     )
 

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from zonemesh.deciding import Decide, Now
-from zonemesh.errors import MeshError, UnavailableError
+from zonemesh.errors import MeshError, RefusedError, UnavailableError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Lease
@@ -56,6 +56,7 @@ class Writer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
+        self._deposed: str | None = None
         self._committing = asyncio.Lock()
 
     @property
@@ -121,11 +122,13 @@ class Writer:
         try:
             more = False
             while True:
-                if not (self._queue or more):
+                if not (self._queue or more or self._deposed):
                     self._idle.set()
                     self._wake.clear()
                     await self._wake.wait()
                     self._idle.clear()
+                if self._deposed is not None:
+                    raise RefusedError(self._deposed)
                 async with self._committing:
                     more = await self._commit()
         finally:
@@ -156,6 +159,11 @@ class Writer:
         if decision.empty:
             await asyncio.sleep(0)
         return decision.more
+
+    def depose(self, why: str) -> None:
+        """End this leadership: what it decides by is not what the log says."""
+        self._deposed = why
+        self._wake.set()
 
     async def drain(self, timeout_s: float) -> None:
         """Until everything submitted so far is committed, or the time has passed."""

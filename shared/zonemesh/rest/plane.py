@@ -9,6 +9,8 @@ from typing import Any
 
 from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
+from zonemesh.ipam import Ledger
+from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.writer import cursors_note
 from zonemesh.model import Key, Position, Record
@@ -65,6 +67,12 @@ class PlaneBackend(ABC):
                 "the log has not taken this write in time; it may still be committed"
             ) from error
 
+    def leader_url(self) -> str | None:
+        leadership = self._leadership()
+        if leadership.writer is not None:
+            return None
+        return leadership.leading_url or ""
+
     async def wait_applied(self, position: Position, *, timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
@@ -81,6 +89,29 @@ class PlaneBackend(ABC):
         """Told after entries were applied: wakes whoever waits for a position."""
         applied, self._applied = self._applied, asyncio.Event()
         applied.set()
+
+
+def describe_pools(ledgers: Mapping[str, Ledger], zones: Iterable[str]) -> dict[str, Any]:
+    """How full pools are, by pool and zone; "" is global's own part. For `GET /_state`."""
+    places = list(zones)
+    return {
+        pool: {
+            zone: usage._asdict()
+            for zone in places
+            if (usage := ledger.usage(zone)).blocks or usage.used or usage.waiting
+        }
+        for pool, ledger in ledgers.items()
+    }
+
+
+def describe_reader(follower: Follower) -> dict[str, Any]:
+    """What following another's log has met, for `GET /_state`."""
+    return {
+        "resyncs": dict(follower.resyncs),
+        "halted": follower.halted,
+        "mismatches": follower.agreement.mismatches,
+        "mismatch": follower.agreement.unmended,
+    }
 
 
 def fingerprint(registry: Registry, kinds: Collection[str]) -> Hashable:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from zonemesh.agreement import Agreement
+
 
 class Collecting(Collector):
     """A collector made of one function."""
@@ -37,3 +39,17 @@ def labelled(
     for label, value in values.items():
         family.add_metric([label], value)
     return family
+
+
+def mismatches(logs: Mapping[str, Agreement]) -> Iterable[Metric]:
+    """Of the copies of logs in this process, by log."""
+    total = CounterMetricFamily(
+        "zonemesh_state_mismatches", "Times a state was not its writer's.", labels=["log"]
+    )
+    unmended = GaugeMetricFamily(
+        "zonemesh_state_mismatched", "1 while loading it anew did not help.", labels=["log"]
+    )
+    for log, agreement in logs.items():
+        total.add_metric([log], agreement.mismatches)
+        unmended.add_metric([log], agreement.unmended is not None)
+    yield from (total, unmended)

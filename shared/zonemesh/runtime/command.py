@@ -27,14 +27,18 @@ class PlaneConfig(Protocol):
 
 
 C = TypeVar("C", bound=PlaneConfig)
+F = TypeVar("F", bound=Callable[..., Any])
 
 Run = Callable[[C, Mapping[str, Any], asyncio.Event], Coroutine[Any, Any, None]]
 """(configuration, its dump, stop) -> the process, until `stop` is set."""
 
+Flagged = Callable[..., Coroutine[Any, Any, None]]
+"""As `Run`, with a keyword for each of the command's own flags."""
+
 Check = Callable[[C], None]
 """Raises ConfigError for what only the adapters can tell of a configuration; connects nothing."""
 
-_FILE = click.option(
+FILE = click.option(
     "-c",
     "--config-file",
     "--config",
@@ -44,12 +48,23 @@ _FILE = click.option(
 )
 
 
+def _flags(flags: Mapping[str, str]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for name, about in flags.items():
+            command = click.option(f"--{name}", is_flag=True, help=about)(command)
+        return command
+
+    return add
+
+
 def make_command(
     name: str,
     about: str,
     config_class: type[C],
     ignored: Mapping[str, str],
-    find: Callable[[], tuple[Run[C], Check[C]]],
+    find: Callable[[], tuple[Flagged, Check[C]]],
+    *,
+    flags: Mapping[str, str] | None = None,
 ) -> click.Group:
     """Build the command.
 
@@ -59,13 +74,14 @@ def make_command(
         config_class: The root of its configuration.
         ignored: See `runtime.config.load`.
         find: Imports and answers the process and its check; `version` needs none of it.
+        flags: Names of further flags of `run`, and what they do.
     """
 
     @click.group(name, help=about, context_settings={"help_option_names": ["-h", "--help"]})
     def group() -> None:
         pass
 
-    def load(file: Path | None) -> tuple[C, tuple[str, ...], Run[C]]:
+    def load(file: Path | None) -> tuple[C, tuple[str, ...], Flagged]:
         process, check = find()
         try:
             document = {} if file is None else configuration.read_file(file)
@@ -78,18 +94,19 @@ def make_command(
         return config, warnings, process
 
     @group.command()
-    @_FILE
-    def run(file: Path | None) -> None:
+    @FILE
+    @_flags(flags or {})
+    def run(file: Path | None, **chosen: bool) -> None:
         """Run until SIGTERM or Ctrl-C."""
         config, warnings, process = load(file)
         logging.configure(config.log.level, config.log.format)
         for warning in warnings:
             structlog.get_logger().warning("config_ignored", detail=warning)
         dump = configuration.dump(config)
-        sys.exit(run_main(lambda stop: process(config, dump, stop)))
+        sys.exit(run_main(lambda stop: process(config, dump, stop, **chosen)))
 
     @group.command("config")
-    @_FILE
+    @FILE
     def show(file: Path | None) -> None:
         """Print the effective configuration, secrets masked."""
         config, warnings, _ = load(file)

@@ -92,6 +92,7 @@ def _listen_fault(name: str, address: str, port: int, error: OSError) -> str:
 
 _REGISTRY = web.AppKey("registry", CollectorRegistry)
 _READY = web.AppKey("ready", Mapping[str, Check])
+_FRESH = web.AppKey("fresh", Mapping[str, Check])
 _HEALTHY = web.AppKey("healthy", Mapping[str, Check])
 
 
@@ -99,15 +100,19 @@ def make_diagnostics(
     registry: CollectorRegistry,
     *,
     ready: Mapping[str, Check],
+    fresh: Mapping[str, Check] | None = None,
     healthy: Mapping[str, Check] | None = None,
 ) -> web.Application:
     """`/metrics`, `/healthy` (restart me if not) and `/ready` (send me traffic only if so).
 
-    Both answer 200 or 503 with `{"status": "ok"|"failing", "checks": {name: "ok"|why}}`.
+    Both answer 200 or 503 with `{"status": "ok"|"failing", "checks": {name: "ok"|why}}`. Of what
+    is served though it may be out of date, `fresh` says so: then the status is "degraded", with
+    200, or with 503 for whoever asks `/ready?strict=true`.
     """
     app = web.Application()
     app[_REGISTRY] = registry
     app[_READY] = ready
+    app[_FRESH] = fresh or {}
     app[_HEALTHY] = healthy or {}
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/ready", _ready)
@@ -122,18 +127,29 @@ async def _metrics(request: web.Request) -> web.Response:
 
 
 async def _ready(request: web.Request) -> web.Response:
-    return _verdict(request.app[_READY])
+    strict = request.query.get("strict") == "true"
+    return _verdict(request.app[_READY], request.app[_FRESH], strict=strict)
 
 
 async def _healthy(request: web.Request) -> web.Response:
     return _verdict(request.app[_HEALTHY])
 
 
-def _verdict(checks: Mapping[str, Check]) -> web.Response:
+def _verdict(
+    checks: Mapping[str, Check],
+    fresh: Mapping[str, Check] | None = None,
+    *,
+    strict: bool = False,
+) -> web.Response:
     found = {name: check() for name, check in checks.items()}
     failing = any(why is not None for why in found.values())
+    old = {name: check() for name, check in (fresh or {}).items()}
+    degraded = any(why is not None for why in old.values())
+    found |= old
+    status = "failing" if failing else "degraded" if degraded else "ok"
+    failing = failing or (strict and degraded)
     body = {
-        "status": "failing" if failing else "ok",
+        "status": status,
         "checks": {name: "ok" if why is None else why for name, why in found.items()},
     }
     return web.json_response(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -13,9 +14,11 @@ from zonemesh.errors import ConfigError
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease
 from zonemesh.log.redis import RedisStore
+from zonemesh.log.redischecks import weaknesses_of
+from zonemesh.log.redisfacts import facts_of
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.runtime.main import freeze_heap, give_back_memory
-from zonemesh.runtime.sections import HttpConfig
+from zonemesh.runtime.sections import HttpConfig, RedisConfig
 from zonemesh.runtime.supervise import Backoff, Component, supervise
 
 _FREEZE_LOOK_S = 2.0
@@ -39,19 +42,45 @@ async def run_until(
     await supervise(every, Backoff(), random.Random(), stop=ended)
 
 
-async def check_redis(store: RedisStore) -> None:
-    """Say once what kind of server this is; refuse one that is too old.
+def global_store(config: RedisConfig) -> RedisStore:
+    """Where global's log and the zones' up streams are; connects nothing.
+
+    Raises:
+        ConfigError: The URL leads nowhere, or a file is missing.
+    """
+    return RedisStore(
+        config.url,
+        prefix=config.key_prefix,
+        password_path=config.password_path,
+        wait_replicas=config.wait_replicas,
+    )
+
+
+async def check_redis(store: RedisStore, *, zone: str | None) -> None:
+    """Say once what kind of server this is and what is wrong with it; refuse one that is too old.
+
+    Args:
+        store: Where global's log is.
+        zone: Whose user this should be: a zone's, or global's (None).
 
     Raises:
         ConfigError: Older than Redis 6.2.
         UnavailableError: It does not answer yet.
     """
-    report = await store.check_server()
-    log.info("redis_found", version=report.version, appendonly=report.appendonly)
-    if report.appendonly is False:
-        log.warning("redis_not_durable", remedy="set appendonly yes: a restart would lose the log")
-    if report.maxmemory_policy not in (None, "noeviction"):
-        log.warning("redis_may_evict", policy=report.maxmemory_policy, remedy="noeviction")
+    facts = await facts_of(store.commands, store.keys, zone=zone)
+    log.info(
+        "redis_found",
+        where=facts.where,
+        user=facts.user,
+        version=(facts.info or {}).get("redis_version"),
+    )
+    for weakness in weaknesses_of(facts):
+        if weakness.code == "too_old":
+            raise ConfigError([f"redis.url: {weakness.what}: {weakness.remedy}"])
+        if weakness.severity == "unknown":
+            log.info("redis_weakness", **asdict(weakness))
+        else:
+            log.warning("redis_weakness", **asdict(weakness))
 
 
 def because(why: str | None, store: RedisStore | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from zonemesh.legacy import Naming
 from zonemesh.legacypool import LEGACY_CIDR, check_legacy_pool
@@ -14,9 +15,13 @@ from zonemesh.runtime.config import setting
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisConfig:
     url: str = ""
-    """redis://, rediss://, unix:// or redis+sentinel://host:port,…/service: global's Redis. For a
-    zone, empty means one of its own, without a global control plane."""
+    """redis://, rediss://, unix://, redis+sentinel://host:port,…/service or rediss+sentinel://:
+    global's Redis. For a zone, empty means one of its own, without a global control plane."""
     key_prefix: str = "zm"
+    password_path: Path | None = None
+    """File with the password of the URL's user; read for each new connection."""
+    wait_replicas: int = setting(0, minimum=0, maximum=10)
+    """Replicas that an append waits for, 100 ms at most. Fewer losses in a failover; no promise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,8 @@ class DiagnosticsConfig:
     address: str = "127.0.0.1"
     port: int = setting(-1, minimum=-1, maximum=65535)
     """-1: the REST port less one."""
+    stale_after: float = setting(10.0, duration=True, minimum=2.0)
+    """What is older than this is said to be by `/ready`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,77 @@
+"""`zonemesh status`: a state as people see it, and a control plane that goes and comes back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zonemesh.cli.status import lines, seconds
+
+GLOBAL: dict[str, Any] = {
+    "cursor": "8c1f.3-120",
+    "digest": "0" * 16 + "f" * 16,
+    "records": {"MeshService": 3},
+    "lag_s": 0.4,
+    "leader": False,
+    "leader_url": "http://g2:5681",
+    "resyncs": {"gap": 2},
+    "halted": None,
+    "version": "0.1.0",
+    "ready": None,
+    "blocked_s": None,
+    "shortages": [{"pool": "MeshService", "zone": "west", "why": "no block left"}],
+    "pools": {
+        "MeshService": {"west": {"used": 9, "quarantined": 1, "free": 2, "waiting": 4, "blocks": 1}}
+    },
+    "zones": {
+        "west": {
+            "online": False,
+            "enabled": True,
+            "lagSeconds": 7300.0,
+            "zoneLagSeconds": None,
+            "records": 5,
+            "rejectedRecords": 1,
+            "bindingConflicts": 2,
+            "version": "0.1.0",
+        }
+    },
+}
+
+
+def shown(state: dict[str, Any], width: int | None = 80) -> str:
+    return "\n".join(lines(state, "http://g1:5681", width))
+
+
+def test_a_replica_is_shown_with_its_leader_zones_and_pools() -> None:
+    text = shown(GLOBAL)
+
+    assert "http://g2:5681" in text
+    assert "gap 2" in text
+    assert "MeshService of west: no block left" in text
+    assert "west  OFFLINE  2 h  ?        5        1         2" in text
+    assert "MeshService  west  9     1        2     4        1" in text
+
+
+def test_nobody_leading_a_halt_and_a_blocked_log_cannot_be_overlooked() -> None:
+    state = {**GLOBAL, "leader_url": None, "halted": "gap: after 1-2 came 1-4", "blocked_s": 61.0}
+
+    text = shown(state)
+
+    assert "NOBODY LEADS" in text
+    assert "HALTED" in text
+    assert "takes no entry since 61.0 s" in text
+
+
+def test_lines_fit_the_width() -> None:
+    state = {**GLOBAL, "ready": "global's log has not been read yet " * 5}
+
+    assert max(map(len, shown(state, 80).splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(None, "?"), (0.04, "0.0 s"), (119.0, "119.0 s"), (121.0, "2 min"), (200_000.0, "2 d")],
+)
+def test_ages_are_in_the_unit_that_a_person_would_use(value: float | None, text: str) -> None:
+    assert seconds(value) == text
