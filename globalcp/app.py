@@ -80,7 +80,7 @@ class Replica:
         registry.add_index(members)
         self.target = store.log(GLOBAL_LOG)
         self.origins = Origins(registry)
-        self.copy = CopyKeeper(disk, registry)
+        self.copy = CopyKeeper(disk, registry, formats=formats)
         self._stale_after_s = config.diagnostics.stale_after
         self.entries = 0
         self.bytes = 0

@@ -158,7 +158,7 @@ class Zone:
         self.copy.add_index(self.downlink)
         self.over_quota = OverQuota(config.name)
         self.copy.add_index(self.over_quota)
-        self.keeper = None if disk is None else CopyKeeper(disk, self.copy)
+        self.keeper = None if disk is None else CopyKeeper(disk, self.copy, formats=readable)
         self.follower = self._follow_global(store)
         self.feed = Feed(
             self.vipmap,

@@ -60,7 +60,7 @@ class OwnLog:
         self._store = store
         self._clock = clock
         self._on_replaced = on_replaced
-        self._keeper = None if disk is None else CopyKeeper(disk, state.registry)
+        self._keeper = None if disk is None else CopyKeeper(disk, state.registry, formats=formats)
         self._read = False
         self._settled_s = 0.0
         self.follower = Follower(

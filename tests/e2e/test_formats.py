@@ -48,6 +48,7 @@ def test_a_later_format_is_written_once_every_process_reads_it_and_not_before(me
     with watching(mesh, {("east", elsewhere("one")): known["one"]}):
         old = {name: upgrade(mesh, name) for name in ("g2", "g1", "west")}
         leader = eventually(mesh.leader, 10, mesh, *GLOBALS)
+        assert leader is not None
         eventually(
             lambda: mesh.state(leader)["formats"]["heldBackBy"] == ["zone east"], 10, mesh, leader
         )

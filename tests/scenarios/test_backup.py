@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.scenarios.test_pool import pooled
 from tests.scenarios.test_readers import MULTI_ZONE, filled, recovering
 from tests.scenarios.world import World, ZoneNode
 from zonemesh.deciding import Delete
@@ -19,8 +20,9 @@ from zonemesh.model import Key, zone_of
 from zonemesh.registry import Registry
 from zonemesh.travel import GLOBAL_LOG
 
-WHOLE_BLOCKS = 9_000
-"""Services for which a zone needs further blocks than it had."""
+POOL = "241.0.0.0/16"
+MANY = 200
+"""Services for which a zone needs further blocks of that pool than it had."""
 
 
 async def saved(world: World) -> Backup:
@@ -109,16 +111,17 @@ async def test_an_old_snapshot_moves_no_address_and_brings_nothing_back(
 async def test_a_zone_that_needed_further_blocks_since_keeps_them(
     make_world: Callable[..., World],
 ) -> None:
-    world = make_world(globals=1)
+    world = pooled(make_world, POOL)
     west, east, _ = await filled(world)
     backup = await saved(world)
     had = own_blocks(west)
-    await west.register(*(f"many-{number}" for number in range(WHOLE_BLOCKS)))
+    await west.register(*(f"many-{number}" for number in range(MANY)))
     await world.until(lambda: all(west.services.values()) and own_blocks(west) > had, 60.0)
     await world.until(world.converged, 60.0)
     before = west.services
     await stop_globals(world)
-    world.replicas[0].lose_disk()
+    for each in world.replicas:
+        each.lose_disk()
     world.store.flush()
     await restore(world, backup)
 

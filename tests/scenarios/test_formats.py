@@ -160,6 +160,28 @@ async def test_an_old_global_without_a_disk_says_what_it_cannot_read(
     assert not old.replica.follower.unbridged  # no snapshot of the leader's would help
 
 
+async def test_a_global_that_goes_back_to_an_old_build_keeps_its_copy(world: World) -> None:
+    await filled(world)
+    await raised(world)
+    await world.pass_time(2.0)
+    node = world.standby
+    await node.stop()
+    disk = node.disk.log(GLOBAL_LOG)
+    head = await disk.head()
+    assert head is not None
+    assert head.format == LATER
+    node.formats = OLD
+    node.start()
+
+    await world.until(lambda: node.running and "newer_format" in (node.replica.ready() or ""))
+    await world.pass_time(15.0)
+    await node.stop()
+    assert await disk.head() == head
+    node.formats = None
+    node.start()
+    await world.until(world.digests_agree, 30.0)
+
+
 async def test_a_zone_that_goes_back_to_an_old_build_keeps_its_log_and_says_why(
     world: World,
 ) -> None:
