@@ -229,6 +229,20 @@ def test_a_zones_own_log_comes_back_as_it_was(tmp_path: Path) -> None:
     assert "there is a log zone:west:own already" in again.stderr
 
 
+@pytest.mark.redis
+def test_a_zones_own_log_in_a_redis_comes_back_as_it_was(redis_url: str, tmp_path: Path) -> None:
+    name, path = own_log("west"), tmp_path / "west.zms"
+    before = with_redis(redis_url, lambda store: filled(store.log(name), zone="west"))
+    done = zonemesh("save", "--redis", redis_url, "--zone", "west", "--output", path)
+    assert done.exit_code == 0, done.output
+    with_redis(redis_url, lambda store: store.commands.call("FLUSHALL"))
+
+    restored = zonemesh("restore", path, "--redis", redis_url, "--zone", "west")
+    after = with_redis(redis_url, lambda store: state(store.log(name)))
+    assert restored.exit_code == 0, restored.output
+    assert (after.cursor, after.h, after.digest) == (before.cursor, before.h, before.digest)
+
+
 def test_a_zones_file_is_saved_while_a_process_writes_to_it(tmp_path: Path) -> None:
     async def while_open(target: Log) -> Result:
         await filled(target, zone="west")

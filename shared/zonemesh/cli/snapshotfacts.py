@@ -70,8 +70,10 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     ):
         yield f"{label:{_WIDTH}}{text or '-'}"
     for title in ("kinds", "blocks", "bindings"):
+        if not facts[title]:
+            continue
         yield f"{title}:"
-        width = max(map(len, facts[title]), default=0)
+        width = max(map(len, facts[title]))
         for name, count in facts[title].items():
             yield f"  {name:{width}}  {count}"
 
