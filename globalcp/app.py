@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -53,7 +53,7 @@ from zonemesh.runtime.plane import (
 from zonemesh.runtime.supervise import Component
 from zonemesh.settings import GLOBAL_KEY
 from zonemesh.travel import GLOBAL_LOG
-from zonemesh.wire import Sealed
+from zonemesh.wire import Sealed, known
 
 log = structlog.get_logger()
 
@@ -69,7 +69,10 @@ class Replica:
         *,
         clock: Clock,
         url: str,
+        formats: Collection[int] | None = None,
     ) -> None:
+        """`formats` are those of logs that it reads; None for all that this build knows."""
+        formats = known() if formats is None else formats
         self.clock = clock
         self._writer_id = secrets.token_hex(8)
         self.state = GlobalState(config.dns_server.naming)
@@ -78,7 +81,7 @@ class Replica:
         registry.add_index(members)
         self.target = store.log(GLOBAL_LOG)
         self.origins = Origins(registry)
-        self.copy = CopyKeeper(disk, registry)
+        self.copy = CopyKeeper(disk, registry, formats=formats)
         self._stale_after_s = config.diagnostics.stale_after
         self.entries = 0
         self.bytes = 0
@@ -90,6 +93,7 @@ class Replica:
             url=url,
             place=lambda: Place(registry.incarnation, registry.position, registry.h),
             unbridged=lambda: self.follower.unbridged,
+            formats=formats,
         )
         self.restorer = Restorer(
             self.target,
@@ -109,6 +113,7 @@ class Replica:
             on_entries=self._applied,
             on_replaced=self._replaced,
             healer=self.restorer,
+            formats=formats,
         )
         self.snapshotter = Snapshotter(
             self.target,
@@ -131,6 +136,7 @@ class Replica:
             zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             presence=self.presence,
             on_committed=self._applied,
+            readable=formats,
             rates=Rates(
                 entries_per_s=config.zones.quota.entries_per_second,
                 bytes_per_s=config.zones.quota.bytes_per_second,
@@ -152,6 +158,7 @@ class Replica:
             self.follower,
             lambda: self.leadership,
             settings=config.settings,
+            format_held_back_by=lambda: self.plane.format_held_back_by,
             zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             about=self._about,
             contender=self.contenders.of,
@@ -159,12 +166,8 @@ class Replica:
 
     def ready(self) -> str | None:
         """Why this replica should not be asked, or None."""
-        if self.state.registry.incarnation == "":
-            return "global's log has not been read yet"
-        if self.follower.missing is not None:
-            return f"its log is not there: {self.follower.missing}"
-        if self.follower.halted is not None:
-            return f"stopped following the log: {self.follower.halted}"
+        if (why := self._unread()) is not None:
+            return why
         writer = self.leadership.writer
         if writer is not None:
             blocked_s = writer.blocked_s
@@ -175,6 +178,18 @@ class Replica:
             return "the end of global's log has not been read yet"
         if lag_s > self._stale_after_s:
             return f"what it has of global's log is {lag_s:.1f} s old"
+        return None
+
+    def _unread(self) -> str | None:
+        """Why the log is not followed, or could not be led."""
+        if self.follower.newer_format:
+            return f"cannot read on in global's log: {self.follower.halted}"
+        if self.state.registry.incarnation == "":
+            return "global's log has not been read yet"
+        if self.follower.missing is not None:
+            return f"its log is not there: {self.follower.missing}"
+        if self.follower.halted is not None:
+            return f"stopped following the log: {self.follower.halted}"
         return None
 
     def _about(self) -> Mapping[str, Any]:

@@ -32,6 +32,7 @@ from zonemesh.rest.plane import (
 from zonemesh.rivals import Known, Rivals
 from zonemesh.settings import Settings
 from zonemesh.travel import up_log
+from zonemesh.wire import known
 
 _MESH = "Mesh"
 _ZONE = "Zone"
@@ -52,13 +53,14 @@ class GlobalBackend(PlaneBackend):
         leadership: Callable[[], Leadership],
         *,
         settings: Settings,
+        format_held_back_by: Callable[[], Sequence[str]] = tuple,
         zone_ages_s: Callable[[], Mapping[str, float]] = dict,
         about: Callable[[], Mapping[str, Any]] = dict,
         contender: Callable[[str], Contender | None] = lambda _: None,
     ) -> None:
         """`settings`: those that this replica brings should it come to lead; `zone_ages_s`: how
         old what this replica knows of each zone is; `about`: what the process says of itself in
-        `GET /_state`.
+        `GET /_state`; `format_held_back_by`: who cannot read what a leader could write the log in.
         """
         super().__init__(state.registry, leadership)
         self._state = state
@@ -73,6 +75,7 @@ class GlobalBackend(PlaneBackend):
             KINDS, generators, origins=self.origins, lookup=self._known, reaches=self._reaches
         )
         self._follower = follower
+        self._format_held_back_by = format_held_back_by
 
     def get(self, kind: Kind, key: Key) -> Record | None:
         packed = self._state.registry.get(kind.name, key.packed)
@@ -219,6 +222,11 @@ class GlobalBackend(PlaneBackend):
             "leader": self._leadership().writer is not None,
             "leader_url": self._leadership().leading_url,
             "settings": self._describe_settings(),
+            "formats": {
+                "log": registry.format,
+                "readable": list(known()),
+                "heldBackBy": list(self._format_held_back_by()),
+            },
             **describe_reader(self._follower),
             **self._about(),
             "pools": describe_pools(self._state.ledgers, ["", *zones], self._state.settings),

@@ -14,6 +14,7 @@ from globalcp.inputs import Merge, Replace, Report
 from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from globalcp.turns import ENTRY_COST_BYTES, Allowance, Turns
+from zonemesh import formats
 from zonemesh.errors import (
     GapError,
     LogFaultError,
@@ -595,6 +596,9 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         url=_text(note.get("url")) or (last.url if last else ""),
         version=_text(note.get("version")) or (last.version if last else ""),
         h=sealed.h,
+        formats=formats.said(note["formats"])
+        if "formats" in note
+        else (last.formats if last else None),
         own=_own(entry.src) or (last.own if last else None),
         left=note.get("leave") is True,
         lost=_cursor(note.get("lost")),

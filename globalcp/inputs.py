@@ -28,6 +28,8 @@ class Report:
     """How old the entry may have been when it was read."""
     own: Cursor | None = None
     """How far the zone's own log is in its stream by then."""
+    formats: tuple[int, ...] | None = None
+    """Of logs, that the zone reads; None where it has not said."""
     left: bool = False
     """It is the last that the zone says: it has been shut down."""
     lost: Cursor | None = None

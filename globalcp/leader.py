@@ -4,42 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
 from globalcp import copies
 from globalcp.ingest import Counts, Ingest, Rates
 from globalcp.inputs import Begin, Doubt, Tick
+from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from globalcp.streamcut import STREAM_BYTES_MAX, StreamCutter
+from zonemesh import formats
 from zonemesh.errors import (
     RefusedError,
     UnavailableError,
-    WireError,
     WrongKeyError,
 )
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
+from zonemesh.log.followed import followed, known_term
 from zonemesh.log.port import Store
 from zonemesh.log.presence import Presence, longest
 from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer, cursors_note
-from zonemesh.model import SEQ_MAX, Change, Cursor, Position
+from zonemesh.model import Change, Cursor, Position, zone_of
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.replica import NOWHERE, Place
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import GLOBAL_KEY, SETTINGS
-from zonemesh.travel import GLOBAL_LOG, up_log
-from zonemesh.wire import FORMAT, NO_HASH, Sealed, decode
+from zonemesh.travel import GLOBAL_LOG, SEEN, up_log
+from zonemesh.wire import Sealed
 
 log = structlog.get_logger()
-_INCARNATION_MAX = 100
 _LOOK_S = 0.1
 _RECOVER_LOOK_S = 0.5
 _BRIDGE_LOOK_S = 2.0
+_FORMATS_LOOK_S = 1.0
 
 
 class GlobalPlane:
@@ -57,9 +58,11 @@ class GlobalPlane:
         presence: Presence,
         zone_ages_s: Callable[[], Mapping[str, float]],
         on_committed: Callable[[Sequence[Sealed]], None],
+        readable: Collection[int],
         rates: Rates | None = None,
         stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
+        """`readable`: the formats of logs that this build knows."""
         self._store = store
         self._log = store.log(GLOBAL_LOG)
         self._state = state
@@ -72,15 +75,18 @@ class GlobalPlane:
         self._presence = presence
         self._zone_ages_s = zone_ages_s
         self._on_committed = on_committed
+        self._formats = tuple(readable)
         self._founded_h = b""
         self._doubt = ""
         self._noticed: bytes | None = None
         self.counts = Counts()
+        self.format_held_back_by: tuple[str, ...] = ()
+        """Who cannot read the latest format that this leader could write the log in."""
 
     async def found(self, appender: Appender) -> None:
         """Create the log: empty, or to be filled by those who have followed a lost one."""
-        followed = await self._followed()
-        if followed:
+        heard = await followed(self._store)
+        if heard:
             # Somebody may hold all of it, and is to be given the time to say so.
             await asyncio.sleep(WINDOW_S)
         best = longest(await self._presence.others())
@@ -91,9 +97,9 @@ class GlobalPlane:
             )
         incarnation, term = secrets.token_hex(8), await self.known_term() + 1
         changes: Sequence[Change] = ()
-        if followed:
-            zone, cursor = max(followed.items(), key=lambda each: each[1].position)
-            log.warning("log_lost", followed_by=sorted(followed), up_to=str(cursor.position))
+        if heard:
+            zone, cursor = max(heard.items(), key=lambda each: each[1].position)
+            log.warning("log_lost", followed_by=sorted(heard), up_to=str(cursor.position))
             recovery = Recovery(
                 id=str(Cursor(incarnation, Position(term, 0))),
                 reason=f"nothing is left of the log that zone {zone} has followed to {cursor}",
@@ -138,9 +144,7 @@ class GlobalPlane:
 
     async def known_term(self) -> int:
         """The highest term of global's log that zones, or announced snapshots, know of."""
-        terms = [cursor.position.term for cursor in (await self._followed()).values()]
-        terms += [info.position.term for info in await self._log.snapshots()]
-        return max(terms, default=0)
+        return await known_term(self._store)
 
     def writer(self, appender: Appender) -> Writer:
         return Writer(
@@ -174,6 +178,7 @@ class GlobalPlane:
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             group.create_task(keep("recovery", lambda: self._recover(writer)), name="recovery")
             group.create_task(keep("bridging", lambda: self._bridge(ingest)), name="bridging")
+            group.create_task(keep("formats", lambda: self._agree(writer)), name="formats")
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:
         """Let go of what zones' streams hold before the older snapshot of global."""
@@ -191,7 +196,7 @@ class GlobalPlane:
             registry = self._state.registry
             note = {
                 "applied": cursors_note(registry.cursors),
-                "formats": [FORMAT],
+                "formats": list(self._formats),
             }
             await writer.submit(Tick(note, ingest.moved()))
             await asyncio.sleep(self._heartbeat_s)
@@ -224,27 +229,6 @@ class GlobalPlane:
         if differs:
             log.warning("settings_differ", **_told(differs, "mesh", "configured"))
 
-    async def _followed(self) -> dict[str, Cursor]:
-        """How far each zone has followed global's log, by its newest entry."""
-        found = {}
-        for zone in sorted(await self._store.zones()):
-            cursor = await self._followed_by(zone)
-            if cursor is not None:
-                found[zone] = cursor
-        return found
-
-    async def _followed_by(self, zone: str) -> Cursor | None:
-        up = self._store.log(up_log(zone))
-        try:
-            head = await up.head()
-            raws = () if head is None else await up.read(head.position.before(), count=1)
-            for raw in raws:
-                sealed, _ = decode(raw.data, NO_HASH)
-                return _followed(sealed.entry.note)
-        except (WireError, WrongKeyError) as error:
-            log.warning("zone_stream_unreadable", zone=zone, error=str(error))
-        return None
-
     async def _bridge(self, ingest: Ingest) -> None:
         """Take a snapshot for readers whom nothing else leads on: the log has a hole."""
         while True:
@@ -255,6 +239,30 @@ class GlobalPlane:
             if stuck:
                 log.warning("snapshot_asked_for", log=GLOBAL_LOG, readers=stuck)
                 self._snapshotter.ask()
+
+    async def _agree(self, writer: Writer) -> None:
+        """Write in a later format once all readers have been able to read it for a while."""
+        offered, since_s = writer.format, self._clock.mono_s()
+        while True:
+            await asyncio.sleep(_FORMATS_LOOK_S)
+            verdict = formats.agreed(writer.format, self._formats, await self._readers())
+            self.format_held_back_by = verdict.held_back_by
+            now_s = self._clock.mono_s()
+            if verdict.format != offered:
+                offered, since_s = verdict.format, now_s
+            if now_s - since_s >= formats.SETTLE_S and writer.raise_format(offered):
+                log.warning("format_raised", log=GLOBAL_LOG, format=offered)
+
+    async def _readers(self) -> dict[str, Collection[int]]:
+        found: dict[str, Collection[int]] = {
+            f"globalcp {each.url or each.writer}": each.formats
+            for each in await self._presence.others()
+        }
+        for key, packed in self._state.registry.table(SEEN).items():
+            seen = Seen.unpack(packed)
+            if not seen.deleted:
+                found[f"zone {zone_of(key)}"] = seen.formats
+        return found
 
     async def _recover(self, writer: Writer) -> None:
         """Take what is lost of global's own part from the newest copy, once all have offered."""
@@ -288,14 +296,3 @@ def _tell_recovery(sealed: Sealed) -> None:
                 reported=list(recovery.reported),
                 takes_copies=recovery.wants,
             )
-
-
-def _followed(note: Mapping[str, Any]) -> Cursor | None:
-    """Where a zone stands in global's log, by its heartbeat, whose note may have any shape."""
-    match note.get("applied"):
-        case {"global": [str(incarnation), [int(term), int(seq)]]} if (
-            0 < len(incarnation) <= _INCARNATION_MAX and 0 <= term <= SEQ_MAX
-        ):
-            return Cursor(incarnation, Position(term, seq))
-        case _:
-            return None

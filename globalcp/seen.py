@@ -16,6 +16,7 @@ from zonemesh.model import zone_of
 from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
+from zonemesh.wire import FORMAT
 
 
 class ZoneState(StrEnum):
@@ -61,6 +62,8 @@ class Seen:
     """Global's log time when the zone was last asked for what was refused."""
     url: str = ""
     version: str = ""
+    formats: tuple[int, ...] = (FORMAT,)
+    """Of logs, that the zone reads; what it said last, also while it is away."""
     h: bytes = b""
     """Hash of the entry that the zone's cursor names: a stream that lost that entry may get another
     one at its position. The zone looks at it too. `NOT_MERGED` after a deletion."""

@@ -535,6 +535,7 @@ class _Deciding(Deciding):
             refusal=counts.refusal or ("" if counts.anew else seen.refusal),
             url=report.url if report and report.url else seen.url,
             version=report.version if report and report.version else seen.version,
+            formats=report.formats if report and report.formats else seen.formats,
         )
         if counts.refused and not seen.refused:
             self._decision.note.setdefault("over_quota", []).append([zone, counts.refusal])

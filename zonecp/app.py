@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
 from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.formats import Formats
 from zonemesh.ipam import Binding
 from zonemesh.legacybinding import LegacyBindings
 from zonemesh.legacypool import LEGACY_VIP
@@ -74,7 +75,7 @@ from zonemesh.runtime.plane import (
 from zonemesh.runtime.supervise import Component
 from zonemesh.travel import GLOBAL_LOG, held_back, kept_by
 from zonemesh.vipmap import VipMap
-from zonemesh.wire import Sealed
+from zonemesh.wire import Sealed, known
 
 LEAVE_BEATS = 3
 """Heartbeats for which a zone must be silent to be taken for stopped."""
@@ -96,6 +97,7 @@ class Zone:
         disk: CopyLog | None,
         clock: Clock,
         url: str,
+        formats: Collection[int] | None = None,
         own_store: Store | None = None,
         own_disk: CopyLog | None = None,
         takeover: bool = False,
@@ -106,7 +108,9 @@ class Zone:
         `own_store` is where `own` is, if other control planes of this zone may share it; `own_disk`
         then holds a copy of it.
         `takeover`: an operator says that this zone is this one's, whoever runs under its name.
+        `formats` are those of logs that it reads; None for all that this build knows.
         """
+        readable = known() if formats is None else tuple(formats)
         self.clock = clock
         self._started_s = clock.mono_s()
         self.url = url
@@ -123,6 +127,8 @@ class Zone:
         self.shrink_guard = ShrinkGuard(
             self.copy, patience_s=guard.patience, clock=clock, publish=self._publish
         )
+        newest = max(readable)
+        self.formats = Formats(readable, lambda: newest if store is None else self.copy.format)
         self.holding = Holding(self.copy, clock)
         self._store = store
         self._copy_loaded = store is None
@@ -159,7 +165,9 @@ class Zone:
         self.over_quota = OverQuota(config.name)
         self.copy.add_index(self.over_quota)
         self._disk = disk
-        self.keeper = None if disk is None or store is None else CopyKeeper(disk, self.copy)
+        self.keeper: CopyKeeper | None = None
+        if disk is not None and store is not None:
+            self.keeper = CopyKeeper(disk, self.copy, formats=readable)
         self.follower = self._follow_global(store)
         self.feed = Feed(
             self.vipmap,
@@ -188,6 +196,7 @@ class Zone:
             clock=clock,
             on_entries=self._own_applied,
             on_replaced=self._own_replaced,
+            formats=readable,
         )
         self.state.registry.add_index(self.liveness)
         self.plane = ZonePlane(
@@ -203,6 +212,7 @@ class Zone:
             downlink=self.downlink if store is not None else None,
             uplink=self._uplink,
             on_committed=self._own_applied,
+            formats=self.formats,
             presence=self.own.presence,
             known_term=self.own.known_term,
         )
@@ -324,6 +334,7 @@ class Zone:
             url=self.url,
             place=lambda: Place(registry.incarnation, registry.position, registry.h),
             more=lambda: told(self.liveness),
+            formats=self.formats.mine,
         )
 
     def _uplink_refused(self) -> str | None:
@@ -337,10 +348,14 @@ class Zone:
 
     def ready(self) -> str | None:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
+        if self.own.follower.newer_format:
+            return f"cannot read the zone's own log: {self.own.follower.halted}"
         if (why := self.own.incomplete()) is not None:
             return why
         if not self.state.adopted:
             return "the zone waits for global's copy of what was registered and bound here"
+        if not self._copy_loaded and self.follower is not None and self.follower.newer_format:
+            return f"cannot read global's log: {self.follower.halted}"
         if not self._copy_loaded:
             return "global's log has not been read yet, and there is no copy of it on disk"
         if not self.feed.begun:
@@ -415,6 +430,7 @@ class Zone:
             on_replaced=self._copy_replaced,
             told=self._told,
             hold=self.holding,
+            formats=self.formats.readable,
         )
 
     def _told(self, note: Mapping[str, Any]) -> object:
@@ -457,6 +473,7 @@ class Zone:
             clock=self.clock,
             heartbeat_s=self._heartbeat_s,
             adopted_anew=adopted_anew,
+            formats=self.formats,
             answers=answering.notes,
             describe=lambda: {
                 "url": self.url,

@@ -30,6 +30,7 @@ from zonemesh.rest.plane import (
 )
 from zonemesh.travel import GRACE, SEEN
 from zonemesh.vipmap import VipMap
+from zonemesh.wire import known
 
 DEFAULT_MESH = "default"
 
@@ -188,6 +189,11 @@ class ZoneBackend(PlaneBackend):
             "lag_s": round(self._lag_s(), 3),
             "leader": self._leadership().writer is not None,
             "uplink_refused": self._uplink_refused(),
+            "formats": {
+                "own": self._state.registry.format,
+                "global": self._copy.format,
+                "readable": list(known()),
+            },
             "over_quota": self._over_quota(),
             "held_back": self._held_back(),
             "term": self._state.registry.position.term,

@@ -16,6 +16,7 @@ from zonecp.liveness import Liveness
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh.errors import ForeignLogError, RefusedError, StaleLogError, UnavailableError
+from zonemesh.formats import Formats
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Store
@@ -26,7 +27,8 @@ from zonemesh.log.writer import Writer
 from zonemesh.replica import NOWHERE
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
-from zonemesh.wire import FORMAT, Sealed
+from zonemesh.travel import own_log
+from zonemesh.wire import Sealed
 
 log = structlog.get_logger()
 
@@ -49,6 +51,7 @@ class ZonePlane:
         downlink: Downlink | None,
         uplink: Callable[[str, bool], Uplink],
         on_committed: Callable[[Sequence[Sealed]], None],
+        formats: Formats,
         presence: Presence | None = None,
         known_term: Callable[[], Awaitable[int]],
     ) -> None:
@@ -69,6 +72,7 @@ class ZonePlane:
         self._downlink = downlink
         self._make_uplink = uplink
         self._on_committed = on_committed
+        self._formats = formats
         self._presence = presence
         self._known_term = known_term
         self._founded_h = b""
@@ -166,8 +170,19 @@ class ZonePlane:
     async def _beat(self, writer: Writer) -> None:
         while True:
             canary = self._canaries.next(self._clock.wall_ms(), self._clock.mono_s())
-            await writer.submit(Tick({"formats": [FORMAT]}, canary))
+            await writer.submit(Tick({"formats": list(self._formats.mine)}, canary))
+            await self._hear_formats()
+            if writer.raise_format(self._formats.followed(writer.format)):
+                log.warning("format_raised", log=own_log(self._state.zone), format=writer.format)
             await asyncio.sleep(self._heartbeat_s)
+
+    async def _hear_formats(self) -> None:
+        if self._presence is None:
+            return
+        try:
+            self._formats.heard([each.formats for each in await self._presence.others()])
+        except UnavailableError:
+            return  # as heard before
 
     def _apply(self, sealed: Sealed) -> None:
         self._state.registry.apply(sealed)

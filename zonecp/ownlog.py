@@ -7,7 +7,7 @@ leader (`uplink`), which adopts the rest; until that can have been, nothing is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from zonecp.ownership import newest_entry
@@ -48,9 +48,10 @@ class OwnLog:
         clock: Clock,
         on_entries: Callable[[Sequence[Sealed]], None],
         on_replaced: Callable[[], None],
+        formats: Collection[int],
     ) -> None:
         """`presence`: of others that may write the log; `disk` holds a copy of it then. `store` is
-        global's, None for a zone alone.
+        global's, None for a zone alone. `formats` are those that are read.
         """
         self.log = target
         self.tail = Tail()
@@ -59,7 +60,7 @@ class OwnLog:
         self._store = store
         self._clock = clock
         self._on_replaced = on_replaced
-        self._keeper = None if disk is None else CopyKeeper(disk, state.registry)
+        self._keeper = None if disk is None else CopyKeeper(disk, state.registry, formats=formats)
         self._read = False
         self._settled_s = 0.0
         self.follower = Follower(
@@ -68,6 +69,7 @@ class OwnLog:
             clock=clock,
             on_entries=on_entries,
             on_replaced=self._replaced,
+            formats=formats,
             healer=None if presence is None else self._restorer(presence, writer),
         )
 

@@ -25,6 +25,7 @@ from zonemesh.errors import (
     UnavailableError,
     WireError,
 )
+from zonemesh.formats import Formats
 from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log import snapshotter
 from zonemesh.log.appender import Appender
@@ -40,7 +41,7 @@ from zonemesh.replica import Place
 from zonemesh.runtime.supervise import Backoff
 from zonemesh.settings import zone_key
 from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, held_back, up_log
-from zonemesh.wire import FORMAT, NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
+from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
 """Own entries are put together into one up entry to this size; a single one always fits."""
@@ -77,6 +78,7 @@ class Uplink:
         heartbeat_s: float,
         describe: Callable[[], dict[str, Any]],
         answers: Callable[[], Awaitable[dict[str, Any]]],
+        formats: Formats,
         adopted_anew: bool = False,
         stream_bytes_max: int = STREAM_BYTES_MAX,
     ) -> None:
@@ -91,6 +93,7 @@ class Uplink:
         self._tail = tail
         self._global = follower
         self._answers = answers
+        self._formats = formats
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
         self._uid = uid
@@ -167,6 +170,7 @@ class Uplink:
                 self.copied = last
             if changes or now_s >= beat_s:
                 note = {**self._note(), **await self._answers()} if now_s >= beat_s else {}
+                appender.format = self._formats.followed(appender.format)
                 sealed = await appender.commit(
                     src=self._src(), note={**note, **self._marks()}, changes=changes
                 )
@@ -231,7 +235,7 @@ class Uplink:
             "uid": self._uid,
             "hash": self._state.registry.digest,
             "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
-            "formats": [FORMAT],
+            "formats": list(self._formats.readable),
             **({"unbridged": True} if self._global.unbridged else {}),
         }
 
@@ -349,6 +353,7 @@ class Uplink:
             place=Place(head.incarnation, head.position, head.h),
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
+            version=head.format,
         )
         brings = bool(self._state.legacy_claims())  # they travel in a snapshot
         anew = self._begin_anew or brings
@@ -581,5 +586,6 @@ def _meta(sealed: Sealed, zone: str) -> dict[str, Any]:
         "h": sealed.h,
         "log_time_ms": entry.log_time_ms,
         "time_ms": entry.time_ms,
+        "format": sealed.format,
         "cursors": {},
     }

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from zonemesh.errors import WireError
 from zonemesh.model import START, Change, Cursor, Position, zone_of
-from zonemesh.wire import NO_HASH, Sealed
+from zonemesh.wire import FORMAT, NO_HASH, Sealed
 
 SUM_BITS = 128
 _SHARED = ("vip.", "Mesh")
@@ -76,6 +76,8 @@ class Registry:
         self.h = NO_HASH
         self.log_time_ms = 0
         self.time_ms = 0
+        self.format = FORMAT
+        """What the log is written in."""
         self.cursors: dict[str, Cursor] = {}
 
     @property
@@ -123,6 +125,7 @@ class Registry:
         self.h = sealed.h
         self.log_time_ms = entry.log_time_ms
         self.time_ms = entry.time_ms
+        self.format = max(self.format, sealed.format)
         self.cursors.update(entry.src)
 
     def freeze(self) -> Frozen:
@@ -132,6 +135,7 @@ class Registry:
             "h": self.h,
             "log_time_ms": self.log_time_ms,
             "time_ms": self.time_ms,
+            "format": self.format,
             "cursors": {log: [inc, list(pos)] for log, (inc, pos) in self.cursors.items()},
             "digest": self.digest,
         }
@@ -160,6 +164,7 @@ class Registry:
             "h": sealed.h,
             "log_time_ms": entry.log_time_ms,
             "time_ms": entry.time_ms,
+            "format": max(self.format, sealed.format),
             "digest": f"{total % (1 << SUM_BITS):032x}",
         }
         return Frozen(meta=meta, tables=tables)
@@ -197,12 +202,13 @@ class Registry:
             h = _typed(meta["h"], bytes)
             log_time_ms = _typed(meta["log_time_ms"], int)
             time_ms = _typed(meta["time_ms"], int)
+            version = _typed(meta.get("format", FORMAT), int)
             cursors = {_typed(log, str): _cursor(*each) for log, each in meta["cursors"].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise WireError(f"malformed snapshot: {error!r}") from error
         self.incarnation, self.position = cursor
         self.h, self.cursors = h, cursors
-        self.log_time_ms, self.time_ms = log_time_ms, time_ms
+        self.log_time_ms, self.time_ms, self.format = log_time_ms, time_ms, version
 
     def become(self, fresh: Registry) -> None:
         """Turn into another registry of the same filter, telling indexes only what differs."""
@@ -215,6 +221,7 @@ class Registry:
         self.sums = fresh.sums
         self.incarnation, self.position, self.h = fresh.incarnation, fresh.position, fresh.h
         self.log_time_ms, self.time_ms = fresh.log_time_ms, fresh.time_ms
+        self.format = fresh.format
         self.cursors = fresh.cursors
 
     def put(self, kind: str, key: str, payload: bytes | None) -> None:

@@ -1,17 +1,21 @@
-"""Log entries as bytes: one bounded, versioned, hash-chained format (docs/protocol.md).
+"""Log entries as bytes: bounded, versioned, hash-chained (docs/protocol.md).
 
 An entry travels as msgpack `[format, body, h]`; `body` is msgpack bytes of the array
 `[incarnation, position, previous, writer, time_ms, mono_delta_ms, log_time_ms, src, note, changes]`
 and `h` = BLAKE2b-8(previous entry's h + body). A reader hands on the bytes it received, never a
 re-encoding, so that the chain holds across any number of hands.
+
+A format is a way to write the body; `CODECS` has those that this build knows. What is around the
+body stays, so that a reader knows a later format when it sees one. Which one a log is written in is
+`zonemesh.formats`'.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -19,6 +23,7 @@ from zonemesh.errors import NewerFormatError, WireError
 from zonemesh.model import SEQ_MAX, Change, Cursor, Position
 
 FORMAT = 1
+"""Of a log that begins."""
 ENTRY_BYTES_MAX = 1 << 20
 """Redis holds an entry in one piece; 1 MiB keeps a read's memory and a stall's length small."""
 UP_ENTRY_BYTES_MAX = 256 << 10
@@ -58,18 +63,43 @@ class Sealed:
     data: bytes
     h: bytes
     previous_h: bytes
+    format: int = FORMAT
 
 
 def chain(previous_h: bytes, body: bytes) -> bytes:
     return blake2b(previous_h + body, digest_size=HASH_BYTES).digest()
 
 
-def seal(entry: Entry, previous_h: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -> Sealed:
-    """Encode an entry onto the chain.
+class Codec(NamedTuple):
+    """One format of the body."""
+
+    pack: Callable[[Entry], bytes]
+    unpack: Callable[[bytes], Entry]
+    """May raise anything; all means the same to a reader."""
+
+
+def known() -> tuple[int, ...]:
+    """The formats that this build reads and writes."""
+    return tuple(sorted(CODECS))
+
+
+def seal(
+    entry: Entry, previous_h: bytes, *, bytes_max: int = ENTRY_BYTES_MAX, version: int = FORMAT
+) -> Sealed:
+    """Encode an entry onto the chain, in a format that this build knows.
 
     Raises:
         WireError: Larger than `bytes_max`; the caller must split what it commits.
     """
+    body = CODECS[version].pack(entry)
+    h = chain(previous_h, body)
+    data: bytes = msgpack.packb((version, body, h))
+    if len(data) > bytes_max:
+        raise WireError(f"entry of {len(data)} bytes; at most {bytes_max}")
+    return Sealed(entry, data, h, previous_h, version)
+
+
+def _pack(entry: Entry) -> bytes:
     body: bytes = msgpack.packb(
         (
             entry.incarnation,
@@ -84,20 +114,21 @@ def seal(entry: Entry, previous_h: bytes, *, bytes_max: int = ENTRY_BYTES_MAX) -
             entry.changes,
         )
     )
-    h = chain(previous_h, body)
-    data: bytes = msgpack.packb((FORMAT, body, h))
-    if len(data) > bytes_max:
-        raise WireError(f"entry of {len(data)} bytes; at most {bytes_max}")
-    return Sealed(entry, data, h, previous_h)
+    return body
 
 
 def decode(
-    data: bytes, previous_h: bytes, *, bytes_max: int = ENTRY_BYTES_MAX
+    data: bytes,
+    previous_h: bytes,
+    *,
+    bytes_max: int = ENTRY_BYTES_MAX,
+    formats: Collection[int] | None = None,
 ) -> tuple[Sealed, bool]:
     """Parse one entry; the flag says whether it continues `previous_h`'s chain.
 
     The chain is reported, not raised, since what a mismatch means depends on `previous` (a gap or
-    a fork) and is the reader's to say (`zonemesh.replica`).
+    a fork) and is the reader's to say (`zonemesh.replica`). `formats` are those that may be read;
+    None for all that this build knows.
 
     Raises:
         NewerFormatError: Written in a later format.
@@ -108,20 +139,38 @@ def decode(
     try:
         # A later format may have any shape: only its number is looked at.
         version, *rest = msgpack.unpackb(data, use_list=False)
-        if type(version) is int and version > FORMAT:
-            raise NewerFormatError(f"format {version}; this build reads up to {FORMAT}")
+        check_format("an entry", version, formats)
         body, h = rest
-        if _int(version) != FORMAT or type(body) is not bytes or type(h) is not bytes:
-            raise WireError(f"format {version!r}; this build reads {FORMAT}")
-        entry = _entry(msgpack.unpackb(body, use_list=False))
+        if type(body) is not bytes or type(h) is not bytes:
+            raise WireError("an entry is [format, bytes, bytes]")
+        entry = CODECS[version].unpack(body)
     except WireError:
         raise
     except Exception as error:  # unpackb raises a dozen types; all mean the same to a reader
         raise WireError(f"malformed entry: {error!r}") from error
-    return Sealed(entry, data, h, previous_h), chain(previous_h, body) == h
+    return Sealed(entry, data, h, previous_h, version), chain(previous_h, body) == h
 
 
-def _entry(fields: tuple[Any, ...]) -> Entry:
+def check_format(what: str, version: Any, formats: Collection[int] | None = None) -> None:
+    """Whether a format may be read, of an entry or a snapshot.
+
+    Raises:
+        NewerFormatError: It is a later one.
+        WireError: It is none.
+    """
+    readable = CODECS if formats is None else formats
+    if type(version) is not int or version < 0:
+        raise WireError(f"{what} of format {version!r}; this build reads up to {max(readable)}")
+    if version > max(readable):
+        raise NewerFormatError(
+            f"{what} of format {version}; this build reads up to {max(readable)}: upgrade it"
+        )
+    if version not in readable:
+        raise WireError(f"{what} of format {version}; this build does not read it")
+
+
+def _unpack(body: bytes) -> Entry:
+    fields = msgpack.unpackb(body, use_list=False)
     incarnation, position, previous, writer, time_ms, mono, log_time, src, note, changes, *_ = (
         fields
     )
@@ -168,3 +217,7 @@ def _map(value: Any) -> dict[str, Any]:
     if type(value) is not dict:
         raise WireError(f"{value!r} is not a map")
     return value
+
+
+CODECS: dict[int, Codec] = {FORMAT: Codec(_pack, _unpack)}
+"""By format. A format that is no longer written is kept until no supported build writes it."""

@@ -92,7 +92,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-euc", in_mesh(block, mesh)],
-        env=environment, capture_output=True, text=True, timeout=20, check=False,
+        env=environment, capture_output=True, text=True, timeout=20,
+        check=False,
     )  # fmt: skip
 
 

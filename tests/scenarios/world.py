@@ -280,6 +280,8 @@ class Node:
         self.link = world.store.peer()
         self.process: Process | None = None
         self.wall_offset_ms = 0
+        self.formats: tuple[int, ...] | None = None
+        """Of logs, that its build reads; None for all that there are."""
         self.expected_failure: type[BaseException] | None = None
         self.failure: BaseException | None = None
         self._cut: Way | None = None
@@ -457,6 +459,7 @@ class GlobalNode(Node):
             disk,
             clock=self.clock,
             url=f"http://{self.name}:5681",
+            formats=self.formats,
         )
         registry = replica.state.registry
         registry.add_index(self.world.auditor.of(self.name, registry))
@@ -561,6 +564,7 @@ class ZoneNode(Node):
             disk=Copy(self.disk_link, "global"),
             clock=self.clock,
             url=f"http://{self.name}:5681",
+            formats=self.formats,
             own_store=own_store,
             own_disk=None if own_store is None else Copy(self.disk_link, self.own_log),
             takeover=self.takeover,

@@ -14,6 +14,7 @@ from zonemesh.cli.explain import explain
 from zonemesh.cli.get import get
 from zonemesh.cli.joincheck import join_check
 from zonemesh.cli.log import log
+from zonemesh.cli.snapshot import snapshot
 from zonemesh.cli.status import status
 
 _EXIT_CODES = """\b
@@ -28,8 +29,9 @@ Exit codes:
 def cli() -> None:
     """Operate a mesh; `zonemesh demo` runs one on this machine.
 
-    The other commands ask a control plane over REST: global's, or a zone's for what is written or
-    resolves in that zone. Say which with --url or ZONEMESH_URL.
+    `zonemesh snapshot` reads and writes logs where they are kept. The other commands ask a control
+    plane over REST: global's, or a zone's for what is written or resolves in that zone. Say which
+    with --url or ZONEMESH_URL.
     """
 
 
@@ -39,7 +41,20 @@ def version() -> None:
     click.echo(f"zonemesh {__version__}")
 
 
-for command in (get, describe, apply, delete, explain, status, doctor, join_check, log, demo):
+_COMMANDS = (
+    get,
+    describe,
+    apply,
+    delete,
+    explain,
+    status,
+    doctor,
+    join_check,
+    log,
+    snapshot,
+    demo,
+)
+for command in _COMMANDS:
     cli.add_command(command)
 
 

@@ -13,7 +13,7 @@ from zonemesh.log.clock import MONO_DELTA_MAX_MS, Clock
 from zonemesh.log.port import Head, Lease, Log
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.replica import NOWHERE, Place
-from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Sealed, seal
+from zonemesh.wire import ENTRY_BYTES_MAX, FORMAT, Entry, Sealed, seal
 
 _RETRY_FIRST_S = 0.02
 _RETRY_MAX_S = 1.0
@@ -37,6 +37,7 @@ class Appender:
         place: Place = NOWHERE,
         log_time_ms: int = 0,
         bytes_max: int = ENTRY_BYTES_MAX,
+        version: int = FORMAT,
     ) -> None:
         self._log = target
         self._writer = writer
@@ -45,6 +46,8 @@ class Appender:
         self._log_time_ms = log_time_ms
         self._last_s: float | None = None
         self.place = place
+        self.format = version
+        """Of the next entry; only ever raised (`zonemesh.formats`)."""
         self.blocked_since_s: float | None = None
         """Monotonic time since when the store has not taken an entry; None while it does."""
 
@@ -159,7 +162,7 @@ class Appender:
             note=note or {},
             changes=changes,
         )
-        sealed = seal(entry, self.place.h, bytes_max=self._bytes_max)
+        sealed = seal(entry, self.place.h, bytes_max=self._bytes_max, version=self.format)
         self._last_s = now_s
         return sealed
 

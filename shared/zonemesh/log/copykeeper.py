@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import structlog
 
-from zonemesh.errors import UnavailableError
+from zonemesh.errors import NewerFormatError, UnavailableError
 from zonemesh.log import follower, snapshotter
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
+from zonemesh.model import Position
 from zonemesh.registry import Registry
 from zonemesh.wire import Sealed
 
@@ -36,7 +37,13 @@ class CopyLog(Log, Protocol):
 class CopyKeeper:
     """Follows what a registry applies and keeps it on disk."""
 
-    def __init__(self, target: CopyLog, registry: Registry) -> None:
+    def __init__(
+        self, target: CopyLog, registry: Registry, *, formats: Collection[int] | None = None
+    ) -> None:
+        """`formats` are those that are read; None for all that this build knows."""
+        self._formats = formats
+        self._later: Position | None = None
+        """Where what is on disk ends, in a format that only later builds read: it stays there."""
         self._log = target
         self._registry = registry
         self._pending: list[Sealed] = []
@@ -54,7 +61,12 @@ class CopyKeeper:
         head = await self._log.head()
         if head is None:
             return False
-        fresh = await follower.load(self._log, self._registry, head)
+        try:
+            fresh = await follower.load(self._log, self._registry, head, self._formats)
+        except NewerFormatError as error:
+            log.warning("copy_unusable", log=self._log.name, error=str(error))
+            self._later = head.position
+            return False
         if fresh is None:
             # Entries written behind what is there would never lead anywhere.
             log.warning("copy_unusable", log=self._log.name, position=str(head.position))
@@ -65,6 +77,9 @@ class CopyKeeper:
         return True
 
     def applied(self, entries: Sequence[Sealed]) -> None:
+        if self._later is not None:
+            self.replaced()
+            return
         self._pending.extend(entries)
         self._pending_bytes += sum(len(sealed.data) for sealed in entries)
         if self._pending_bytes > _PENDING_BYTES_MAX:
@@ -73,6 +88,9 @@ class CopyKeeper:
 
     def replaced(self) -> None:
         """The registry jumped: what is on disk does not lead to it."""
+        if self._later is not None and self._registry.position <= self._later:
+            return
+        self._later = None
         self._pending.clear()
         self._pending_bytes = 0
         self._restart = True
@@ -128,6 +146,7 @@ class CopyKeeper:
             position=registry.position,
             h=registry.h,
             time_ms=registry.time_ms,
+            format=registry.format,
         )
         info, chunks = await snapshotter.encode(frozen)
         await self._log.replace(info, chunks, head)
@@ -136,5 +155,9 @@ class CopyKeeper:
 def _head(sealed: Sealed) -> Head:
     entry = sealed.entry
     return Head(
-        incarnation=entry.incarnation, position=entry.position, h=sealed.h, time_ms=entry.time_ms
+        incarnation=entry.incarnation,
+        position=entry.position,
+        h=sealed.h,
+        time_ms=entry.time_ms,
+        format=sealed.format,
     )

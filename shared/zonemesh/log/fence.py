@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zonemesh.errors import RefusedError
 from zonemesh.log.port import Head, SnapshotInfo
 from zonemesh.model import Position
-from zonemesh.wire import FORMAT, HASH_BYTES, Sealed
+from zonemesh.wire import HASH_BYTES, Sealed
 
 
 def appends(head: Head | None, sealed: Sealed) -> bool:
@@ -86,7 +86,7 @@ def head_after(head: Head | None, sealed: Sealed, owner: str | None) -> Head:
         h=sealed.h,
         time_ms=sealed.entry.time_ms,
         owner=kept if owner is None else owner,
-        format=FORMAT,
+        format=sealed.format,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -13,6 +13,7 @@ from zonemesh.agreement import Agreement
 from zonemesh.errors import (
     GapError,
     LogFaultError,
+    NewerFormatError,
     NotFoundError,
     StateMismatchError,
     StoreLostError,
@@ -25,7 +26,7 @@ from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
 from zonemesh.registry import Registry
 from zonemesh.replica import NOWHERE, Patience, Place, check_head, follows
-from zonemesh.wire import Entry, Sealed, decode
+from zonemesh.wire import Entry, Sealed, check_format, decode
 
 _READ_COUNT = 512
 _READ_BLOCK_S = 0.5
@@ -77,16 +78,19 @@ class Follower:
         told: Callable[[Mapping[str, Any]], object] = lambda note: note.get("state"),
         healer: Healer | None = None,
         hold: Hold | None = None,
+        formats: Collection[int] | None = None,
     ) -> None:
         """`on_entries` is called after entries were applied, `on_replaced` after a resync; the
         registry's indexes hear of single changes, in both cases. `told` is the end of the digest
-        that a heartbeat's note says this copy has before that entry, if it says so.
+        that a heartbeat's note says this copy has before that entry, if it says so. `formats` are
+        those that are read; None for all that this build knows.
         """
         self._log = target
         self._shown = registry
         self._registry = registry
         self._healer = healer
         self._hold = hold
+        self._formats = formats
         self._clock = clock
         self._on_entries = on_entries
         self._on_replaced = on_replaced
@@ -109,6 +113,8 @@ class Follower:
         self.bad_entries = 0
         self.halted: str | None = None
         """Why nothing more is applied until an operator acts; None while all is well."""
+        self.newer_format = False
+        """That is since the log is written in a format that this build does not read."""
 
     @property
     def newest(self) -> Registry:
@@ -159,7 +165,8 @@ class Follower:
         """Read until the head (as of now) is applied; None if there is no log.
 
         Raises:
-            UnavailableError: The store does not answer, or the log cannot be followed yet.
+            UnavailableError: The store does not answer, or the log cannot be followed yet, or not
+                by this build.
         """
         while True:
             asked_s = self._clock.mono_s()
@@ -174,8 +181,13 @@ class Follower:
                     return head
                 if head is not None and not await self._read_on(block_s=0.0):
                     check_head(self.place, _place_of(head), read_nothing=True)
+            except NewerFormatError as fault:
+                self._stop_at(fault)
+                raise UnavailableError(f"log {self._log.name}: {fault}") from fault
             except (LogFaultError, WireError) as fault:
                 await self._heal(fault)
+                if self.newer_format:
+                    raise UnavailableError(f"log {self._log.name}: {self.halted}") from fault
 
     async def run(self) -> None:
         """Follow for ever.
@@ -218,7 +230,9 @@ class Follower:
         asked_s = self._clock.mono_s()
         raws = await self._log.read(self._registry.position, block_s=block_s, count=_READ_COUNT)
         self._know()
-        await apply_all(self._registry, raws, self._applied, check=self._compare)
+        await apply_all(
+            self._registry, raws, self._applied, check=self._compare, formats=self._formats
+        )
         if not raws:
             # Not as of now: the answer may have waited in a buffer, while this process was stopped.
             self._freshness.read_all(min(asked_s + block_s, self._clock.mono_s()))
@@ -259,6 +273,7 @@ class Follower:
         self._noted()
         self._patience.progressed()
         self.halted = None
+        self.newer_format = False
         if not self.held:
             self._on_entries(entries)
         elif self._hold is None or self._hold.over(self._registry):
@@ -276,7 +291,17 @@ class Follower:
         self._head_s = asked_s
 
     async def _heal(self, fault: LogFaultError | WireError) -> None:
-        """Resynchronise; after the same fault three times, wait and say so instead of spinning."""
+        """Resynchronise; where only another build could read on, wait and say so."""
+        try:
+            if isinstance(fault, NewerFormatError):
+                raise fault
+            await self._heal_by_reading(fault)
+        except NewerFormatError as newer:
+            self._stop_at(newer)
+            await asyncio.sleep(_HALTED_RETRY_S)
+
+    async def _heal_by_reading(self, fault: LogFaultError | WireError) -> None:
+        """After the same fault three times, wait and say so instead of spinning."""
         if await self._healed(fault):
             self._patience.progressed()
             return
@@ -298,6 +323,14 @@ class Follower:
             await asyncio.sleep(_HALTED_RETRY_S)
         await self._resync(fault, head, asked_s)
 
+    def _stop_at(self, fault: NewerFormatError) -> None:
+        """Say once that this build reads no further; what is held stays as it is."""
+        if not self.newer_format:
+            self.bad_entries += 1
+            log.error("log_halted", log=self._log.name, reason=fault.code, error=str(fault))
+        self.newer_format = True
+        self.halted = f"{fault.code}: {fault}"
+
     async def _healed(self, fault: LogFaultError | WireError) -> bool:
         if (
             self._healer is None
@@ -318,7 +351,7 @@ class Follower:
         )
 
     async def _resync(self, fault: LogFaultError | WireError, head: Head, asked_s: float) -> None:
-        fresh = await load(self._log, self._registry, head)
+        fresh = await load(self._log, self._registry, head, self._formats)
         self.unbridged = fresh is None
         if fresh is None:
             raise UnavailableError(
@@ -338,21 +371,28 @@ class Follower:
             self._show()
 
 
-async def load(target: Log, like: Registry, head: Head) -> Registry | None:
+async def load(
+    target: Log, like: Registry, head: Head, formats: Collection[int] | None = None
+) -> Registry | None:
     """The state at (or beyond) `head`, from the newest usable snapshot or the log's beginning.
 
     Answers `like` itself, loaded, if it was blank: a process that starts does everything once.
     Otherwise nothing of it but its filter is used. Either way a failure, or being broken off (a
     standby whose lease came), leaves no half-loaded state.
     None: the log's beginning is trimmed and no snapshot bridges it.
+
+    Raises:
+        NewerFormatError: The log goes on in a format that is not among `formats`, or that this
+            build does not know.
     """
+    check_format(f"log {target.name}", head.format, formats)
     blank = like.blank
     for info in [*await target.snapshots(), None]:
         if info is not None and info.incarnation != head.incarnation:
             continue
         fresh = like if blank else like.empty()
         try:
-            await _load_from(target, info, fresh, head)
+            await _load_from(target, info, fresh, head, formats)
         except (LogFaultError, WireError, NotFoundError) as fault:
             if blank:
                 like.become(like.empty())
@@ -367,19 +407,27 @@ async def load(target: Log, like: Registry, head: Head) -> Registry | None:
     return None
 
 
-async def _load_from(target: Log, info: SnapshotInfo | None, fresh: Registry, head: Head) -> None:
+async def _load_from(
+    target: Log,
+    info: SnapshotInfo | None,
+    fresh: Registry,
+    head: Head,
+    formats: Collection[int] | None,
+) -> None:
     if info is not None:
-        await _load_snapshot(target, info, fresh)
+        await _load_snapshot(target, info, fresh, formats)
     while fresh.position < head.position:
         raws = await target.read(fresh.position)
         if not raws:
             raise GapError(f"nothing after {fresh.position}")
-        await apply_all(fresh, raws, lambda _: None)
+        await apply_all(fresh, raws, lambda _: None, formats=formats)
 
 
-async def _load_snapshot(target: Log, info: SnapshotInfo, into: Registry) -> None:
+async def _load_snapshot(
+    target: Log, info: SnapshotInfo, into: Registry, formats: Collection[int] | None
+) -> None:
     chunks = await target.load_snapshot(info)
-    meta, rows = await snapshot.decode_in_thread(chunks)
+    meta, rows = await snapshot.decode_in_thread(chunks, formats)
     for number, row in enumerate(rows, 1):
         into.put(*row)
         if number % _SLICE_ROWS == 0:
@@ -394,6 +442,7 @@ async def apply_all(
     raws: Sequence[Raw],
     applied: Callable[[Sequence[Sealed]], None],
     *,
+    formats: Collection[int] | None = None,
     check: Callable[[Entry], None] = lambda _: None,
 ) -> None:
     """Check and apply entries in order, giving the event loop a turn between slices.
@@ -407,7 +456,7 @@ async def apply_all(
     try:
         for raw in raws:
             place = Place(registry.incarnation, registry.position, registry.h)
-            sealed, chained = decode(raw.data, place.h)
+            sealed, chained = decode(raw.data, place.h, formats=formats)
             if not follows(place, sealed, chained=chained):
                 continue
             check(sealed.entry)

@@ -129,7 +129,8 @@ class Leadership:
         await self._follower.run()
 
     async def _acquire(self) -> None:
-        while not await self._log.acquire(self._lease):
+        # Who cannot read the log cannot lead it; the lease is left to those who can.
+        while self._follower.newer_format or not await self._log.acquire(self._lease):
             holder = await self._log.holder()
             self.leading_url = None if holder is None else holder.url
             self._resigned_by_other.clear()
@@ -149,6 +150,7 @@ class Leadership:
                 clock=self._clock,
                 place=self._follower.place,
                 log_time_ms=self._registry.log_time_ms,
+                version=self._registry.format,
             )
             await self._begin(appender, head)
             writer = self._plane.writer(appender)

@@ -7,7 +7,7 @@ history is found when a store has lost its own, and how a leader learns what all
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from zonemesh.errors import WireError
 from zonemesh.log.port import Store
 from zonemesh.model import SEQ_MAX, Cursor, Position
 from zonemesh.replica import Place
-from zonemesh.wire import FORMAT, HASH_BYTES
+from zonemesh.wire import HASH_BYTES, known
 
 EVERY_S = 1.0
 """A replica that has said nothing for 5 s is gone (`Store.present`)."""
@@ -101,15 +101,19 @@ class Presence:
         url: str,
         place: Callable[[], Place],
         unbridged: Callable[[], bool] = lambda: False,
+        formats: Collection[int] | None = None,
         more: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`more`: what this replica says besides what it holds (`Replica.more`)."""
+        """`formats`: those that this replica reads; None for all that this build knows.
+        `more`: what it says besides what it holds (`Replica.more`).
+        """
         self._store = store
         self._log_name = log_name
         self._writer = writer
         self._url = url
         self._place = place
         self._unbridged = unbridged
+        self._formats = known() if formats is None else tuple(formats)
         self._more = more
 
     async def run(self) -> None:
@@ -123,7 +127,7 @@ class Presence:
             writer=self._writer,
             url=self._url,
             place=self._place(),
-            formats=(FORMAT,),
+            formats=self._formats,
             unbridged=self._unbridged(),
             more=self._more(),
         )

@@ -33,7 +33,7 @@ from zonemesh.log.scripts import Script
 from zonemesh.model import SEQ_MAX, Position
 from zonemesh.names import is_dns_label
 from zonemesh.travel import up_log
-from zonemesh.wire import FORMAT, HASH_BYTES, Sealed
+from zonemesh.wire import HASH_BYTES, Sealed
 
 TIMEOUT_S = 2.0
 LEASE_MS = 2_000
@@ -448,7 +448,7 @@ def _written(sealed: Sealed, owner: str | None) -> tuple[str | bytes | int, ...]
         str(entry.position),
         sealed.h,
         entry.time_ms,
-        FORMAT,
+        sealed.format,
         sealed.data,
         0 if owner is None else 1,
         owner or "",

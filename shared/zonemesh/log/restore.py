@@ -167,22 +167,18 @@ class Restorer:
     async def _found(self, others_term: int) -> None:
         registry = self._registry
         term = max(registry.position.term, others_term, await self._known_term()) + 1
-        incarnation = secrets.token_hex(8)
         appender = Appender(
-            self._log, writer=self._writer, clock=self._clock, log_time_ms=registry.log_time_ms
+            self._log,
+            writer=self._writer,
+            clock=self._clock,
+            log_time_ms=registry.log_time_ms,
+            version=registry.format,
         )
-        changes = self._first_changes(Cursor(incarnation, Position(term, 0)))
-        sealed = appender.first(
-            incarnation, term=term, note={RESTORED: str(registry.cursor)}, changes=changes
-        )
-        # The snapshot first: nobody may find a log that begins with nothing.
-        await snapshotter.write(self._log, registry.frozen_after(sealed))
-        await appender.found(sealed)
-        registry.apply(sealed)
+        await found(self._log, appender, registry, term=term, first_changes=self._first_changes)
         log.warning(
             "log_restored",
             log=self._log.name,
-            incarnation=incarnation,
+            incarnation=registry.incarnation,
             term=term,
             records=len(registry),
         )
@@ -193,3 +189,42 @@ class Restorer:
     def _place(self) -> Place:
         registry = self._registry
         return Place(registry.incarnation, registry.position, registry.h)
+
+
+async def found(
+    target: Log,
+    appender: Appender,
+    registry: Registry,
+    *,
+    term: int,
+    first_changes: Callable[[Cursor], Sequence[Change]],
+    replacing: Head | None = None,
+) -> None:
+    """Found a log with a state, which then stands at its first entry.
+
+    Args:
+        target: The log.
+        appender: An unused one of it.
+        registry: The state.
+        term: Above every one that is known.
+        first_changes: What the first entry, whose cursor is given, changes in the state.
+        replacing: The head of the log that is there and gives way.
+
+    Raises:
+        RefusedError: Somebody else has founded it.
+    """
+    incarnation = secrets.token_hex(8)
+    changes = first_changes(Cursor(incarnation, Position(term, 0)))
+    note = {RESTORED: str(registry.cursor)}
+    sealed = appender.first(incarnation, term=term, note=note, changes=changes)
+    frozen = registry.frozen_after(sealed)
+    if replacing is None:
+        # The snapshot first: nobody may find a log that begins with nothing.
+        await snapshotter.write(target, frozen)
+        await appender.found(sealed)
+    else:
+        # No snapshot is announced beside the head of another incarnation. Until there is one, the
+        # first entry says that readers are to wait for it.
+        await appender.found(sealed, replacing=replacing)
+        await snapshotter.write(target, frozen)
+    registry.apply(sealed)

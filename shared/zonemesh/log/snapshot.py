@@ -2,23 +2,23 @@
 
 Every chunk is one zstd frame. Chunk 0 is msgpack `[format, meta, chunks, rows, digest]`: the
 caller's map, how many chunks and rows follow, and BLAKE2b-16 over the chunks that follow, so that
-none is missing, foreign or out of place. The others are runs of rows `[kind, key, payload]`.
+none is missing, foreign or out of place. The others are runs of rows `[kind, key, payload]`. The
+format is the log's (`meta["format"]`): no reader finds a later one here than in the entries.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import msgpack
 import zstandard
 
-from zonemesh.errors import NewerFormatError, WireError
-from zonemesh.wire import ENTRY_BYTES_MAX
+from zonemesh.errors import WireError
+from zonemesh.wire import ENTRY_BYTES_MAX, FORMAT, check_format
 
-FORMAT = 1
 CHUNK_BYTES = 512 << 10
 """At most, before compression. Packed in a few milliseconds; Redis copies one at once."""
 
@@ -67,7 +67,9 @@ async def encode_in_thread(meta: Mapping[str, Any], rows: Iterable[Row]) -> list
     return chunks.all(meta)
 
 
-def decode(chunks: Sequence[bytes]) -> tuple[Mapping[str, Any], Iterator[Row]]:
+def decode(
+    chunks: Sequence[bytes], formats: Collection[int] | None = None
+) -> tuple[Mapping[str, Any], Iterator[Row]]:
     """Read a snapshot: its meta, and its rows, which are unpacked a chunk at a time.
 
     All chunks are checked against the digest at once. Should a row be malformed nevertheless, the
@@ -79,7 +81,7 @@ def decode(chunks: Sequence[bytes]) -> tuple[Mapping[str, Any], Iterator[Row]]:
     """
     if not chunks:
         raise WireError("a snapshot of no chunks")
-    meta, rows, digest = _first(chunks)
+    meta, rows, digest = _first(chunks, formats)
     found = blake2b(digest_size=_DIGEST_BYTES)
     for chunk in chunks[1:]:
         found.update(chunk)
@@ -89,10 +91,10 @@ def decode(chunks: Sequence[bytes]) -> tuple[Mapping[str, Any], Iterator[Row]]:
 
 
 async def decode_in_thread(
-    chunks: Sequence[bytes],
+    chunks: Sequence[bytes], formats: Collection[int] | None = None
 ) -> tuple[Mapping[str, Any], Iterator[Row]]:
     """As `decode`, checking the digest in a thread; each next chunk of rows costs about 2 ms."""
-    return await asyncio.to_thread(decode, chunks)
+    return await asyncio.to_thread(decode, chunks, formats)
 
 
 class _Chunks:
@@ -113,7 +115,7 @@ class _Chunks:
 
     def all(self, meta: Mapping[str, Any]) -> list[bytes]:
         plain: bytes = msgpack.packb(
-            (FORMAT, meta, len(self._done), self.rows, self._digest.digest())
+            (meta.get("format", FORMAT), meta, len(self._done), self.rows, self._digest.digest())
         )
         if len(plain) > _PLAIN_BYTES_MAX:
             raise WireError(f"a snapshot's meta of {len(plain)} bytes; at most {_PLAIN_BYTES_MAX}")
@@ -142,7 +144,9 @@ def _plain(rows: Iterable[Row], count: _Chunks) -> Iterator[bytes]:
         yield packer.bytes()
 
 
-def _first(chunks: Sequence[bytes]) -> tuple[Mapping[str, Any], int, bytes]:
+def _first(
+    chunks: Sequence[bytes], formats: Collection[int] | None
+) -> tuple[Mapping[str, Any], int, bytes]:
     try:
         version, meta, count, rows, digest, *_ = msgpack.unpackb(
             _decompress(zstandard.ZstdDecompressor(), chunks[0])
@@ -151,10 +155,9 @@ def _first(chunks: Sequence[bytes]) -> tuple[Mapping[str, Any], int, bytes]:
         raise
     except Exception as error:  # unpackb raises a dozen types; all mean the same to a reader
         raise WireError(f"malformed snapshot: {error!r}") from error
-    if type(version) is int and version > FORMAT:
-        raise NewerFormatError(f"snapshot of format {version}; this build reads up to {FORMAT}")
-    if type(version) is not int or version != FORMAT or type(meta) is not dict:
-        raise WireError(f"snapshot of format {version!r}; this build reads {FORMAT}")
+    check_format("a snapshot", version, formats)
+    if type(meta) is not dict:
+        raise WireError(f"a snapshot's meta is {meta!r}")
     if count != len(chunks) - 1:
         raise WireError(f"a snapshot of {count!r} chunks has {len(chunks) - 1}")
     return meta, rows, digest

@@ -32,7 +32,7 @@ SCHEMA = 1
 LOCK = "lock"
 """Beside the file: whoever holds its flock leads. Local disks only; NFS may grant it twice."""
 
-_APPLICATION_ID = 0x5A4D4C47  # "ZMLG": tells our files from other people's
+APPLICATION_ID = 0x5A4D4C47  # "ZMLG": tells our files from other people's
 _BUSY_S = 2.0
 _WAL_BYTES_MAX = 16 << 20
 """What a checkpoint leaves of a write-ahead log that a snapshot made large."""
@@ -303,9 +303,9 @@ class SqliteLog:
             for statement in _TABLES.split(";"):
                 connection.execute(statement)
             connection.execute("INSERT INTO log VALUES (?)", (self._name,))
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
-        elif application != _APPLICATION_ID:
+        elif application != APPLICATION_ID:
             raise ConfigError([f"{self._path}: not a log of Zonemesh"])
         elif version > SCHEMA:
             raise ConfigError(

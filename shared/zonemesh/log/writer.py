@@ -69,6 +69,18 @@ class Writer:
         since = self._appender.blocked_since_s
         return 0.0 if since is None else self._clock.mono_s() - since
 
+    @property
+    def format(self) -> int:
+        """What entries are written in."""
+        return self._appender.format
+
+    def raise_format(self, version: int) -> bool:
+        """Write from the next entry on in a later format; whether it is one."""
+        if version <= self._appender.format:
+            return False
+        self._appender.format = version
+        return True
+
     async def submit(self, item: Any) -> Any:
         """Have one of the leader's own inputs decided and committed; answer its outcome.
 

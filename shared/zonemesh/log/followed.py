@@ -1,0 +1,62 @@
+"""How far zones have followed global's log, by the newest entry of each one's stream.
+
+It is what is known of that log where nothing of it is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from zonemesh.errors import WireError, WrongKeyError
+from zonemesh.log.port import Store
+from zonemesh.model import SEQ_MAX, Cursor, Position
+from zonemesh.travel import GLOBAL_LOG, up_log
+from zonemesh.wire import NO_HASH, decode
+
+_INCARNATION_MAX = 100
+
+log = structlog.get_logger()
+
+
+async def followed(store: Store) -> dict[str, Cursor]:
+    """By zone; without zones that have followed none, or whose stream cannot be read."""
+    found = {}
+    for zone in sorted(await store.zones()):
+        cursor = await _followed_by(store, zone)
+        if cursor is not None:
+            found[zone] = cursor
+    return found
+
+
+async def known_term(store: Store) -> int:
+    """The highest term of global's log that zones, or announced snapshots, know of."""
+    terms = [cursor.position.term for cursor in (await followed(store)).values()]
+    terms += [info.position.term for info in await store.log(GLOBAL_LOG).snapshots()]
+    return max(terms, default=0)
+
+
+async def _followed_by(store: Store, zone: str) -> Cursor | None:
+    up = store.log(up_log(zone))
+    try:
+        head = await up.head()
+        raws = () if head is None else await up.read(head.position.before(), count=1)
+        for raw in raws:
+            sealed, _ = decode(raw.data, NO_HASH)
+            return _applied(sealed.entry.note)
+    except (WireError, WrongKeyError) as error:
+        log.warning("zone_stream_unreadable", zone=zone, error=str(error))
+    return None
+
+
+def _applied(note: Mapping[str, Any]) -> Cursor | None:
+    """Where a zone stands in global's log, by its heartbeat, whose note may have any shape."""
+    match note.get("applied"):
+        case {"global": [str(incarnation), [int(term), int(seq)]]} if (
+            0 < len(incarnation) <= _INCARNATION_MAX and 0 <= term <= SEQ_MAX
+        ):
+            return Cursor(incarnation, Position(term, seq))
+        case _:
+            return None
