@@ -40,6 +40,7 @@ OPERATIONS = ROOT / "docs" / "operations.md"
 PROTOCOL = ROOT / "docs" / "protocol.md"
 RESOURCES = ROOT / "docs" / "resources.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
+RELIABILITY = ROOT / "docs" / "reliability.md"
 PROGRAMS = {"globalcp": globalcp, "zonecp": zonecp, "zonedp": zonedp, "zonemesh": zonemesh}
 RUN_ELSEWHERE = {"curl", "dig", "printf", "redis-cli"}
 """By `test_examples.py`, in a mesh."""
@@ -66,8 +67,9 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert broken == []
 
 
-def test_every_test_that_is_named_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", ARCHITECTURE.read_text())
+@pytest.mark.parametrize("document", [ARCHITECTURE, RELIABILITY], ids=by_name)
+def test_every_test_that_is_named_exists(document: Path) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", document.read_text())
 
     assert named
     for path, test in named:
