@@ -194,7 +194,8 @@ class Simulation:
         self.present.discard(f"{zone}/{name}")
         outcome = await self._try(node, lambda: node.remove(name))
         # What is removed before the zone has adopted comes back with what it adopts.
-        if outcome == "done" and node.running and node.zone.state.adopted:
+        adopted = node.composed and node.zone.state.adopted
+        if outcome == "done" and adopted:
             self.absent.add(f"{zone}/{name}")
         return outcome
 
