@@ -65,7 +65,7 @@ class Contenders:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _look(self) -> None:
-        zones = {up_log(zone): zone for zone in await self._store.zones()}
+        zones = {up_log(zone): zone for zone in sorted(await self._store.zones())}
         for name, payload in (await self._store.said(CONTENDER, sorted(zones))).items():
             self._heard(zones[name], payload)
         for zone in [zone for zone in self._claims if self.of(zone) is None]:

@@ -183,7 +183,7 @@ class GlobalPlane:
 
     async def trim_up(self, cursors: Mapping[str, Cursor]) -> None:
         """Let go of what zones' streams hold before the older snapshot of global."""
-        for zone in await self._store.zones():
+        for zone in sorted(await self._store.zones()):
             cursor = cursors.get(up_log(zone))
             try:
                 head = await self._store.log(up_log(zone)).head()

@@ -95,6 +95,20 @@ def current() -> str:
     return "test" if process is None else process.name
 
 
+class _Numbered(asyncio.Task[Any]):
+    """A task that sets hold in the same order in every run: task groups cancel out of one."""
+
+    _numbers = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        _Numbered._numbers += 1
+        self._number = _Numbered._numbers
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class _NoSelector:
     def select(self, timeout: float | None) -> list[Any]:
         raise NotImplementedError
@@ -112,6 +126,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._now = START_S
         self._turns = 0
+        _Numbered._numbers = 0
+        self.set_task_factory(lambda loop, work, **options: _Numbered(work, loop=loop, **options))
         self._selector = _NoSelector()  # looptime's plugin asks every loop for one
 
     def time(self) -> float:

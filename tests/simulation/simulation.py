@@ -194,7 +194,8 @@ class Simulation:
         self.present.discard(f"{zone}/{name}")
         outcome = await self._try(node, lambda: node.remove(name))
         # What is removed before the zone has adopted comes back with what it adopts.
-        if outcome == "done" and node.zone.state.adopted:
+        adopted = node.composed and node.zone.state.adopted
+        if outcome == "done" and adopted:
             self.absent.add(f"{zone}/{name}")
         return outcome
 
@@ -658,13 +659,15 @@ def _logged() -> Iterator[None]:
 
 @contextmanager
 def _drawn_from(rng: random.Random) -> Iterator[None]:
-    """Incarnations, UIDs and writers from the seed too: they decide between equals."""
-    token_hex = secrets.token_hex
+    """Incarnations, UIDs and writers from the seed too: they decide between equals; and jitter."""
+    token_hex, state = secrets.token_hex, random.getstate()
+    random.seed(rng.random())
     secrets.token_hex = lambda nbytes=None: rng.randbytes(nbytes or 32).hex()
     try:
         yield
     finally:
         secrets.token_hex = token_hex
+        random.setstate(state)
 
 
 def _world(plan: Plan) -> SimulatedWorld:
