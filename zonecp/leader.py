@@ -15,7 +15,13 @@ from zonecp.inputs import Begin, Tick
 from zonecp.liveness import Liveness
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
-from zonemesh.errors import ForeignLogError, RefusedError, StaleLogError, UnavailableError
+from zonemesh.errors import (
+    ForeignLogError,
+    RefusedError,
+    StaleLogError,
+    UnavailableError,
+    WireError,
+)
 from zonemesh.formats import Formats
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
@@ -29,6 +35,9 @@ from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
 from zonemesh.travel import own_log
 from zonemesh.wire import Sealed
+
+_COMPARE_S = 2.0
+"""How long a zone that starts waits to learn whether its log is an old one."""
 
 log = structlog.get_logger()
 
@@ -80,6 +89,8 @@ class ZonePlane:
         self._stale: StaleLogError | None = None
         """Why what is known elsewhere must be adopted, whatever the own log says."""
         self._stale_term = 0
+        self.compared = store is None
+        """Whether the own log was compared with what was published of it, or that was given up."""
         self.renumbered = 0
         """Services that had to give up their address, since another zone owns it."""
 
@@ -144,8 +155,11 @@ class ZonePlane:
                         claim=uplink.claim,
                         stale=self._is_old,
                     )
+                elif self._stale is None:
+                    await self._compare(uplink)
                 # Adopted once: what comes after is this zone's own, and newer than any copy.
                 self._stale = None
+                self.compared = True
                 group.create_task(self._copy_up(uplink), name="uplink")
                 downlink = self._downlink
                 downlink.look_again()
@@ -162,10 +176,24 @@ class ZonePlane:
         try:
             await keep("uplink", uplink.run)
         except StaleLogError as error:
-            log.warning("own_log_stale", zone=self._state.zone, reason=error.code, error=str(error))
-            self._stale = error
-            self._stale_term = max(self._stale_term, error.term)
-            raise RefusedError(f"the own log is stale: {error}") from error
+            raise self._is_stale(error) from error
+
+    async def _compare(self, uplink: Uplink) -> None:
+        """Wait a little for what the store says of the own log; without it the zone goes on."""
+        try:
+            async with asyncio.timeout(_COMPARE_S):
+                await uplink.compare()
+        except StaleLogError as error:
+            raise self._is_stale(error) from error
+        except (UnavailableError, WireError, TimeoutError) as error:
+            log.info("own_log_not_compared", zone=self._state.zone, error=repr(error))
+
+    def _is_stale(self, error: StaleLogError) -> RefusedError:
+        """Lead anew, and adopt."""
+        log.warning("own_log_stale", zone=self._state.zone, reason=error.code, error=str(error))
+        self._stale = error
+        self._stale_term = max(self._stale_term, error.term)
+        return RefusedError(f"the own log is stale: {error}")
 
     async def _beat(self, writer: Writer) -> None:
         while True:

@@ -330,6 +330,26 @@ class Uplink:
 
     # Opening
 
+    async def compare(self) -> None:
+        """Look whether the own log holds what was published of it, before anybody is answered.
+
+        Raises:
+            UnavailableError: The store does not answer.
+            StaleLogError: It does not: an old backup.
+        """
+        head = await self._log.head()
+        newest = None if head is None else await newest_entry(self._log, head)
+        if head is None or newest is None or head.owner != self._uid:
+            await self._check_own()
+            return
+        src = newest.src.get(self._own.name)
+        same = src is not None and src.incarnation == self._state.registry.incarnation
+        if src is not None and same and await self._stale(src):
+            raise StaleLogError(
+                f"own log does not lead through {src.position}, which has been published",
+                term=src.position.term,
+            )
+
     async def _open(self) -> Appender:
         await self._store.announce(self._state.zone)
         await self._put_back()

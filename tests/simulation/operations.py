@@ -238,7 +238,7 @@ KINDS: dict[str, Kind] = {
     "lose_disk": Kind("disks", 1.5, _one("lose_disk", _zone)),
     "lose_copy": Kind("disks", 1, _one("lose_copy", _node)),
     # Until its stream is compared, an old log is served as if it were the newest.
-    "set_back": Kind("disks", 1.5, _old_disk, enabled=False),
+    "set_back": Kind("disks", 1.5, _old_disk),
 }
 GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
 
