@@ -123,7 +123,7 @@ def test_a_write_at_a_follower_can_be_read_there_at_once(replicated: Replicated)
     assert state["own_lag_s"] < 5
     assert replicated.metric(follower, "zonemesh_leader") == {"": 0.0}
     assert replicated.metric(follower, "zonemesh_own_log_lag_seconds")[""] < 5
-    (other,) = replicated.state(replicated.zone_leader() or "")["replicas"]
+    (other,) = eventually(lambda: replicated.state(replicated.zone_leader() or "")["replicas"])
     assert other["url"].endswith(str(replicated.ports[follower]))
 
 

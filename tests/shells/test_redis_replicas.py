@@ -24,7 +24,7 @@ async def test_an_append_waits_for_its_replica_and_passes_without_it(tmp_path: P
         server(tmp_path / "master") as master,
         server(tmp_path / "replica", ("replicaof", f"{HOST} {master.port}")) as replica,
     ):
-        store = RedisStore(master.url(), wait_replicas=1)
+        store = RedisStore(master.url(), wait_replicas=1, wait_ms=1_500)
         behind = RedisStore(replica.url())
         try:
             await until(answers(store, b"state=online", "INFO", "replication"))

@@ -12,6 +12,7 @@ from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redischecks import Weakness
 from zonemesh.log.redisfacts import facts_of, weaknesses
+from zonemesh.runtime import plane
 from zonemesh.runtime.plane import check_redis
 
 
@@ -77,15 +78,20 @@ async def test_a_server_that_is_away_or_a_wrong_password_is_no_weakness(redis_ur
         await weaknesses("http://127.0.0.1")
 
 
-async def test_a_start_says_each_weakness_once_with_its_remedy(tmp_path: Path) -> None:
+async def test_a_start_says_each_weakness_once_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = structlog.testing.LogCapture()
+    # Of its own: whatever level another test has set stays with a logger that was used under it.
+    monkeypatch.setattr(plane, "log", structlog.wrap_logger(None, processors=[told]))
     with running(tmp_path) as server:
         server.command("CONFIG SET maxmemory-policy allkeys-lru")
         store = RedisStore(server.url)
-        with structlog.testing.capture_logs() as logs:
-            await check_redis(store, zone="west")
+        await check_redis(store, zone="west")
         facts = await facts_of(store.commands, store.keys, zone="west")
         await store.close()
 
+    logs = told.entries
     said = [line for line in logs if line["event"] == "redis_weakness"]
     evicts = next(line for line in said if line["code"] == "may_evict")
     assert logs[0]["event"] == "redis_found"

@@ -59,8 +59,8 @@ def no_quarantine(patch: pytest.MonkeyPatch) -> None:
 def a_reader_that_leaves_out_the_end_of_a_long_entry(patch: pytest.MonkeyPatch) -> None:
     decode = wire.decode
 
-    def planted(data: bytes, previous_h: bytes) -> tuple[Sealed, bool]:
-        sealed, chained = decode(data, previous_h)
+    def planted(data: bytes, previous_h: bytes, **options: Any) -> tuple[Sealed, bool]:
+        sealed, chained = decode(data, previous_h, **options)
         entry = replace(sealed.entry, changes=sealed.entry.changes[:20])
         return replace(sealed, entry=entry), chained
 

@@ -96,8 +96,9 @@ class RedisStore:
         timeout_s: For one command; a blocking read has this much on top of what it blocks.
         lease_ms: How long a leader's lease lasts without renewal.
         password_path: File with the password, instead of one in `url`.
-        wait_replicas: How many replicas are waited for after each append, for `WAIT_MS` at most. It
-            makes the loss of what was acknowledged rarer, and nothing relies on it.
+        wait_replicas: How many replicas are waited for after each append. It makes the loss of what
+            was acknowledged rarer, and nothing relies on it.
+        wait_ms: For how long, at most.
         pool: Makes the connections instead of `url` (tests: fakeredis's).
     """
 
@@ -110,6 +111,7 @@ class RedisStore:
         lease_ms: int = LEASE_MS,
         password_path: Path | None = None,
         wait_replicas: int = 0,
+        wait_ms: int = WAIT_MS,
         pool: ConnectionPool | None = None,
     ) -> None:
         pool = pool_of(url, password_path) if pool is None else pool
@@ -117,6 +119,7 @@ class RedisStore:
         self.lease_ms = lease_ms
         self.commands = Connections(pool, timeout_s=timeout_s, limit=_COMMANDS_MAX)
         self.wait_replicas = wait_replicas
+        self.wait_ms = wait_ms
         self.unreplicated = 0
         """Appends that fewer replicas than that had in time."""
         self._unreplicated_told_s = float("-inf")
@@ -146,7 +149,7 @@ class RedisStore:
                 "append_not_replicated",
                 replicas=reply if isinstance(reply, int) else str(reply),
                 wanted=self.wait_replicas,
-                within_ms=WAIT_MS,
+                within_ms=self.wait_ms,
                 appends=self.unreplicated,
             )
 
@@ -417,7 +420,7 @@ class RedisLog:
         sealed: Sealed,
     ) -> None:
         wanted = self._store.wait_replicas
-        then = (("WAIT", wanted, WAIT_MS),) if wanted else ()
+        then = (("WAIT", wanted, self._store.wait_ms),) if wanted else ()
         try:
             outcome, *waited = await self._redis.run_then(script, keys, arguments, *then)
         except UnavailableError as error:
