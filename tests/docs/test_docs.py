@@ -50,6 +50,18 @@ def by_name(document: Path) -> str:
     return str(document.relative_to(ROOT))
 
 
+# Metrics that runbooks name
+
+
+def test_every_metric_that_a_runbook_names_is_described() -> None:
+    text = OPERATIONS.read_text()
+    named = set(re.findall(r"`(zone(?:mesh|dp)_[a-z_]+)`", text.partition("## Ports")[0]))
+    described = set(re.findall(r"^\| `(zone(?:mesh|dp)_[a-z_]+)`", text, re.MULTILINE))
+
+    assert named
+    assert named <= described
+
+
 # Links
 
 
