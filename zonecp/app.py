@@ -352,10 +352,10 @@ class Zone:
             return f"cannot read the zone's own log: {self.own.follower.halted}"
         if (why := self.own.incomplete()) is not None:
             return why
-        if self.leadership.writer is not None and not self.plane.compared:
-            return "the zone looks whether its log holds all that it has published"
         if not self.state.adopted:
             return "the zone waits for global's copy of what was registered and bound here"
+        if self.leadership.writer is not None and not self.plane.compared:
+            return "the zone looks whether its log holds all that it has published to global"
         if not self._copy_loaded and self.follower is not None and self.follower.newer_format:
             return f"cannot read global's log: {self.follower.halted}"
         if not self._copy_loaded:

@@ -42,8 +42,10 @@ RULES = (
 
 LAG_WITHIN_S = 1.0
 """Between what is exported and the truth."""
-REPORTED_WITHIN_S = 2.0
-"""Figures come with heartbeats, from a log's head and to an agent: news may be faster."""
+REPORTED_WITHIN_S = 5.0
+"""Of an age that is told too old, which misleads nobody into trusting what is old. Figures come
+with heartbeats, and a leader that has just taken over learns zones' ages anew: news may be faster.
+"""
 
 FIRST_BEAT_S = 1.5
 """A feed begins with what has changed; that this was all is said by its first heartbeat."""

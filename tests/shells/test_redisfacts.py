@@ -83,7 +83,11 @@ async def test_a_start_says_each_weakness_once_with_its_remedy(
 ) -> None:
     told = structlog.testing.LogCapture()
     # Of its own: whatever level another test has set stays with a logger that was used under it.
-    monkeypatch.setattr(plane, "log", structlog.wrap_logger(None, processors=[told]))
+    monkeypatch.setattr(
+        plane,
+        "log",
+        structlog.wrap_logger(None, processors=[told], wrapper_class=structlog.BoundLogger),
+    )
     with running(tmp_path) as server:
         server.command("CONFIG SET maxmemory-policy allkeys-lru")
         store = RedisStore(server.url)
