@@ -7,7 +7,6 @@ from typing import Any
 
 from globalcp.contenders import Contender
 from globalcp.quota import Use
-from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from zonemesh import labels, multizone, status
 from zonemesh.agents import AgentNote
@@ -30,6 +29,7 @@ from zonemesh.rest.plane import (
     describe_registry,
 )
 from zonemesh.rivals import Known, Rivals
+from zonemesh.seen import Seen
 from zonemesh.settings import Settings
 from zonemesh.travel import up_log
 from zonemesh.wire import known

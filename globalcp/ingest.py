@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 
 from globalcp.inputs import Merge, Replace, Report
-from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from globalcp.turns import ENTRY_COST_BYTES, Allowance, Turns
 from zonemesh import formats
@@ -32,6 +31,7 @@ from zonemesh.log.writer import Writer
 from zonemesh.model import TIME_MS_MAX, Cursor, Position
 from zonemesh.replica import NOWHERE, Place, check_head, follows
 from zonemesh.runtime.supervise import REMIND_S
+from zonemesh.seen import Seen
 from zonemesh.travel import accepted_from_zone, up_log
 from zonemesh.wire import HASH_BYTES, UP_ENTRY_BYTES_MAX, Sealed, decode
 

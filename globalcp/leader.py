@@ -12,7 +12,6 @@ import structlog
 from globalcp import copies
 from globalcp.ingest import Counts, Ingest, Rates
 from globalcp.inputs import Begin, Doubt, Tick
-from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from globalcp.streamcut import STREAM_BYTES_MAX, StreamCutter
 from zonemesh import formats
@@ -33,6 +32,7 @@ from zonemesh.model import Change, Cursor, Position, zone_of
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.replica import NOWHERE, Place
 from zonemesh.runtime.supervise import keep
+from zonemesh.seen import Seen
 from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import GLOBAL_LOG, SEEN, up_log
 from zonemesh.wire import Sealed

@@ -9,13 +9,13 @@ from prometheus_client.registry import CollectorRegistry
 
 from globalcp.contenders import Contender
 from globalcp.ingest import Counts
-from globalcp.seen import Seen, ZoneState
 from globalcp.state import GlobalState
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.lostzones import Effect, effects_in
 from zonemesh.runtime.collect import Collecting, counter, gauge, labelled, mismatches
+from zonemesh.seen import Seen, ZoneState
 
 
 def register(

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from globalcp.seen import Seen
 from zonemesh.draft import Draft
 from zonemesh.errors import Violation
 from zonemesh.ipam import pool_of
 from zonemesh.model import Change, zone_of
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.seen import Seen
 from zonemesh.travel import NOT_MERGED, accepted_from_zone
 
 SERVICES_LABEL = "zonemesh.io/quota-services"

@@ -6,13 +6,13 @@ from contextlib import suppress
 
 from globalcp.claiming import Claiming
 from globalcp.inputs import Doubt, TakeCopy
-from globalcp.seen import Seen
 from zonemesh.deciding import Decision, Now
 from zonemesh.draft import Draft
 from zonemesh.ipam import Binding, pool_of
 from zonemesh.model import Change, Cursor, Key, Position, zone_of
 from zonemesh.recovery import RECOVERY, Claims, Recovery
 from zonemesh.registry import Registry
+from zonemesh.seen import Seen
 from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import SEEN
 

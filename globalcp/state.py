@@ -10,12 +10,12 @@ from typing import Any
 import msgpack
 
 from globalcp.claiming import Claiming
+from globalcp.deletions import Deletions
 from globalcp.fromzone import by_birth, check_place, check_record, named_address
 from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
 from globalcp.quota import Holdings, Quota, Use, label_faults
 from globalcp.recovering import Recovering
-from globalcp.seen import Deletions, Seen
 from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
@@ -39,6 +39,7 @@ from zonemesh.parts import Parts
 from zonemesh.recovery import Claims, Recovery
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.seen import Seen
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
 from zonemesh.travel import (
     NOT_MERGED,

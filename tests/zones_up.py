@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from globalcp.inputs import Begin, Merge, Replace, Report, Tick
-from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from tests.builders import NOW_MS, Chain, Leader, put_service
 from zonemesh.ipam import BLOCK, Binding, Block, vip_kind
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.recovery import Claim
+from zonemesh.seen import Seen
 from zonemesh.settings import Settings
 from zonemesh.wire import Sealed
 

@@ -14,7 +14,8 @@ from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log.writer import Writer
 from zonemesh.model import Change, Key, zone_of
 from zonemesh.registry import Registry
-from zonemesh.settings import GLOBAL_KEY, SETTINGS, zone_key
+from zonemesh.seen import Seen
+from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import SEEN, VERDICT
 
 ADDRESSED = frozenset({BLOCK, SETTINGS, VERDICT})
@@ -97,5 +98,5 @@ class Downlink:
         note = self._state.note
         if note is None or not note.alone:
             return False
-        seen = self._copy.get(SEEN, zone_key(self._state.zone))
-        return seen is None or msgpack.unpackb(seen).get("uid") != note.uid
+        seen = Seen.of(self._copy, self._state.zone)
+        return seen is None or seen.uid != note.uid

@@ -15,8 +15,6 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import msgpack
-
 from zonecp.legacyclaims import LegacyClaims, endpoints, legacy_title
 from zonemesh import names
 from zonemesh.generators import Generators
@@ -32,8 +30,7 @@ from zonemesh.model import Key, Record, ServiceRef, zone_of
 from zonemesh.reach import reach_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
-from zonemesh.settings import zone_key
-from zonemesh.travel import SEEN
+from zonemesh.seen import Seen
 from zonemesh.vipmap import TTL_S, VipMap
 
 NEAR_MAX = 5
@@ -435,14 +432,13 @@ class Inquiry:
         if zone in ("", self.view.vipmap.zone):
             return ZoneSight(ZoneState.LOCAL if zone else ZoneState.GLOBAL, 0.0)
         packed = self.view.copy.get("Zone", Key("", "", "", zone).packed)
-        noted = self.view.copy.get(SEEN, zone_key(zone))
-        seen = {} if noted is None else msgpack.unpackb(noted)
-        if not seen:
+        seen = Seen.of(self.view.copy, zone)
+        if seen is None:
             return ZoneSight(ZoneState.UNKNOWN, None)
-        state = ZoneState.ONLINE if seen.get("online") else ZoneState.OFFLINE
+        state = ZoneState.ONLINE if seen.online else ZoneState.OFFLINE
         if packed is not None and Record.unpack(packed).spec.get("enabled") is False:
             state = ZoneState.DISABLED
-        silent_ms = max(0, self.view.copy.log_time_ms - seen.get("last_ms", 0))
+        silent_ms = max(0, self.view.copy.log_time_ms - seen.last_ms)
         return ZoneSight(state, silent_ms / 1000)
 
     def _dataplane(self) -> dict[str, Any] | None:

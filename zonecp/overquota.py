@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import msgpack
 import structlog
 
+from zonemesh.seen import Seen
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
 
@@ -25,9 +25,9 @@ class OverQuota:
         del old
         if kind != SEEN or key != self._key:
             return
-        fields = {} if new is None else msgpack.unpackb(new)
-        before, self.refused = self.refused, fields.get("refused", 0)
-        self.why = fields.get("refusal", "")
+        seen = Seen() if new is None else Seen.unpack(new)
+        before, self.refused = self.refused, seen.refused
+        self.why = seen.refusal
         if self.refused and not before:
             log.warning("zone_over_quota", zone=self._zone, refused=self.why, records=self.refused)
         elif before and not self.refused:

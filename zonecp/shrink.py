@@ -13,14 +13,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-import msgpack
-
 from zonemesh.ipam import Binding, pool_of, vip_kind
 from zonemesh.model import Change, Cursor, zone_of
 from zonemesh.registry import Frozen, Registry
 from zonemesh.resources.catalogue import KINDS
-from zonemesh.settings import zone_key
-from zonemesh.travel import NOT_MERGED, SEEN, up_log
+from zonemesh.seen import Seen
+from zonemesh.travel import NOT_MERGED, up_log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +74,11 @@ def merged(zone: str, known: Cursor | None, registry: Registry) -> bool:
     Then whatever it lacks of the zone was removed by the zone. A stream of another incarnation
     begins with a snapshot of everything; a deleted zone has nothing.
     """
-    packed = registry.get(SEEN, zone_key(zone))
-    seen = {} if packed is None else msgpack.unpackb(packed)
-    if seen.get("deleted"):
+    seen = Seen.of(registry, zone) or Seen()
+    if seen.deleted:
         return True
     cursor = registry.cursors.get(up_log(zone))
-    if cursor is None or seen.get("h") == NOT_MERGED:
+    if cursor is None or seen.h == NOT_MERGED:
         return False
     return (
         known is None

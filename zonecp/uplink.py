@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgpack
 import structlog
 
 from zonecp.ownership import Ownership, newest_entry
@@ -39,8 +38,8 @@ from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen
 from zonemesh.replica import Place
 from zonemesh.runtime.supervise import Backoff
-from zonemesh.settings import zone_key
-from zonemesh.travel import GLOBAL_LOG, SEEN, goes_up, held_back, up_log
+from zonemesh.seen import Seen
+from zonemesh.travel import GLOBAL_LOG, goes_up, held_back, up_log
 from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
@@ -306,9 +305,8 @@ class Uplink:
 
     def _merged_h(self) -> bytes:
         """Hash of the entry that global has merged last, b"" if it does not say."""
-        packed = self._global.newest.get(SEEN, zone_key(self._state.zone))
-        h: bytes = b"" if packed is None else msgpack.unpackb(packed).get("h", b"")
-        return h
+        seen = Seen.of(self._global.newest, self._state.zone)
+        return b"" if seen is None else seen.h
 
     async def _continues(self, start: Position, h: bytes, place: Place) -> bool:
         """Whether the stream's next entry, if there is one, follows a place."""
@@ -481,11 +479,10 @@ class Uplink:
             if self._clock.mono_s() >= until_s:
                 break
             await asyncio.sleep(_REOPEN_S)
-        packed = self._global.newest.get(SEEN, zone_key(self._state.zone))
-        own = None if packed is None else msgpack.unpackb(packed).get("own")
-        if own is None or self._adopted_anew:
+        seen = Seen.of(self._global.newest, self._state.zone)
+        if seen is None or seen.own is None or self._adopted_anew:
             return
-        incarnation, term, seq = own
+        incarnation, term, seq = seen.own
         merged = Cursor(incarnation, Position(term, seq))
         if incarnation == self._state.registry.incarnation and await self._stale(merged):
             raise StaleLogError(

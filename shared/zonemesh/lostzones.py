@@ -14,12 +14,11 @@ from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
-import msgpack
-
 from zonemesh.lostpolicy import KEEP, LABEL, Policy, parse_policy
 from zonemesh.members import MESH_SERVICE
 from zonemesh.model import Key, Record, zone_of
 from zonemesh.registry import Registry
+from zonemesh.seen import Seen
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
 
@@ -60,10 +59,8 @@ def standing_of(seen: bytes | None) -> Standing:
     """How a zone stands by its packed `zone.seen`; one that global never met is not lost."""
     if seen is None:
         return ONLINE
-    fields = msgpack.unpackb(seen)
-    if fields.get("online", True):
-        return ONLINE
-    return Standing(online=False, lost_ms=fields.get("lost_ms", 0))
+    found = Seen.unpack(seen)
+    return ONLINE if found.online else Standing(online=False, lost_ms=found.lost_ms)
 
 
 def effect_of(policy: Policy, standing: Standing) -> Effect:

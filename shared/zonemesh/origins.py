@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import msgpack
-
 from zonemesh.model import zone_of
 from zonemesh.registry import Registry
+from zonemesh.seen import Seen
 from zonemesh.travel import SEEN
 
 
@@ -49,14 +48,14 @@ class Origins:
             self._as_of_s.pop(zone, None)
             self._news.discard(zone)
             return
-        seen = msgpack.unpackb(new)
+        seen = Seen.unpack(new)
         before = self._zones.get(zone)
         self._zones[zone] = now = Origin(
-            bool(seen["online"]),
-            seen["last_ms"],
-            seen.get("behind_ms", 0),
-            str(seen.get("version", "")),
-            str(seen.get("url", "")),
+            seen.online,
+            seen.last_ms,
+            seen.behind_ms,
+            seen.version,
+            seen.url,
         )
         if before is None or before[1:3] != now[1:3]:
             self._news.add(zone)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import msgpack
-
 from zonemesh.lostzones import MESH, Effect, LostZones, declared, standing_of
 from zonemesh.members import MESH_SERVICE
 from zonemesh.model import Key, Record, ServiceRef, zone_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
+from zonemesh.seen import Seen
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
 
@@ -79,8 +78,8 @@ class OtherZones:
         if packed is not None and Record.unpack(packed).spec.get("enabled") is False:
             return True
         # While a deleted zone's records are removed, entry by entry, none of them serves any more.
-        seen = self._copy.get(SEEN, zone_key(zone))
-        return seen is not None and bool(msgpack.unpackb(seen).get("deleted"))
+        seen = Seen.of(self._copy, zone)
+        return seen is not None and seen.deleted
 
     def verdict_on(self, zone: str) -> LostZones | None:
         """What to `go_by` after a zone's standing changed; None if that is what it was."""

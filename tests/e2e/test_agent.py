@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.alone import Alone, alone, redis
-from tests.e2e.mesh import HOST, eventually
+from tests.e2e.alone import DOCUMENT, Alone, alone, redis
+from tests.e2e.mesh import HOST, eventually, request
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -111,11 +111,12 @@ def test_a_dataplane_that_was_deleted_is_there_again_after_the_next_connection(
     zone.start("agent")
     eventually(lambda: zone.dataplane() is not None)
     eventually(lambda: "feed_connected" in zone.log("agent"))
+    assert request(zone.port, "DELETE", DOCUMENT)[0] == 200
 
     zone.processes["west"].kill()
     zone.start("west")
 
-    eventually(lambda: "zonedp_registrations_total 2.0" in zone.metrics("agent"), 20)
+    eventually(lambda: zone.dataplane() is not None, 20)
 
 
 def test_an_agent_drains_before_it_withdraws(zone: Alone) -> None:

@@ -8,7 +8,6 @@ import msgpack
 import pytest
 
 from globalcp.inputs import Begin
-from globalcp.seen import Seen, ZoneState
 from tests.builders import put_dataplane, put_service
 from tests.maps import (
     MULTI_ZONE,
@@ -41,6 +40,7 @@ from zonemesh.lostzones import (
     standing_of,
 )
 from zonemesh.model import Change, Record, ServiceRef
+from zonemesh.seen import Seen, ZoneState
 from zonemesh.settings import Settings
 
 WEB = ServiceRef(SERVICE, key_of("web", "east"))

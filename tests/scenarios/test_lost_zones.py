@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from globalcp.seen import Seen
 from tests.scenarios.world import MESH, Address, World, ZoneNode
 from zonecp.leaving import leave
 from zonemesh.deciding import Delete, Put
@@ -15,6 +14,7 @@ from zonemesh.errors import ConfigError
 from zonemesh.labels import DISPLAY_NAME
 from zonemesh.lostpolicy import LABEL
 from zonemesh.model import Key, ServiceRef
+from zonemesh.seen import Seen
 
 SERVICE = "MeshService"
 MULTI_ZONE = "MeshMultiZoneService"

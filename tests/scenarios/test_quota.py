@@ -8,9 +8,9 @@ import pytest
 
 from globalcp.config import GlobalConfig, QuotaConfig
 from globalcp.config import ZoneConfig as ZonesConfig
-from globalcp.seen import Seen
 from globalcp.streamcut import StreamCutter
 from tests.scenarios.world import World
+from zonemesh.seen import Seen
 from zonemesh.travel import SEEN, up_log
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from globalcp.config import GlobalConfig
-from globalcp.seen import Seen
 from tests.scenarios.world import Agent, World, ZoneNode
 from zonemesh.deciding import Put
 from zonemesh.log.appender import Appender
@@ -15,6 +14,7 @@ from zonemesh.log.memory import Part
 from zonemesh.model import Key
 from zonemesh.recovery import Recovery
 from zonemesh.runtime.sections import SnapshotConfig
+from zonemesh.seen import Seen
 from zonemesh.travel import up_log
 
 FOUND_S = 2.0

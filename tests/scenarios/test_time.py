@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from globalcp.config import GlobalConfig, IpamConfig, MeshServicePool
-from globalcp.seen import Seen
 from tests.scenarios.world import World
 from zonecp.config import MeshServiceConfig
+from zonemesh.seen import Seen
 
 QUARANTINE_S = 20.0
 GRACE_S = 20.0

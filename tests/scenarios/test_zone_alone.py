@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from globalcp.seen import Seen
 from tests.scenarios.world import World
 from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.seen import Seen
 from zonemesh.travel import up_log
 
 

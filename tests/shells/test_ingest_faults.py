@@ -15,7 +15,6 @@ from globalcp import ingest
 from globalcp.app import Replica
 from globalcp.config import GlobalConfig
 from globalcp.inputs import Merge
-from globalcp.seen import Seen
 from tests.redis_server import RedisServer
 from tests.scenarios.world import Copy
 from tests.zones_up import SERVICE, key_of, service
@@ -28,6 +27,7 @@ from zonemesh.log.port import SnapshotInfo
 from zonemesh.log.redis import RedisStore
 from zonemesh.model import Change, Position
 from zonemesh.runtime.supervise import Backoff, supervise
+from zonemesh.seen import Seen
 from zonemesh.travel import SEEN, up_log
 from zonemesh.wire import Entry, Sealed, chain
 

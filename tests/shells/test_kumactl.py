@@ -13,10 +13,10 @@ from aiohttp.test_utils import TestClient
 
 from globalcp.backend import zone_insight
 from globalcp.quota import Quota, Use
-from globalcp.seen import Seen
 from tests.builders import NOW_MS, FakeBackend, dataplane, mesh_service, rest_client, with_mesh
 from zonemesh.agents import AgentNote
 from zonemesh.model import Key
+from zonemesh.seen import Seen
 
 HEADERS = {
     "Accept": "application/json",

@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytest
 
 from globalcp.backend import GlobalBackend
-from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from tests.builders import Chain, FakeBackend, put_dataplane, rest_client, with_mesh
 from tests.maps import binding, defaults, generator, record, service
@@ -18,6 +17,7 @@ from zonemesh.ipam import Binding, vip_kind
 from zonemesh.members import Members
 from zonemesh.model import Change, Key, Record, ServiceRef
 from zonemesh.registry import Registry
+from zonemesh.seen import Seen
 from zonemesh.settings import Settings
 from zonemesh.travel import SEEN, kept_by
 from zonemesh.vipmap import VipMap

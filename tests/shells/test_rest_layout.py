@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 
 from globalcp.backend import GlobalBackend
-from globalcp.seen import Seen
 from globalcp.state import GlobalState
 from tests.builders import NOW_MS, Chain, FakeBackend, rest_client, with_mesh
 from tests.maps import (
@@ -33,6 +32,7 @@ from zonemesh.members import Members
 from zonemesh.model import Change, Key, Record
 from zonemesh.reach import reach_of
 from zonemesh.registry import Registry
+from zonemesh.seen import Seen
 from zonemesh.settings import Settings, zone_key
 from zonemesh.travel import SEEN, kept_by
 from zonemesh.vipmap import VipMap

@@ -1,4 +1,4 @@
-"""What global knows about each zone's control plane, as records of its log."""
+"""What global knows about each zone's control plane, as records of its log that zones read too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import msgpack
 
 from zonemesh.deciding import Now
 from zonemesh.draft import Draft
-from zonemesh.model import zone_of
 from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
@@ -34,11 +33,11 @@ class ZoneState(StrEnum):
 class Seen:
     """What global knows about a zone's control plane (`zone.seen`)."""
 
-    uid: str
-    last_ms: int
+    uid: str = ""
+    last_ms: int = 0
     """Global's log time when the zone was last heard from."""
-    online: bool
-    connected_ms: int
+    online: bool = True
+    connected_ms: int = 0
     """Wall time since when it has been online without a break."""
     disconnected_ms: int | None = None
     updated_ms: int = 0
@@ -175,21 +174,3 @@ class Seen:
 def _unpack(payload: bytes) -> Seen:
     fields = msgpack.unpackb(payload, use_list=False)
     return Seen(**{name: fields[name] for name in Seen.__slots__ if name in fields})
-
-
-class Deletions:
-    """An index: the zones whose deletion is under way, by what the log says of them."""
-
-    def __init__(self) -> None:
-        self._zones: set[str] = set()
-
-    def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
-        del old
-        if kind == SEEN:
-            deleted = new is not None and Seen.unpack(new).deleted
-            (self._zones.add if deleted else self._zones.discard)(zone_of(key))
-
-    def under_way(self, draft: Draft) -> set[str]:
-        """As of the entry that is being decided."""
-        candidates = self._zones.union(map(zone_of, draft.touched(SEEN)))
-        return {zone for zone in candidates if (seen := Seen.of(draft, zone)) and seen.deleted}
