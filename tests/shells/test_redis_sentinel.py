@@ -152,7 +152,9 @@ async def deployed(directory: Path, stack: ExitStack) -> Deployment:
         ("sentinel", f"monitor master {HOST} {first.port} 2"),
         ("sentinel", "auth-user master sentinel"),
         ("sentinel", "auth-pass master change-me-sentinel"),
-        ("sentinel", "down-after-milliseconds master 500"),
+        # A sentinel pings each second at most: a shorter time and it now and then takes the master
+        # that it has just made for dead too.
+        ("sentinel", "down-after-milliseconds master 2000"),
         ("sentinel", "failover-timeout master 3000"),
     ]
     found.sentinels += [

@@ -170,7 +170,7 @@ async def test_a_failover_is_followed_with_sentinels_and_servers_that_speak_tls_
             await until(answers(direct, b"state=online", "INFO", "replication"))
         watching = (
             ("sentinel", f"monitor master {HOST} {master.port} 1"),
-            ("sentinel", "down-after-milliseconds master 500"),
+            ("sentinel", "down-after-milliseconds master 2000"),
         )
         one = stack.enter_context(sentinel(tmp_path / "sentinel", *settings, *watching, tls=True))
         url = f"rediss+sentinel://{one.address}/master?{certificates.query}"
