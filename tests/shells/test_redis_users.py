@@ -137,7 +137,7 @@ async def test_the_check_names_users_that_may_too_much_or_too_little(node: Node)
 
     assert found == {
         ("admin", "global"): {"rights_too_wide"},
-        ("global", "zone west"): {"rights_too_wide", "config_refused"},
+        ("global", "zone west"): {"rights_too_narrow", "rights_too_wide", "config_refused"},
         ("west", "zone east"): {"rights_too_narrow", "config_refused"},
         ("west", "the own log of zone west"): {"rights_too_narrow", "config_refused"},
         ("west-own", "zone west"): {"rights_too_narrow", "config_refused"},
