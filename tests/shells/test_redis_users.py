@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.redis_deployments import USERS, Node, server, users_file
+from tests.redis_deployments import USERS, Node, server, users_file, weaknesses
 from tests.redis_server import needs_redis
 from zonemesh.errors import FateUnknownError, UnavailableError
 from zonemesh.log.keys import Keys
 from zonemesh.log.port import Lease, SnapshotInfo
 from zonemesh.log.redis import RedisStore
-from zonemesh.log.redisfacts import weaknesses
 from zonemesh.log.redisrights import DANGEROUS, GLOBAL, Command, Role, forbidden, needed
 from zonemesh.model import START, Position
 from zonemesh.travel import GLOBAL_LOG, copy_log, own_log, up_log
@@ -117,14 +116,14 @@ def test_a_control_planes_user_is_granted_no_command_that_nothing_needs(
 async def test_the_check_at_start_finds_nothing_wrong_with_these_users(
     node: Node, user: str, role: Role
 ) -> None:
-    found = await weaknesses(node.url(user), role=role)
+    found = await weaknesses(node.url(user), role)
 
     assert [weakness.code for weakness in found] == ["config_refused"]
 
 
 async def test_the_check_names_users_that_may_too_much_or_too_little(node: Node) -> None:
     found = {
-        (user, str(role)): {one.code for one in await weaknesses(node.url(user), role=role)}
+        (user, str(role)): {one.code for one in await weaknesses(node.url(user), role)}
         for user, role in (
             ("admin", GLOBAL),
             ("global", Role("west")),

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.redis_deployments import weaknesses
 from tests.redis_server import RedisServer, running
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redischecks import Weakness
-from zonemesh.log.redisfacts import facts_of, weaknesses
+from zonemesh.log.redisfacts import facts_of
 from zonemesh.log.redisrights import Role
 from zonemesh.runtime import plane
 from zonemesh.runtime.plane import check_redis

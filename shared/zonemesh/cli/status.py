@@ -12,6 +12,7 @@ import click
 from zonemesh.cli import output
 from zonemesh.cli.client import AnsweredError, Client
 from zonemesh.cli.connection import connected
+from zonemesh.cli.options import form_option
 from zonemesh.errors import InputError, UnavailableError
 
 State = Mapping[str, Any]
@@ -22,15 +23,7 @@ EVERY_S = 1.0
 
 @click.command()
 @click.option("-w", "--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json is what the control plane says of itself, all of it.",
-)
+@form_option("table", "json", text="json is what the control plane says of itself, all of it.")
 @connected
 def status(client: Client, *, watch: bool, form: str) -> None:
     """Tell how a control plane is: who leads, how old what it knows is, zones and pools.

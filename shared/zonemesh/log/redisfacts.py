@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from redis.exceptions import ResponseError
 
 from zonemesh.errors import UnavailableError
 from zonemesh.log.connections import Connections, Reply
-from zonemesh.log.keys import PREFIX, Keys
-from zonemesh.log.pools import IN_CONFIG, Named, pool_of
-from zonemesh.log.redischecks import SETTINGS, Facts, Weakness, weaknesses_of
-from zonemesh.log.redisrights import GLOBAL, Command, Role, forbidden, needed
+from zonemesh.log.keys import Keys
+from zonemesh.log.redischecks import SETTINGS, Facts
+from zonemesh.log.redisrights import Command, Role, forbidden, needed
 from zonemesh.log.scripts import MAY
 
-_TIMEOUT_S = 2.0
 _SECTIONS = ("server", "memory", "persistence", "replication")  # several at once only from 7.0 on
-
-
-async def weaknesses(
-    url: str,
-    *,
-    prefix: str = PREFIX,
-    role: Role = GLOBAL,
-    password_path: Path | None = None,
-    named: Named = IN_CONFIG,
-) -> list[Weakness]:
-    """What is wrong with a Redis, errors first; its user is judged by what `role` needs.
-
-    Raises:
-        ConfigError: The URL leads nowhere.
-        UnavailableError: The server does not answer, or lets nobody in by this URL.
-    """
-    pool = pool_of(url, password_path, named)
-    connections = Connections(pool, timeout_s=_TIMEOUT_S, limit=1, named=named)
-    try:
-        return weaknesses_of(await facts_of(connections, Keys(prefix), role))
-    finally:
-        await connections.close()
 
 
 async def facts_of(connections: Connections, keys: Keys, role: Role) -> Facts:
