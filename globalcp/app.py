@@ -159,7 +159,9 @@ class Replica:
             self.follower,
             lambda: self.leadership,
             settings=config.settings,
-            format_held_back_by=lambda: self.plane.format_held_back_by,
+            format_held_back_by=lambda: (
+                self.plane.format_held_back_by if self.leadership.writer is not None else ()
+            ),
             zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             about=self._about,
             contender=self.contenders.of,
