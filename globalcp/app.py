@@ -29,6 +29,7 @@ from zonemesh.log.history import History
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Store
 from zonemesh.log.presence import Presence
+from zonemesh.log.redisrights import GLOBAL
 from zonemesh.log.restore import Restorer
 from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
@@ -158,7 +159,9 @@ class Replica:
             self.follower,
             lambda: self.leadership,
             settings=config.settings,
-            format_held_back_by=lambda: self.plane.format_held_back_by,
+            format_held_back_by=lambda: (
+                self.plane.format_held_back_by if self.leadership.writer is not None else ()
+            ),
             zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             about=self._about,
             contender=self.contenders.of,
@@ -345,7 +348,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
         ):
             components = {
                 **replica.components(),
-                "redis_check": lambda: check_redis(store, zone=None),
+                "redis_check": lambda: check_redis(store, GLOBAL),
                 "stall": stall.run,
                 "heap": lambda: freeze_as_it_grows(replica.state.registry.__len__),
             }
