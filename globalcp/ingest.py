@@ -23,7 +23,7 @@ from zonemesh.errors import (
     WireError,
     WrongKeyError,
 )
-from zonemesh.freshness import Freshness
+from zonemesh.freshness import Freshness, paused_ms
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
@@ -83,11 +83,18 @@ class _Stream:
     """Why it is parked; told once."""
     waiting: deque[Raw] = field(default_factory=deque)
     """Read and not merged yet; while there are some, no more are read."""
+    all_s: float | None = None
+    """As of when they were all there was; None if there may have been more."""
     news_s: float = float("-inf")
     """When there last were some."""
     held_told_s: float = float("-inf")
     reread: Position | None = None
     """Where reading last went on after a fault: there a second time, it waits."""
+
+    def taken(self) -> None:
+        """Some of what was read was taken; after all of it, the next is no older than the read."""
+        if not self.waiting and self.all_s is not None:
+            self.freshness.read_all(self.all_s)
 
 
 @dataclass(slots=True)
@@ -264,6 +271,7 @@ class Ingest:
             raws = found.get(up_log(zone))
             if raws and stream.syncing is None:
                 stream.waiting.extend(raws)
+                stream.all_s = asked_s if len(raws) < count else None
                 stream.last_seen_s = self._clock.mono_s()
                 size = sum(len(raw.data) for raw in raws)
                 stream.allowance.take(stream.last_seen_s, entries=len(raws), size=size)
@@ -372,6 +380,8 @@ class Ingest:
                     self.unbridged.add(zone)
         except (LogFaultError, WireError) as fault:
             self._sync(zone, stream, fault, group)
+        else:
+            stream.taken()
         return self._news(zone, stream, entries), size
 
     def _advance(self, stream: _Stream, sealed: Sealed) -> None:
@@ -381,7 +391,9 @@ class Ingest:
         if not stream.freshness.known:
             age_s = (self._clock.wall_ms() - entry.time_ms) / 1000
             stream.freshness.guess(age_s, entry.log_time_ms, self._clock.mono_s())
-        stream.freshness.applied(entry.log_time_ms, self._clock.mono_s())
+        stream.freshness.applied(
+            entry.log_time_ms, self._clock.mono_s(), paused_ms=paused_ms(entry.note)
+        )
         stream.log_time_ms = entry.log_time_ms
         stream.fault = None
 

@@ -189,13 +189,15 @@ class GlobalPlane:
 
     async def _beat(self, writer: Writer, ingest: Ingest) -> None:
         while True:
+            begun_s = self._clock.mono_s()
             registry = self._state.registry
             note = {
                 "applied": cursors_note(registry.cursors),
                 "formats": list(self._formats),
             }
             await writer.submit(Tick(note, ingest.moved()))
-            await asyncio.sleep(self._heartbeat_s)
+            # At once if the store took it late: it tells of the time before.
+            await asyncio.sleep(max(0.0, begun_s + self._heartbeat_s - self._clock.mono_s()))
 
     def _apply(self, sealed: Sealed) -> None:
         self._state.registry.apply(sealed)

@@ -94,6 +94,8 @@ class Uplink:
         self._formats = formats
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
+        self._sent_s: float | None = None
+        """When the newest of that was taken."""
         self._uid = uid
         self._ownership = ownership
         self._writer = writer
@@ -242,6 +244,7 @@ class Uplink:
             log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
             self.refused = None
         self._sent.push(sealed)
+        self._sent_s = self._clock.mono_s()
         self.entries += 1
         self.bytes += len(sealed.data)
 
@@ -371,6 +374,7 @@ class Uplink:
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
             version=head.format,
+            there_s=self._sent_s if self._written_in(head) == head.position else None,
         )
         brings = bool(self._state.legacy_claims())  # they travel in a snapshot
         anew = self._begin_anew or brings

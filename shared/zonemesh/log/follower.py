@@ -20,7 +20,7 @@ from zonemesh.errors import (
     UnavailableError,
     WireError,
 )
-from zonemesh.freshness import Freshness
+from zonemesh.freshness import Freshness, paused_ms
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
@@ -154,6 +154,15 @@ class Follower:
         behind_ms = max(0, self._head.time_ms - self._registry.time_ms)
         return max(age_s, behind_ms / 1000 + now_s - self._head_s)
 
+    @property
+    def there_s(self) -> float | None:
+        """A moment by which the last applied entry had been written; None: nothing is known."""
+        return self._freshness.there_s
+
+    def wrote(self, at_s: float) -> None:
+        """What is held was written here until now: the newest of it then."""
+        self._freshness.written(at_s, self._registry.log_time_ms)
+
     async def catch_up(self) -> Head | None:
         """Read until the head (as of now) is applied; None if there is no log.
 
@@ -258,12 +267,16 @@ class Follower:
             wall_s = (self._clock.wall_ms() - self._registry.time_ms) / 1000
             self._freshness.guess(wall_s, self._registry.log_time_ms, self._clock.mono_s())
 
-    def _noted(self) -> None:
+    def _noted(self, entries: Sequence[Sealed] = ()) -> None:
         self._know()
-        self._freshness.applied(self._registry.log_time_ms, self._clock.mono_s())
+        self._freshness.applied(
+            self._registry.log_time_ms,
+            self._clock.mono_s(),
+            paused_ms=sum(paused_ms(sealed.entry.note) for sealed in entries),
+        )
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
-        self._noted()
+        self._noted(entries)
         self._patience.progressed()
         self.halted = None
         self.newer_format = False
@@ -453,6 +466,10 @@ async def apply_all(
             if not follows(place, sealed, chained=chained):
                 continue
             check(sealed.entry)
+            if done and paused_ms(sealed.entry.note):
+                # What was told before a pause is older than log time says of what is told after it.
+                applied(done)
+                done, changes = [], 0
             registry.apply(sealed)
             done.append(sealed)
             changes += len(sealed.entry.changes)
