@@ -21,9 +21,9 @@ from zonemesh.log.port import Head, Log, Raw, Store
 from zonemesh.log.writer import Writer
 from zonemesh.model import Change, Cursor, Record, zone_of
 from zonemesh.registry import Registry, difference
-from zonemesh.replica import Place, follows
+from zonemesh.replica import follows
 from zonemesh.travel import CANARY, accepted_from_zone, goes_up, held_back, up_log
-from zonemesh.wire import NO_HASH, decode
+from zonemesh.wire import NO_HASH, Place, decode
 
 _PART_BYTES = 120 << 10
 _RETRY_S = 0.5
@@ -155,7 +155,7 @@ async def _load_snapshot(
             fresh.setdefault(kind, {})[key] = payload
         for change in difference(known.tables, fresh):
             known.put(*change)
-        return Place(info.incarnation, info.position, info.h)
+        return info.place
     return None
 
 
@@ -168,7 +168,7 @@ def _apply_raws(raws: Sequence[Raw], place: Place | None, known: Registry) -> Pl
                 continue
             for change in sealed.entry.changes:
                 known.put(*change)
-        place = Place(sealed.entry.incarnation, sealed.entry.position, sealed.h)
+        place = sealed.place
     return place
 
 

@@ -58,7 +58,6 @@ from zonemesh.log.sqlite import SqliteLog
 from zonemesh.model import Position
 from zonemesh.origins import Origins
 from zonemesh.registry import Registry
-from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.addresses import add_addresses
 from zonemesh.rest.plane import describe_reader
@@ -334,7 +333,7 @@ class Zone:
             travel.own_log(self.state.zone),
             self.writer_id,
             url=self.url,
-            place=lambda: Place(registry.incarnation, registry.position, registry.h),
+            place=lambda: registry.place,
             more=lambda: told(self.liveness),
             formats=self.formats.mine,
         )

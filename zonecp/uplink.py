@@ -36,11 +36,10 @@ from zonemesh.log.tail import Tail
 from zonemesh.log.writer import cursors_note
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen
-from zonemesh.replica import Place
 from zonemesh.runtime.supervise import Backoff
 from zonemesh.seen import Seen
 from zonemesh.travel import GLOBAL_LOG, goes_up, held_back, up_log
-from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
+from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Place, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
 """Own entries are put together into one up entry to this size; a single one always fits."""
@@ -95,6 +94,8 @@ class Uplink:
         self._formats = formats
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
+        self._sent_s: float | None = None
+        """When the newest of that was taken."""
         self._uid = uid
         self._ownership = ownership
         self._writer = writer
@@ -197,7 +198,7 @@ class Uplink:
             size += adding
             for kind, key, payload in wanted:
                 net[kind, key] = None if held_back(kind, payload) else payload
-            last = Cursor(sealed.entry.incarnation, sealed.entry.position)
+            last = sealed.place.cursor
         return [Change(kind, key, payload) for (kind, key), payload in net.items()], last
 
     def _is_stranger(self) -> bool:
@@ -243,6 +244,7 @@ class Uplink:
             log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
             self.refused = None
         self._sent.push(sealed)
+        self._sent_s = self._clock.mono_s()
         self.entries += 1
         self.bytes += len(sealed.data)
 
@@ -368,10 +370,11 @@ class Uplink:
             self._log,
             writer=self._writer,
             clock=self._clock,
-            place=Place(head.incarnation, head.position, head.h),
+            place=head.place,
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
             version=head.format,
+            there_s=self._sent_s if self._written_in(head) == head.position else None,
         )
         brings = bool(self._state.legacy_claims())  # they travel in a snapshot
         anew = self._begin_anew or brings
