@@ -96,7 +96,9 @@ class GlobalPlane:
                 f"global's log is missing from Redis; the replica {best.url or best.writer} holds"
                 f" it up to {best.place.position} and restores it"
             )
-        incarnation, term = secrets.token_hex(8), await self.known_term() + 1
+        incarnation = secrets.token_hex(8)
+        terms = [cursor.position.term for cursor in heard.values()]
+        term = max([*terms, await self.known_term()]) + 1
         changes: Sequence[Change] = ()
         if heard:
             zone, cursor = max(heard.items(), key=lambda each: each[1].position)

@@ -224,16 +224,21 @@ class Uplink:
         return {self._own.name: self.copied}
 
     def _marks(self) -> dict[str, Any]:
-        """In every entry: where the stream's content begins, for whoever reads only the newest."""
-        return {"base": list(self._base)}
+        """In every entry, for whoever reads only the newest: where the stream's content begins,
+        and how far this zone has followed global, whose log may be lost.
+        """
+        return {"base": list(self._base), "applied": self._applied()}
+
+    def _applied(self) -> dict[str, Any]:
+        copy = self._global.newest
+        return cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {}
 
     def _note(self) -> dict[str, Any]:
-        copy = self._global.newest
         return {
             **self._describe(),
             "uid": self._uid,
             "hash": self._state.registry.digest,
-            "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
+            "applied": self._applied(),
             "formats": list(self._formats.readable),
             **({"unbridged": True} if self._global.unbridged else {}),
         }

@@ -10,6 +10,8 @@ from tests.scenarios.world import GlobalNode, World, ZoneNode, _time
 from zonemesh.travel import up_log
 
 AWAY_S = 1_200.0
+MENDED_S = 7.0
+"""The longest pause between two tries, and then some."""
 SAMPLE_S = 0.05
 TOO_OLD_S = 1.0
 """How much older than it is something may be told to be: a heartbeat, and what messages take."""
@@ -159,7 +161,7 @@ async def test_what_is_told_of_an_age_is_the_truth_whatever_fails(
     await watch(30.0)
     during, truth.wrong = truth.wrong, []
     mend()
-    await watch(5.0)
+    await watch(MENDED_S)
     truth.wrong = []
     await watch(10.0)
 

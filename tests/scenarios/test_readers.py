@@ -211,6 +211,33 @@ async def test_with_nothing_left_global_is_rebuilt_from_the_zones(world: World) 
     assert agent.removed == []
 
 
+async def test_zones_that_write_all_the_time_tell_a_new_global_of_the_log_that_was_lost(
+    world: World,
+) -> None:
+    """What a zone has followed stands in its newest entry, whatever that is."""
+    west, east, agent = await filled(world)
+    uptime = world.leader.registry.position.term
+    for each in world.replicas:
+        each.kill()
+        each.lose_disk()
+    world.store.flush()
+    await world.pass_time(3.0)
+    for each in world.replicas:
+        each.start()
+    number = 0
+    while not world.has_leader():
+        await west.register(f"west-{number}")
+        await east.register(f"east-{number}")
+        await world.pass_time(0.02)
+        number += 1
+
+    assert world.leader.registry.position.term > uptime
+    assert Recovery.of(world.leader.registry) is not None
+    await world.until(lambda: not recovering(world), 20.0)
+    await world.until(world.converged)
+    assert agent.removed == []
+
+
 async def test_a_log_of_another_incarnation_takes_no_name(world: World) -> None:
     _, east, agent = await filled(world)
     for each in world.replicas:
