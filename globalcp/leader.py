@@ -293,6 +293,8 @@ def _tell_recovery(sealed: Sealed) -> None:
             log.warning("recovery_over", not_heard_from=list(missing))
         else:
             recovery = Recovery.unpack(payload)
+            if recovery.settles:
+                continue
             log.warning(
                 "recovering",
                 reason=recovery.reason,

@@ -52,9 +52,9 @@ async def adopt(
 
     Waits for as long as global's Redis does not answer, or has no log of global's: that is one
     before the first global has led, and one that has lost everything and is about to be restored.
-    Until then the zone accepts registrations and binds nothing. `claim` returns once nobody else runs this zone: what is read before that
-    could grow, and what is bound could be bound twice. `stale`: the zone's own log is an old one;
-    what was deleted since is deleted again.
+    Until then the zone accepts registrations and binds nothing. `claim` returns once nobody else
+    runs this zone: what is read before that could grow, and what is bound could be bound twice.
+    `stale`: the zone's own log is an old one; what was deleted since is deleted again.
     """
     changes, published_ms = await _existing_at_last(store, state.zone, claim)
     if stale:

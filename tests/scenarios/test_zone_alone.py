@@ -133,7 +133,7 @@ async def test_a_zone_that_lost_its_log_adopts_nothing_while_globals_is_missing(
     else:
         world.store.delete_key("global", lost)  # type: ignore[arg-type]
         for part in ("log", "head", "snapshots", "chunks"):
-            world.store.delete_key(up_log("west"), part)  # type: ignore[arg-type]
+            world.store.delete_key(up_log("west"), part)
     west.start()
 
     await world.until(lambda: west.running)
