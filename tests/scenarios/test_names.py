@@ -120,19 +120,20 @@ async def test_who_waits_for_an_address_takes_no_name_from_who_has_one(
     make_world: Callable[..., World],
 ) -> None:
     """However short the pool is, and for how long: the name goes on being answered."""
-    ipam = IpamConfig(mesh_service=MeshServicePool(cidr=("241.0.0.0/30",)))
+    ipam = IpamConfig(mesh_service=MeshServicePool(cidr=("241.0.0.0/28",)))
     world = await sharing(make_world, global_config=GlobalConfig(ipam=ipam))
     west, east = world["west"], world["east"]
+    await world.until(world.digests_agree)
     west.cut()
     agent = west.agent()
     await west.register("dup")
     await world.until(lambda: NAME in west.map)
-    await east.register("first", "second", "third", "dup")
-    await world.until(lambda: "first.svc.east.mesh.local" in world["north"].map)
+    await east.register(*(f"east-{number}" for number in range(20)), "dup")
+    await world.until(lambda: "east-0.svc.east.mesh.local" in world["north"].map)
     await world.until(lambda: east.services["dup"] is None)
     west.heal()
 
-    await world.until(lambda: "first.svc.east.mesh.local" in west.map, 15.0)
+    await world.until(lambda: "east-0.svc.east.mesh.local" in west.map, 15.0)
     await at_rest(world)
     assert holders(world) == {west.services["dup"]}
     assert NAME not in agent.removed

@@ -315,6 +315,41 @@ async def test_a_lost_up_stream_is_published_again_and_nothing_is_swept(world: W
     await world.until(world.converged)
 
 
+async def test_a_zone_that_left_the_set_of_zones_is_read_again(world: World) -> None:
+    """Redis came back as it was a moment ago, while the zone was publishing itself anew."""
+    west, east, _ = await filled(world)
+    world.store._server.data.zones.discard("west")
+    await west.register("mongo")
+    await world.pass_time(2.0)
+    assert "mongo.svc.west.mesh.local" not in east.map
+
+    await world.until(lambda: "mongo.svc.west.mesh.local" in east.map)
+    await world.until(world.converged)
+
+
+async def test_an_old_copy_on_disk_of_a_log_that_was_lost_since_takes_no_agent_back(
+    world: World,
+) -> None:
+    """The map that an agent has is of the restored log, which its zone has yet to show."""
+    west, east, _ = await filled(world)
+    agent = west.agent()
+    await world.until(world.converged)
+    await world.pass_time(1.0)
+    backup = west.disk.clone()
+    world.store.flush()
+    await world.until(lambda: resyncs(east).get("store_lost", 0) > 0, 3 * FOUND_S)
+    await world.until(lambda: not recovering(world), 10.0)
+    await east.register("since")
+    await world.until(lambda: "since.svc.east.mesh.local" in agent.names)
+    west.kill()
+    west.set_disk_back(backup)
+    west.start()
+
+    await world.until(lambda: west.ready)
+    await world.until(world.converged, 20.0)
+    assert agent.removed == []
+
+
 async def test_a_zone_says_that_its_stream_takes_nothing_until_it_does(world: World) -> None:
     west, east, _ = await filled(world)
     world.store.delete_key(up_log("west"), "head")  # an outsider; the stream itself is kept
