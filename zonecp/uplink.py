@@ -52,6 +52,8 @@ it the zone's snapshot says the same in less."""
 _SIZE_EVERY_BEATS = 30
 _ANEW_CALM_S = 60.0
 """After so long without having begun anew, the next time is not put off."""
+_ANNOUNCE_BEATS = 5
+"""Whoever loses global's Redis loses the set of its zones as well, and global reads no other."""
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
@@ -225,16 +227,21 @@ class Uplink:
         return {self._own.name: self.copied}
 
     def _marks(self) -> dict[str, Any]:
-        """In every entry: where the stream's content begins, for whoever reads only the newest."""
-        return {"base": list(self._base)}
+        """In every entry, for whoever reads only the newest: where the stream's content begins,
+        and how far this zone has followed global, whose log may be lost.
+        """
+        return {"base": list(self._base), "applied": self._applied()}
+
+    def _applied(self) -> dict[str, Any]:
+        copy = self._global.newest
+        return cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {}
 
     def _note(self) -> dict[str, Any]:
-        copy = self._global.newest
         return {
             **self._describe(),
             "uid": self._uid,
             "hash": self._state.registry.digest,
-            "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
+            "applied": self._applied(),
             "formats": list(self._formats.readable),
             **({"unbridged": True} if self._global.unbridged else {}),
         }
@@ -256,6 +263,9 @@ class Uplink:
         """
         if self._overtaken(place.incarnation, place.position):
             raise RefusedError("this stream has lost entries that global has read")
+        self._beats += 1
+        if self._beats % _ANNOUNCE_BEATS == 0:
+            await self._store.announce(self._state.zone)
         cursor = self._global.newest.cursors.get(up_log(self._state.zone))
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
@@ -274,7 +284,6 @@ class Uplink:
         Raises:
             RefusedError: The stream must be opened again, with a snapshot instead of its entries.
         """
-        self._beats += 1
         stands = cursor is None or self._waited > 0 or cursor.incarnation != place.incarnation
         if self._beats % _SIZE_EVERY_BEATS or not stands:
             return
