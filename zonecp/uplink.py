@@ -194,7 +194,7 @@ class Uplink:
                 for change in sealed.entry.changes
                 if goes_up(change.kind, change.key, self._state.zone)
             ]
-            adding = sum(len(c.kind) + len(c.key) + len(c.payload or b"") + 12 for c in wanted)
+            adding = sum(change.size for change in wanted)
             if net and size + adding > _CHANGES_BYTES:
                 break
             size += adding
@@ -266,7 +266,7 @@ class Uplink:
         self._beats += 1
         if self._beats % _ANNOUNCE_BEATS == 0:
             await self._store.announce(self._state.zone)
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
@@ -314,6 +314,11 @@ class Uplink:
                 return await self._continues(info.position, info.h, place)
         return False
 
+    @property
+    def _merged_to(self) -> Cursor | None:
+        """Which entry of the stream global has merged last, as far as is known here."""
+        return self._global.newest.cursors.get(up_log(self._state.zone))
+
     def _merged_h(self) -> bytes:
         """Hash of the entry that global has merged last, b"" if it does not say."""
         seen = Seen.of(self._global.newest, self._state.zone)
@@ -334,7 +339,7 @@ class Uplink:
 
         A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
         """
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
 
     # Opening
@@ -399,7 +404,7 @@ class Uplink:
 
     def _next_term(self, head: Head) -> int:
         """Above every one that is known."""
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         return max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
 
     def _written_in(self, head: Head) -> Position | None:
@@ -460,7 +465,7 @@ class Uplink:
         return sealed
 
     async def _create(self, replacing: Head | None) -> Appender:
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
@@ -597,7 +602,7 @@ class Uplink:
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
             return True
         infos: Sequence[SnapshotInfo] = await self._log.snapshots()
