@@ -95,7 +95,9 @@ class GlobalPlane:
                 f"global's log is missing from Redis; the replica {best.url or best.writer} holds"
                 f" it up to {best.place.position} and restores it"
             )
-        incarnation, term = secrets.token_hex(8), await known_term(self._store) + 1
+        incarnation = secrets.token_hex(8)
+        terms = [cursor.position.term for cursor in heard.values()]
+        term = max([*terms, await known_term(self._store)]) + 1
         changes: Sequence[Change] = ()
         if heard:
             zone, cursor = max(heard.items(), key=lambda each: each[1].position)
@@ -288,6 +290,8 @@ def _tell_recovery(sealed: Sealed) -> None:
             log.warning("recovery_over", not_heard_from=list(missing))
         else:
             recovery = Recovery.unpack(payload)
+            if recovery.settles:
+                continue
             log.warning(
                 "recovering",
                 reason=recovery.reason,

@@ -20,13 +20,22 @@ from zonemesh.log import follower, snapshot
 from zonemesh.log.port import Head, Log, Raw, Store
 from zonemesh.log.writer import Writer
 from zonemesh.model import Change, Cursor, Record, zone_of
+from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.registry import Registry, difference
 from zonemesh.replica import follows
-from zonemesh.travel import CANARY, accepted_from_zone, goes_up, held_back, up_log
+from zonemesh.runtime.supervise import REMIND_S
+from zonemesh.travel import (
+    CANARY,
+    GLOBAL_LOG,
+    accepted_from_zone,
+    goes_up,
+    held_back,
+    up_log,
+)
 from zonemesh.wire import NO_HASH, Place, decode
 
 _PART_BYTES = 120 << 10
-_RETRY_S = 0.5
+_RETRY_S = 0.2
 
 log = structlog.get_logger()
 
@@ -41,10 +50,11 @@ async def adopt(
 ) -> None:
     """Take over everything that exists of this zone elsewhere; returns once that is done.
 
-    Waits for as long as global's Redis does not answer: until then the zone accepts registrations
-    and binds nothing. `claim` returns once nobody else runs this zone: what is read before that
-    could grow, and what is bound could be bound twice. `stale`: the zone's own log is an old one;
-    what was deleted since is deleted again.
+    Waits for as long as global's Redis does not answer, or has no log of global's: that is one
+    before the first global has led, and one that has lost everything and is about to be restored.
+    Until then the zone accepts registrations and binds nothing. `claim` returns once nobody else
+    runs this zone: what is read before that could grow, and what is bound could be bound twice.
+    `stale`: the zone's own log is an old one; what was deleted since is deleted again.
     """
     changes, published_ms = await _existing_at_last(store, state.zone, claim)
     if stale:
@@ -58,6 +68,8 @@ async def adopt(
 async def _existing_at_last(
     store: Store, zone: str, claim: Callable[[], Awaitable[None]]
 ) -> tuple[list[Change], int]:
+    clock = asyncio.get_running_loop().time
+    said, said_s = "", 0.0
     while True:
         try:
             await claim()
@@ -65,7 +77,9 @@ async def _existing_at_last(
         except (UnavailableError, NotFoundError, WireError) as error:
             # Not answering, a snapshot replaced while it was read, or one that cannot be: binding
             # without knowing would be worse than waiting.
-            log.warning("adoption_waits", zone=zone, error=str(error))
+            if str(error) != said or clock() - said_s >= REMIND_S:
+                said, said_s = str(error), clock()
+                log.warning("adoption_waits", zone=zone, error=said)
             await asyncio.sleep(_RETRY_S)
 
 
@@ -93,22 +107,26 @@ def _deleted_since(
 async def _existing(store: Store, zone: str) -> tuple[list[Change], int]:
     """Every record of the zone, and the wall time up to which the zone had published."""
 
-    def of_zone(kind: str, key: str) -> bool:
-        return zone_of(key) == zone and (kind == BLOCK or accepted_from_zone(kind))
+    def wanted(kind: str, key: str) -> bool:
+        of_zone = zone_of(key) == zone and (kind == BLOCK or accepted_from_zone(kind))
+        return of_zone or kind == RECOVERY
 
-    known = Registry(keeps=of_zone)
-    target = store.log("global")
+    target = store.log(GLOBAL_LOG)
     head = await target.head()
-    if head is not None:
-        loaded = await follower.load(target, known, head)
-        if loaded is None:
-            raise UnavailableError("global's log has neither its beginning nor a snapshot")
-        known = loaded
+    if head is None:
+        raise UnavailableError("there is no log of global's: no globalcp has led or restored it")
+    known = await follower.load(target, Registry(keeps=wanted), head)
+    if known is None:
+        raise UnavailableError("global's log has neither its beginning nor a snapshot")
+    recovery = Recovery.of(known)
+    if recovery is not None and recovery.wants:
+        raise UnavailableError("global has lost its log, and takes over a copy of it first")
     published_ms = await _apply_stream(store, zone, known)
     changes = [
         Change(kind, key, payload)
         for kind, table in known.tables.items()
         for key, payload in table.items()
+        if kind != RECOVERY
     ]
     return changes, published_ms
 

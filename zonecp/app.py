@@ -176,6 +176,7 @@ class Zone:
             uid=lambda: self.state.note.uid if self.state.note else "",
             lag_s=self.map_lag_s,
             ready=self.ready,
+            behind=self._shows_less,
         )
         self.snapshotter = Snapshotter(
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
@@ -364,6 +365,17 @@ class Zone:
         if not self.feed.begun:
             return "the map of names is being made"
         return None
+
+    def _shows_less(self, wanted: Revision) -> bool:
+        """Whether an agent may have been shown more of global's log than is shown here.
+
+        That is if its map is of the history that is followed aside (`Holding`): what is shown is
+        of one that has ended, off a disk. Until global's log was read nobody can tell.
+        """
+        known = wanted.copy.incarnation
+        if self.follower is None or known in ("", self.copy.incarnation):
+            return False
+        return self.follower.newest.incarnation == known or not self.follower.reached
 
     def behind(self) -> str | None:
         """Why others should be asked instead, though what is here is sound; None if not."""

@@ -52,6 +52,8 @@ it the zone's snapshot says the same in less."""
 _SIZE_EVERY_BEATS = 30
 _ANEW_CALM_S = 60.0
 """After so long without having begun anew, the next time is not put off."""
+_ANNOUNCE_BEATS = 5
+"""Whoever loses global's Redis loses the set of its zones as well, and global reads no other."""
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
@@ -192,7 +194,7 @@ class Uplink:
                 for change in sealed.entry.changes
                 if goes_up(change.kind, change.key, self._state.zone)
             ]
-            adding = sum(len(c.kind) + len(c.key) + len(c.payload or b"") + 12 for c in wanted)
+            adding = sum(change.size for change in wanted)
             if net and size + adding > _CHANGES_BYTES:
                 break
             size += adding
@@ -225,16 +227,21 @@ class Uplink:
         return {self._own.name: self.copied}
 
     def _marks(self) -> dict[str, Any]:
-        """In every entry: where the stream's content begins, for whoever reads only the newest."""
-        return {"base": list(self._base)}
+        """In every entry, for whoever reads only the newest: where the stream's content begins,
+        and how far this zone has followed global, whose log may be lost.
+        """
+        return {"base": list(self._base), "applied": self._applied()}
+
+    def _applied(self) -> dict[str, Any]:
+        copy = self._global.newest
+        return cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {}
 
     def _note(self) -> dict[str, Any]:
-        copy = self._global.newest
         return {
             **self._describe(),
             "uid": self._uid,
             "hash": self._state.registry.digest,
-            "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
+            "applied": self._applied(),
             "formats": list(self._formats.readable),
             **({"unbridged": True} if self._global.unbridged else {}),
         }
@@ -256,7 +263,10 @@ class Uplink:
         """
         if self._overtaken(place.incarnation, place.position):
             raise RefusedError("this stream has lost entries that global has read")
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        self._beats += 1
+        if self._beats % _ANNOUNCE_BEATS == 0:
+            await self._store.announce(self._state.zone)
+        cursor = self._merged_to
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
@@ -274,7 +284,6 @@ class Uplink:
         Raises:
             RefusedError: The stream must be opened again, with a snapshot instead of its entries.
         """
-        self._beats += 1
         stands = cursor is None or self._waited > 0 or cursor.incarnation != place.incarnation
         if self._beats % _SIZE_EVERY_BEATS or not stands:
             return
@@ -305,6 +314,11 @@ class Uplink:
                 return await self._continues(info.position, info.h, place)
         return False
 
+    @property
+    def _merged_to(self) -> Cursor | None:
+        """Which entry of the stream global has merged last, as far as is known here."""
+        return self._global.newest.cursors.get(up_log(self._state.zone))
+
     def _merged_h(self) -> bytes:
         """Hash of the entry that global has merged last, b"" if it does not say."""
         seen = Seen.of(self._global.newest, self._state.zone)
@@ -325,7 +339,7 @@ class Uplink:
 
         A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
         """
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
 
     # Opening
@@ -390,7 +404,7 @@ class Uplink:
 
     def _next_term(self, head: Head) -> int:
         """Above every one that is known."""
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         return max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
 
     def _written_in(self, head: Head) -> Position | None:
@@ -451,7 +465,7 @@ class Uplink:
         return sealed
 
     async def _create(self, replacing: Head | None) -> Appender:
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
@@ -588,7 +602,7 @@ class Uplink:
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
             return True
         infos: Sequence[SnapshotInfo] = await self._log.snapshots()

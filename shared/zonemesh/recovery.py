@@ -1,8 +1,8 @@
 """A log whose history may lack something: what holds until everybody has said what they hold.
 
 While global's log has such a record, its leader binds no address and leases no block: what was
-given out in a history that is lost could be given out again. It goes once every zone that was not
-deleted has reported its blocks behind all that it had published, or after 60 s of log time.
+given out in a history that is lost could be given out again. That is over once every zone that was
+not deleted has reported its blocks behind all that it had published, or after 60 s of log time.
 """
 
 from __future__ import annotations
@@ -46,12 +46,18 @@ class Recovery:
     """Nothing is left of global's own part: it is taken from whoever holds the newest copy."""
     reported: tuple[str, ...] = ()
     """Zones that have said what they hold."""
+    settles: bool = False
+    """Nothing more is waited for: what is without an address or a block gets one, and the record
+    goes with the last of that. Zones, which show the map they had until it does, miss nothing."""
 
     def with_report(self, zone: str) -> Recovery:
         return replace(self, reported=tuple(sorted({*self.reported, zone})))
 
     def with_copy(self) -> Recovery:
         return replace(self, wants=False)
+
+    def settling(self) -> Recovery:
+        return replace(self, settles=True, wants=False)
 
     def over(self, zones: Collection[str], log_time_ms: int) -> bool:
         """Whether nothing more is waited for; `zones` are those that were not deleted."""
@@ -80,6 +86,7 @@ class Recovery:
                 since_ms=int(fields["since_ms"]),
                 wants=bool(fields["wants"]),
                 reported=tuple(fields["reported"]),
+                settles=fields.get("settles") is True,
             )
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"malformed recovery: {error!r}") from error
@@ -90,9 +97,15 @@ class Recovery:
 
     @classmethod
     def of(cls, registry: Registry | Draft) -> Self | None:
-        """The one that is under way."""
+        """The one that is under way, or settles."""
         packed = registry.get(RECOVERY, GLOBAL_KEY)
         return None if packed is None else cls.unpack(packed)
+
+    @classmethod
+    def waiting(cls, registry: Registry | Draft) -> Self | None:
+        """The one in which nothing is bound or leased yet."""
+        recovery = cls.of(registry)
+        return None if recovery is None or recovery.settles else recovery
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,11 @@ class Follower:
         return self._head is not None and self._head.position <= self._registry.position
 
     @property
+    def reached(self) -> bool:
+        """Whether the log's head was read and what leads to it, ever."""
+        return self._head is not None
+
+    @property
     def held(self) -> bool:
         """Whether what is shown is held back behind what was read."""
         return self._registry is not self._shown
