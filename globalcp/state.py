@@ -313,7 +313,7 @@ class _Deciding(Deciding):
         self._meet(item.zone, item.report)
         counts = _Counts()
         for sealed in item.entries:
-            if self._merged(item.zone, Cursor(sealed.entry.incarnation, sealed.entry.position)):
+            if self._merged(item.zone, sealed.place.cursor):
                 continue  # read twice, after the reader was restarted: in effect exactly once
             counts.entries += 1
             for change in by_birth(sealed.entry.changes):

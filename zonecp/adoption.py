@@ -23,7 +23,7 @@ from zonemesh.log.writer import Writer
 from zonemesh.model import Change, Cursor, Position, zone_of
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.registry import Registry, difference
-from zonemesh.replica import Place, follows
+from zonemesh.replica import follows
 from zonemesh.runtime.supervise import REMIND_S
 from zonemesh.seen import Seen
 from zonemesh.travel import (
@@ -35,7 +35,7 @@ from zonemesh.travel import (
     held_back,
     up_log,
 )
-from zonemesh.wire import NO_HASH, decode
+from zonemesh.wire import NO_HASH, Place, decode
 
 _PART_BYTES = 120 << 10
 _RETRY_S = 0.2
@@ -180,7 +180,7 @@ async def _load_snapshot(
             fresh.setdefault(kind, {})[key] = payload
         for change in difference(known.tables, fresh):
             known.put(*change)
-        return Place(info.incarnation, info.position, info.h)
+        return info.place
     return None
 
 
@@ -199,7 +199,7 @@ def _apply_raws(
                 continue
             for change in sealed.entry.changes:
                 known.put(*change)
-        place = Place(sealed.entry.incarnation, sealed.entry.position, sealed.h)
+        place = sealed.place
     return place, copied
 
 

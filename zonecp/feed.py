@@ -45,6 +45,11 @@ DELTA_NAMES_MAX = 4_000
 BEHIND_WAIT_S = 5.0
 """How long a subscriber whose revision is ahead of this control plane waits for it to catch up."""
 
+EARLY_S = 0.5
+"""A heartbeat comes early where the map is younger by this than its reader reckons: what it tells
+of an age is otherwise too old by all that the map has got younger since the last one.
+"""
+
 _encode = msgspec.json.encode
 
 
@@ -121,6 +126,7 @@ class Feed:
         self._ring_bytes_max = ring_bytes_max
         self._meshes: dict[str, _Mesh] = {}
         self._news = asyncio.Event()
+        self._dated: tuple[asyncio.Event | None, float] = None, 0.0
         self._much = asyncio.Event()
         self._deltas: defaultdict[str, Delta] = defaultdict(Delta)
         """What was brought up to date and is not published yet."""
@@ -333,6 +339,7 @@ class Feed:
         self._begin()
         clock = asyncio.get_running_loop().time
         beat_s = clock() + heartbeat_s
+        as_of_s = float("-inf")  # what whoever resumes here knows of the map's age is old
         state = self._mesh(mesh)
         state.subscribers += 1
         state.outbound_subscribers += outbounds
@@ -347,6 +354,7 @@ class Feed:
                 if place is None or place < state.dropped:
                     revision, chunks = await self._snapshot(mesh, outbounds=outbounds, view=view)
                     yield chunks
+                    as_of_s = max(as_of_s, self._as_of_s(clock()))
                     place = self._resume(mesh, revision)
                     continue
                 end = self._end(mesh)
@@ -360,8 +368,11 @@ class Feed:
                         yield list(_for(view, pieces))
                     continue
                 # By the clock, not by silence: most of what is news to this process is none here.
-                if clock() >= beat_s:
-                    beat_s = clock() + heartbeat_s
+                now_s = clock()
+                known_s = self._as_of_s(now_s)
+                younger = known_s > as_of_s + EARLY_S and not self.catching_up
+                if now_s >= beat_s or younger:
+                    beat_s, as_of_s = now_s + heartbeat_s, known_s
                     yield [self._heartbeat(mesh, view)]
                     continue
                 news = self._news
@@ -371,6 +382,14 @@ class Feed:
         finally:
             state.subscribers -= 1
             state.outbound_subscribers -= outbounds
+
+    def _as_of_s(self, now_s: float) -> float:
+        """When the map was as it is told; reckoned once for all readers of the same news."""
+        news, as_of_s = self._dated
+        if news is not self._news:
+            as_of_s = now_s - self._lag_s()
+            self._dated = self._news, as_of_s
+        return as_of_s
 
     def _heartbeat(self, mesh: str, view: View | None) -> bytes:
         revision = self._now()

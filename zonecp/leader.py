@@ -31,11 +31,10 @@ from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer
 from zonemesh.model import START
-from zonemesh.replica import NOWHERE
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
 from zonemesh.travel import own_log
-from zonemesh.wire import Sealed
+from zonemesh.wire import NOWHERE, Sealed
 
 _COMPARE_S = 2.0
 """How long a zone that starts waits to learn whether its log is an old one."""

@@ -36,11 +36,10 @@ from zonemesh.log.tail import Tail
 from zonemesh.log.writer import cursors_note
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen
-from zonemesh.replica import Place
 from zonemesh.runtime.supervise import Backoff
 from zonemesh.seen import Seen
 from zonemesh.travel import GLOBAL_LOG, goes_up, held_back, up_log
-from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
+from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Place, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
 """Own entries are put together into one up entry to this size; a single one always fits."""
@@ -98,6 +97,8 @@ class Uplink:
         self._formats = formats
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
+        self._sent_s: float | None = None
+        """When the newest of that was taken."""
         self._uid = uid
         self._ownership = ownership
         self._writer = writer
@@ -197,13 +198,13 @@ class Uplink:
                 for change in sealed.entry.changes
                 if goes_up(change.kind, change.key, self._state.zone)
             ]
-            adding = sum(len(c.kind) + len(c.key) + len(c.payload or b"") + 12 for c in wanted)
+            adding = sum(change.size for change in wanted)
             if net and size + adding > _CHANGES_BYTES:
                 break
             size += adding
             for kind, key, payload in wanted:
                 net[kind, key] = None if held_back(kind, payload) else payload
-            last = Cursor(sealed.entry.incarnation, sealed.entry.position)
+            last = sealed.place.cursor
         return [Change(kind, key, payload) for (kind, key), payload in net.items()], last
 
     def _is_stranger(self) -> bool:
@@ -254,6 +255,7 @@ class Uplink:
             log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
             self.refused = None
         self._sent.push(sealed)
+        self._sent_s = self._clock.mono_s()
         self.entries += 1
         self.bytes += len(sealed.data)
 
@@ -268,7 +270,7 @@ class Uplink:
         self._beats += 1
         if self._beats % _ANNOUNCE_BEATS == 0:
             await self._store.announce(self._state.zone)
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
@@ -316,6 +318,11 @@ class Uplink:
                 return await self._continues(info.position, info.h, place)
         return False
 
+    @property
+    def _merged_to(self) -> Cursor | None:
+        """Which entry of the stream global has merged last, as far as is known here."""
+        return self._global.newest.cursors.get(up_log(self._state.zone))
+
     def _merged_h(self) -> bytes:
         """Hash of the entry that global has merged last, b"" if it does not say."""
         seen = Seen.of(self._global.newest, self._state.zone)
@@ -336,7 +343,7 @@ class Uplink:
 
         A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
         """
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
 
     # Opening
@@ -380,10 +387,11 @@ class Uplink:
             self._log,
             writer=self._writer,
             clock=self._clock,
-            place=Place(head.incarnation, head.position, head.h),
+            place=head.place,
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
             version=head.format,
+            there_s=self._sent_s if self._written_in(head) == head.position else None,
         )
         brings = bool(self._state.legacy_claims())  # they travel in a snapshot
         anew = self._begin_anew or brings
@@ -399,7 +407,7 @@ class Uplink:
 
     def _next_term(self, head: Head) -> int:
         """Above every one that is known."""
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         return max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
 
     def _written_in(self, head: Head) -> Position | None:
@@ -460,7 +468,7 @@ class Uplink:
         return sealed
 
     async def _create(self, replacing: Head | None) -> Appender:
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
@@ -597,7 +605,7 @@ class Uplink:
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
             return True
         infos: Sequence[SnapshotInfo] = await self._log.snapshots()

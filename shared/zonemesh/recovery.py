@@ -16,7 +16,7 @@ import msgpack
 from zonemesh.draft import Draft
 from zonemesh.errors import WireError
 from zonemesh.ipam import BLOCK_ADDRESSES_MAX
-from zonemesh.model import TIME_MS_MAX
+from zonemesh.model import TIME_MS_MAX, Change
 from zonemesh.registry import Registry
 from zonemesh.settings import GLOBAL_KEY
 
@@ -90,6 +90,10 @@ class Recovery:
             )
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"malformed recovery: {error!r}") from error
+
+    def change(self) -> Change:
+        """What begins it."""
+        return Change(RECOVERY, GLOBAL_KEY, self.pack())
 
     @classmethod
     def of(cls, registry: Registry | Draft) -> Self | None:

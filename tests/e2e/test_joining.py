@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -24,12 +25,10 @@ def configure(mesh: Mesh, name: str, **sections: Any) -> None:
     path.write_text(yaml.safe_dump({key: each for key, each in config.items() if each is not None}))
 
 
-def join_check(mesh: Mesh, *arguments: str) -> Result:
-    urls = (f"http://{HOST}:{mesh.ports[name]}" for name in ("west", "g1"))
-    zone, others = urls
-    return CliRunner().invoke(
-        cli, ["join-check", "--url", zone, "--global", others, *arguments], catch_exceptions=False
-    )
+def join(mesh: Mesh, *arguments: str, planes: Sequence[str] = ("west", "g1")) -> Result:
+    """`zonemesh doctor --join` of these control planes."""
+    urls = [each for name in planes for each in ("--url", f"http://{HOST}:{mesh.ports[name]}")]
+    return CliRunner().invoke(cli, ["doctor", "--join", *urls, *arguments], catch_exceptions=False)
 
 
 @pytest.mark.timeout(120)
@@ -44,8 +43,8 @@ def test_a_zone_joins_with_its_addresses_and_its_agent_answers_all_the_while(mes
     before = {name: mesh.resolves("west", name) for name in names}
     assert mesh.vips("g1") == {}
 
-    told = join_check(mesh)
-    document = json.loads(join_check(mesh, "-o", "json").stdout)
+    told = join(mesh)
+    document = json.loads(join(mesh, "-o", "json", planes=("g1", "west")).stdout)
     with watching(mesh, {("west", name): address for name, address in before.items()}):
         assert mesh["west"].stop() == 0
         configure(mesh, "west", redis=redis)
@@ -75,14 +74,14 @@ def test_what_only_global_may_have_is_named_before_a_zone_joins(mesh: Mesh) -> N
     body = {"type": "MeshMultiZoneService", "mesh": "default", "name": "all", "spec": spec}
     assert mesh.call("west", "PUT", path, body)[0] == 201
 
-    told = join_check(mesh)
-    zone, others = (f"http://{HOST}:{mesh.ports[name]}" for name in ("g1", "west"))
-    swapped = CliRunner().invoke(cli, ["join-check", "--url", zone, "--global", others])
+    told = join(mesh)
+    alone, globals_only = join(mesh, planes=["west"]), join(mesh, planes=GLOBALS)
 
     assert told.exit_code == 1
     assert "MeshMultiZoneService default/all" in told.stdout
-    assert swapped.exit_code == 2
-    assert "not a zone and a global" in swapped.stderr
+    for wrong in (alone, globals_only):
+        assert wrong.exit_code == 2
+        assert "needs --url twice: of the zone that stands alone, and of a global" in wrong.stderr
 
 
 @pytest.mark.timeout(120)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from globalcp.config import GlobalConfig
 from tests.builders import FakeBackend
+from tests.docs import inventory
 from tests.fake_zone import free_port
 from tests.shells.test_cli import app_of, serving
 from tests.shells.test_cli_status import GLOBAL
@@ -17,6 +19,7 @@ from zonemesh.cli import diagnosis
 from zonemesh.cli.diagnosis import Level
 from zonemesh.cli.doctor import lines
 from zonemesh.cli.main import cli
+from zonemesh.runtime import config as configuration
 
 USAGE = {"used": 5, "quarantined": 0, "free": 5, "waiting": 0, "blocks": 1}
 WELL: dict[str, Any] = {
@@ -77,6 +80,16 @@ def test_of_a_mesh_that_is_well_nothing_is_said() -> None:
         ({"sizes": {"MeshService": 12}}, "pool", "warning"),
         ({"sizes": {"MeshService": 10}}, "pool", "error"),
         ({"leader": False, "leader_url": None}, "leader", "error"),
+        (
+            {"settings": {"differs": {"quarantine_ms": {"mesh": 60_000, "configured": 3_600_000}}}},
+            "settings",
+            "warning",
+        ),
+        (
+            {"formats": {"log": 1, "readable": [1, 2], "heldBackBy": ["zone east"]}},
+            "formats",
+            "warning",
+        ),
         ({"zones": {"east": {"online": False, "lagSeconds": 70.0}}}, "zone", "error"),
         ({"zones": {"east": {"online": True, "lagSeconds": 70.0}}}, "zone", "warning"),
         ({"zones": {"east": {"online": True, "rejectedRecords": 2}}}, "rejected", "warning"),
@@ -97,6 +110,45 @@ def test_each_fault_of_a_global_is_found(fault: dict[str, Any], check: str, leve
 )
 def test_each_fault_of_a_zone_is_found(fault: dict[str, Any], check: str, level: str) -> None:
     assert wrong({**ZONE, **fault}) == {(check, level)}
+
+
+def test_settings_that_differ_are_told_as_the_configuration_has_them() -> None:
+    everything: dict[str, Any] = {
+        "ipam": {
+            "meshService": {"cidr": ["10.0.0.0/8", "11.0.0.0/8"]},
+            "meshExternalService": {"cidr": ["12.0.0.0/8"]},
+            "meshMultiZoneService": {"cidr": ["13.0.0.0/8"]},
+            "quarantine": "1h30m",
+        },
+        "dnsServer": {
+            "CIDR": "14.0.0.0/8",
+            "domain": "legacy",
+            "serviceVipEnabled": False,
+            "serviceVipPort": 81,
+        },
+        "zones": {
+            "offlineAfter": "20s",
+            "staleAfter": "7s",
+            "quota": {"services": 1, "bytes": 2},
+        },
+    }
+    config, _ = configuration.load(GlobalConfig, everything, {})
+    changed = config.settings.changed_from(GlobalConfig().settings)
+    differs = {name: {"mesh": was, "configured": now} for name, (was, now) in changed.items()}
+    state = json.loads(json.dumps({**WELL, "settings": {"differs": differs}}))
+
+    (told,) = [each for each in diagnosis.of_plane(state, "here") if each.check == "settings"]
+
+    assert len(changed) == len(diagnosis.KEYS) == 12
+    assert set(diagnosis.KEYS.values()) <= set(inventory.settings("globalcp"))
+    for words in (
+        "ipam.meshService.cidr is 10.0.0.0/8, 11.0.0.0/8, the mesh has 241.0.0.0/8",
+        "ipam.quarantine is 1h30m, the mesh has 24h",
+        "dnsServer.serviceVipEnabled is false, the mesh has true",
+        "zones.quota.services is 1, the mesh has 250000",
+    ):
+        assert words in told.what
+    assert "restart them one after the other" in told.remedy
 
 
 def test_clocks_versions_and_states_are_compared_with_each_other() -> None:

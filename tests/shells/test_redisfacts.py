@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.redis_deployments import weaknesses
 from tests.redis_server import RedisServer, running
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redischecks import Weakness
-from zonemesh.log.redisfacts import facts_of, weaknesses
+from zonemesh.log.redisfacts import facts_of
+from zonemesh.log.redisrights import Role
 from zonemesh.runtime import plane
 from zonemesh.runtime.plane import check_redis
 
 
-async def codes(url: str, zone: str | None = None) -> list[str]:
-    return [weakness.code for weakness in await weaknesses(url, zone=zone)]
+async def codes(url: str) -> list[str]:
+    return [weakness.code for weakness in await weaknesses(url)]
 
 
 async def test_the_default_user_of_a_durable_server_may_too_much(
@@ -51,7 +53,8 @@ async def test_asking_changes_nothing_and_leaves_no_key(
     redis_url: str, redis_server: RedisServer
 ) -> None:
     await weaknesses(redis_url)
-    await weaknesses(redis_url, zone="west")
+    await weaknesses(redis_url, role=Role("west"))
+    await weaknesses(redis_url, role=Role("west", own_log=True))
 
     assert redis_server.command("DBSIZE") == b":0\r\n"
     assert redis_server.command("CONFIG GET appendonly").endswith(b"yes\r\n")
@@ -91,8 +94,8 @@ async def test_a_start_says_each_weakness_once_with_its_remedy(
     with running(tmp_path) as server:
         server.command("CONFIG SET maxmemory-policy allkeys-lru")
         store = RedisStore(server.url)
-        await check_redis(store, zone="west")
-        facts = await facts_of(store.commands, store.keys, zone="west")
+        await check_redis(store, Role("west"))
+        facts = await facts_of(store.commands, store.keys, Role("west"))
         await store.close()
 
     logs = told.entries
@@ -101,5 +104,5 @@ async def test_a_start_says_each_weakness_once_with_its_remedy(
     assert logs[0]["event"] == "redis_found"
     assert logs[0]["version"] == ".".join(map(str, facts.version or ()))
     assert evicts["log_level"] == "warning"
-    assert set(evicts) == {"event", "log_level", *Weakness.__slots__}
+    assert set(evicts) == {"event", "log_level", "setting", *Weakness.__slots__}
     assert len(said) == len({line["code"] for line in said})
