@@ -369,13 +369,12 @@ class Zone:
     def _shows_less(self, wanted: Revision) -> bool:
         """Whether an agent may have been shown more of global's log than is shown here.
 
-        That is if its map is of the history that is followed aside (`Holding`): what is shown is
-        of one that has ended, off a disk. Until global's log was read nobody can tell.
+        That is if it was shown another history, and what is shown here is of one that has ended
+        (`Holding`), off an old disk perhaps. Until global's log was read nobody can tell.
         """
-        known = wanted.copy.incarnation
-        if self.follower is None or known in ("", self.copy.incarnation):
+        if self.follower is None or wanted.copy.incarnation in ("", self.copy.incarnation):
             return False
-        return self.follower.newest.incarnation == known or not self.follower.reached
+        return self.follower.held or not self.follower.reached
 
     def behind(self) -> str | None:
         """Why others should be asked instead, though what is here is sound; None if not."""

@@ -46,6 +46,7 @@ _CHANGES_BYTES = 180 << 10
 _REOPEN_S = 0.2
 _GLOBAL_READ_S = 3.0
 """How long a stream that is to begin anew waits for what global says of it; global may be away."""
+_GLOBAL_LOOK_S = 0.05
 STREAM_BYTES_MAX = 64 << 20
 """What the stream may take in Redis while global reads none of it: half a quota of global's. Beyond
 it the zone's snapshot says the same in less."""
@@ -124,6 +125,8 @@ class Uplink:
         self._beats = 0
         self.copied: Cursor | None = None
         """How far the own log has been copied."""
+        self.opened = asyncio.Event()
+        """Set once the own log has proven to hold all that was published."""
         self.refused: str | None = None
         """Why the stream takes nothing since the last entry; None while it does."""
         self.entries = 0
@@ -163,6 +166,7 @@ class Uplink:
             await self._ownership.seize(self._uid, self._next_term(head))
 
     async def _copy_on(self, appender: Appender) -> None:
+        self.opened.set()
         beat_s = self._clock.mono_s()  # the first entry says what is held
         while True:
             entries = await self._news()
@@ -353,16 +357,15 @@ class Uplink:
         """
         head = await self._log.head()
         newest = None if head is None else await newest_entry(self._log, head)
-        if head is None or newest is None or head.owner != self._uid:
-            await self._check_own()
-            return
-        src = newest.src.get(self._own.name)
-        same = src is not None and src.incarnation == self._state.registry.incarnation
-        if src is not None and same and await self._stale(src):
-            raise StaleLogError(
-                f"own log does not lead through {src.position}, which has been published",
-                term=src.position.term,
-            )
+        if head is not None and newest is not None and head.owner == self._uid:
+            src = newest.src.get(self._own.name)
+            same = src is not None and src.incarnation == self._state.registry.incarnation
+            if src is not None and same and await self._stale(src):
+                raise StaleLogError(
+                    f"own log does not lead through {src.position}, which has been published",
+                    term=src.position.term,
+                )
+        await self._check_own()
 
     async def _open(self) -> Appender:
         await self._store.announce(self._state.zone)
@@ -490,12 +493,12 @@ class Uplink:
         return appender
 
     async def _check_own(self) -> None:
-        """What stands in for the stream, which would tell, where the stream is lost as well."""
+        """What global has merged stands in for a stream that was lost, or went back, as well."""
         until_s = self._clock.mono_s() + _GLOBAL_READ_S
         while not self._global.current:
             if self._clock.mono_s() >= until_s:
                 break
-            await asyncio.sleep(_REOPEN_S)
+            await asyncio.sleep(_GLOBAL_LOOK_S)
         seen = Seen.of(self._global.newest, self._state.zone)
         if seen is None or seen.own is None or self._adopted_anew:
             return
