@@ -81,7 +81,7 @@ class Watch(Auditor):
         """When global's log took an entry."""
         self._false_since_s: dict[str, float] = {}
         self._resting: dict[tuple[str, int], tuple[str, int]] = {}
-        """By zone and address: whose it was, and since when, in the zone's log time."""
+        """By node of a zone and address: whose it was, and since when, in the zone's log time."""
         self._log_time_ms: int | None = None
         """Of the entry that is being applied."""
         self._digests: dict[tuple[str, Position, bytes], str] = {}
@@ -119,7 +119,7 @@ class Watch(Auditor):
         if pool is not None:
             self._bound(name, (pool, key), old, new, owned=owned)
         elif kind in ("MeshService", "Dataplane") and zone_of(key):
-            if name == zone_of(key):
+            if _zone_at(name) == zone_of(key):
                 self._said[kind, key].add(new)
             elif new is not None and new not in self._said[kind, key]:
                 self.violated("I10", f"{name} has a {kind} {key} that its zone never had")
@@ -135,19 +135,19 @@ class Watch(Auditor):
     ) -> None:
         was = None if old is None else Binding.unpack(old)
         now = None if new is None else Binding.unpack(new)
-        if owned and name == zone_of(place[1]):
+        if owned and _zone_at(name) == zone_of(place[1]):
             self._rests(name, place[1], was, now)
         if now is not None and now.address is not None and now.live:
             self._keep(place, now.address)
 
-    def _rests(self, zone: str, key: str, was: Binding | None, now: Binding | None) -> None:
+    def _rests(self, node: str, key: str, was: Binding | None, now: Binding | None) -> None:
         """By the log that decides: whoever reads it again sees all of it at once."""
         for binding in (was, now):
             if binding and binding.address is not None and binding.released_ms is not None:
-                self._resting[zone, binding.address] = key, binding.released_ms
+                self._resting[node, binding.address] = key, binding.released_ms
         if now is None or now.address is None or not now.live or self._log_time_ms is None:
             return
-        holder, since_ms = self._resting.pop((zone, now.address), (key, 0))
+        holder, since_ms = self._resting.pop((node, now.address), (key, 0))
         rested_s = (self._log_time_ms - since_ms) / 1000
         if holder != key and rested_s < self._quarantine_s:
             told = f"{ipv4_text(now.address)} of {holder} after {rested_s:.1f} s"
@@ -335,6 +335,11 @@ class _Side:
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
         owned = self._registry._keeps is None
         self._watch.seen(self._name, kind, key, old, new, owned=owned)
+
+
+def _zone_at(node: str) -> str:
+    """The zone of one of its control planes: `west` of west-2."""
+    return node.partition("-")[0]
 
 
 def newest(stream: _Stream | None) -> Sealed | None:

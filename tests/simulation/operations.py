@@ -41,6 +41,7 @@ class Shape:
 
     globals: int = 2
     zones: tuple[str, ...] = ZONES[:2]
+    zone_replicas: int = 1
     snapshot_entries: int = 20_000
     quarantine_s: float = 86_400.0
     pool: str = "241.0.0.0/16"
@@ -51,7 +52,9 @@ class Shape:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        return self.replicas + self.zones
+        numbers = range(2, self.zone_replicas + 1)
+        further = (f"{zone}-{number}" for number in numbers for zone in self.zones)
+        return (*self.replicas, *self.zones, *further)
 
     @property
     def logs(self) -> tuple[str, ...]:
@@ -118,6 +121,16 @@ def _service(rng: random.Random, shape: Shape) -> int:
     return rng.randrange(SERVICES)
 
 
+def _few(rng: random.Random, shape: Shape) -> int:
+    del shape
+    return rng.randrange(2)
+
+
+def _port(rng: random.Random, shape: Shape) -> int:
+    del shape
+    return rng.choice((443, 8443))
+
+
 def _steps(rng: random.Random, shape: Shape) -> int:
     """At once, or between any two of a process's next steps."""
     del shape
@@ -158,6 +171,12 @@ def _outage(rng: random.Random, shape: Shape) -> Sequence[Operation]:
     return [Operation("cut_store", (), rng.choice((0.5, 3.0, LONG_S))), Operation("heal_store")]
 
 
+def _own_outage(rng: random.Random, shape: Shape) -> Sequence[Operation]:
+    zone = _zone(rng, shape)
+    pause_s = rng.choice((0.5, 3.0, LONG_S))
+    return [Operation("cut_own", (zone,), pause_s), Operation("heal_own", (zone,))]
+
+
 def _fail_over(rng: random.Random, shape: Shape) -> Sequence[Operation]:
     """To a replica that has heard nothing since it was taken; in between, what is lost then."""
     pause = rng.choice((0.02, 0.5, 2.0))
@@ -195,6 +214,10 @@ KINDS: dict[str, Kind] = {
     "unshare": Kind("clients", 0.7, _one("unshare", _zone)),
     "run_workload": Kind("clients", 1.5, _one("run_workload", _zone, _from(0, 1))),
     "stop_workload": Kind("clients", 0.7, _one("stop_workload", _zone, _from(0, 1))),
+    "make_external": Kind("clients", 0.7, _one("make_external", _zone, _few, _port)),
+    "drop_external": Kind("clients", 0.4, _one("drop_external", _zone, _few)),
+    "make_multi_zone": Kind("clients", 0.7, _one("make_multi_zone", _few, _port)),
+    "drop_multi_zone": Kind("clients", 0.4, _one("drop_multi_zone", _few)),
     "restart_agent": Kind("clients", 1.5, _one("restart_agent", _zone)),
     "new_agent": Kind("clients", 0.5, _one("new_agent", _zone)),
     # Processes
@@ -230,6 +253,11 @@ KINDS: dict[str, Kind] = {
     "fail_over": Kind("recovery", 1.5, _fail_over),
     "flush": Kind("recovery", 1, _one("flush")),
     "lose_global": Kind("recovery", 1, _one("lose_global", _from("log", "head"))),
+    # A zone's own store, where several control planes share one
+    "own_outage": Kind("own", 0.7, _own_outage),
+    "drop_own_lease": Kind("own", 1.5, _one("drop_own_lease", _zone)),
+    "flush_own": Kind("own", 1, _one("flush_own", _zone)),
+    "roll_back_own": Kind("own", 1, _one("roll_back_own", _zone, _from(1, 2, 5))),
     # Disks
     "lose_disk": Kind("disks", 1.5, _one("lose_disk", _zone)),
     "lose_copy": Kind("disks", 1, _one("lose_copy", _node)),
@@ -264,6 +292,8 @@ def plan(
         for group in GROUPS
         if group in ("clients", *also) or rng.random() < 0.5 or only is not GROUPS
     }
+    if shape.zone_replicas == 1:
+        favour.pop("own", None)
     weights = {
         name: kind.weight * favour.get(kind.group, 1.0)
         for name, kind in KINDS.items()
@@ -280,6 +310,7 @@ def _shape(rng: random.Random) -> Shape:
     return Shape(
         globals=rng.choice((1, 2, 2, 3)),
         zones=ZONES[: rng.choice((2, 2, 3))],
+        zone_replicas=rng.choice((1, 1, 1, 2)),
         # Every third run with logs that are trimmed all the time.
         snapshot_entries=rng.choice((12, 20_000, 20_000)),
         quarantine_s=quarantine_s,

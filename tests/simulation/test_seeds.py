@@ -33,7 +33,7 @@ def test_whatever_happens_nothing_is_lost_and_all_agree_afterwards(first: int) -
 
 def test_every_kind_of_operation_has_its_doer_and_is_drawn() -> None:
     drawn = {each.kind for seed in range(400) for each in plan(seed, also=GROUPS).operations}
-    composed = {"swizzle", "flap", "outage", "pause"}
+    composed = {"swizzle", "flap", "outage", "own_outage", "pause"}
 
     assert all(hasattr(Simulation, f"do_{kind}") for kind in drawn)
     assert KINDS.keys() - composed <= drawn
