@@ -38,7 +38,7 @@ from zonecp.shrinkguard import ShrinkGuard
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
-from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.errors import ConfigError, DamagedFileError, UnavailableError
 from zonemesh.formats import Formats
 from zonemesh.ipam import Binding
 from zonemesh.legacybinding import LegacyBindings
@@ -617,7 +617,7 @@ async def _run(
         )
         if isinstance(own, SqliteLog):
             await lead_alone(own, zone.writer_id)
-        await zone.load_copy()
+        await _load(zone, own, federated=store is not None)
         zone_metrics.register(
             registry,
             zone.state,
@@ -675,6 +675,33 @@ async def _run(
         for each in (store, own_store):
             if each is not None:
                 await each.close()
+
+
+async def _load(zone: Zone, own: Log, *, federated: bool) -> None:
+    """Load what is on disk; a damaged own log is set aside where others hold what was in it.
+
+    Raises:
+        ConfigError: Nobody does.
+    """
+    try:
+        await zone.load_copy()
+    except DamagedFileError as error:
+        if not federated:
+            advice = "restore it from a backup, or move the file away to begin with nothing"
+            raise ConfigError([f"{error}; only this zone has what was in it: {advice}"]) from error
+        why = str(error)
+    else:
+        return
+    assert isinstance(own, SqliteLog)
+    aside = await own.set_aside()
+    log.error(
+        "own_log_damaged",
+        log=own.name,
+        error=why,
+        kept_as=str(aside),
+        next="the zone adopts what global holds of it",
+    )
+    await zone.load_copy()
 
 
 async def say_goodbye(config: ZoneConfig) -> Position:

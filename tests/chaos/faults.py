@@ -526,6 +526,36 @@ def global_copy_torn(scene: Scene) -> None:
 
 
 @fault
+def global_copy_flipped(scene: Scene) -> None:
+    _damaged(scene, scene.random.choice(GLOBALS), "global.db", _flipped)
+
+
+def _own_damaged(scene: Scene, damage: Callable[[Path], None]) -> None:
+    """What had gone up comes back from global; nothing else is registered meanwhile."""
+    with scene.quiet():
+        scene.hold()
+        _damaged(scene, scene.zone(), "own.db", damage)
+
+
+@fault
+def own_log_torn(scene: Scene) -> None:
+    _own_damaged(scene, _torn)
+
+
+@fault
+def own_log_flipped(scene: Scene) -> None:
+    _own_damaged(scene, _flipped)
+
+
+@fault
+def own_log_flipped_at_its_end(scene: Scene) -> None:
+    """In what was written last, which is in the write-ahead log."""
+    with scene.quiet():
+        scene.hold()
+        _damaged(scene, scene.zone(), "own.db-wal", _flipped)
+
+
+@fault
 def zone_data_lost(scene: Scene) -> None:
     """What had gone up comes back from global; the load of that zone stands still meanwhile."""
     stage, zone = scene.stage, scene.zone()
