@@ -240,6 +240,7 @@ class Zone:
             over_quota=self.over_quota.describe,
             held_back=self.shrink_guard.describe,
             about=self._about,
+            unread=self._unread,
             replicas=self.replicas,
         )
 
@@ -350,10 +351,8 @@ class Zone:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
         if self.own.follower.newer_format:
             return f"cannot read the zone's own log: {self.own.follower.halted}"
-        if (why := self.own.incomplete()) is not None:
+        if (why := self._unread()) is not None:
             return why
-        if not self.state.adopted:
-            return "the zone waits for global's copy of what was registered and bound here"
         if self.leadership.writer is not None and not self.plane.compared:
             return "the zone looks whether its log holds all that it has published to global"
         if not self._copy_loaded and self.follower is not None and self.follower.newer_format:
@@ -362,6 +361,14 @@ class Zone:
             return "global's log has not been read yet, and there is no copy of it on disk"
         if not self.feed.begun:
             return "the map of names is being made"
+        return None
+
+    def _unread(self) -> str | None:
+        """Why some of what was registered here may not be known yet, or None."""
+        if (why := self.own.incomplete()) is not None:
+            return why
+        if not self.state.adopted:
+            return "the zone waits for global's copy of what was registered and bound here"
         return None
 
     def behind(self) -> str | None:

@@ -272,6 +272,31 @@ async def test_a_hole_in_globals_log_is_bridged_by_a_snapshot(world: World, who:
     assert agent.removed == []
 
 
+async def test_a_reader_for_whom_no_snapshot_is_made_yet_looks_again_soon(world: World) -> None:
+    """That there is none is not the same fault met again and again, which is waited out."""
+    west, east, agent = await filled(world)
+    east.cut()
+    await west.register("mongo")
+    await world.pass_time(3.0)
+    for entry in world.entries("global")[:-1]:
+        world.store.delete_entry("global", entry.position)
+    for replica in world.replicas:
+        replica.freeze()
+    east.heal()
+    await world.pass_time(7.0)
+    follower = east.zone.follower
+    assert follower is not None
+    assert follower.unbridged
+
+    for replica in world.replicas:
+        replica.thaw()
+
+    await world.until(lambda: follower.current and follower.halted is None, 6.0)
+    await world.until(world.converged)
+    assert resyncs(east) == {"gap": 1}
+    assert agent.removed == []
+
+
 async def test_a_lost_up_stream_is_published_again_and_nothing_is_swept(world: World) -> None:
     west, _, agent = await filled(world)
     world.store.delete_key(up_log("west"), "log")
