@@ -51,6 +51,9 @@ class Recovering:
         reason = f"zone {zone} has applied {lost}, which is not in this log"
         if lost.incarnation == self._registry.incarnation:
             self._begin(reason)
+            recovery = self._present()
+            if recovery is not None and lost.position.term >= self._registry.position.term:
+                self._set(recovery.with_term(lost.position.term))
         elif self._now.log_time_ms < YOUNG_MS:
             self._begin(reason, wants=True)
 
@@ -72,6 +75,8 @@ class Recovering:
         waited = {zone for zone in zones if not self._deleted(zone)}
         if not recovery.over(waited, self._now.log_time_ms):
             return False
+        if recovery.above >= self._registry.position.term:
+            return False  # shown now, it would be older than what is shown
         self._set(None)
         silent = sorted(waited.difference(recovery.reported))
         self._decision.note["recovered"] = [recovery.id, silent]

@@ -46,9 +46,14 @@ class Recovery:
     """Nothing is left of global's own part: it is taken from whoever holds the newest copy."""
     reported: tuple[str, ...] = ()
     """Zones that have said what they hold."""
+    above: int = 0
+    """A term that was used in what is lost: whoever has read of it passes over what is below it."""
 
     def with_report(self, zone: str) -> Recovery:
         return replace(self, reported=tuple(sorted({*self.reported, zone})))
+
+    def with_term(self, term: int) -> Recovery:
+        return replace(self, above=max(term, self.above))
 
     def with_copy(self) -> Recovery:
         return replace(self, wants=False)
@@ -80,6 +85,7 @@ class Recovery:
                 since_ms=int(fields["since_ms"]),
                 wants=bool(fields["wants"]),
                 reported=tuple(fields["reported"]),
+                above=int(fields.get("above", 0)),
             )
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"malformed recovery: {error!r}") from error

@@ -412,6 +412,44 @@ async def test_a_stale_failover_that_lost_registrations_heals_without_moving_an_
     assert west.services == bound
 
 
+async def test_a_term_that_was_lost_is_passed_over_and_no_map_goes_back(world: World) -> None:
+    """Two masters: a leader goes on in its term, and readers have followed a later one elsewhere.
+
+    Whoever has been told of the later one takes nothing older, so that it would wait for ever.
+    """
+    west, east, agent = await filled(world)
+    first, second = world.leader, world.standby
+    first.freeze()
+    clone = world.store.clone()
+    await world.until(lambda: second.leads, 10.0)
+    second.kill()
+    second.start()
+    await world.until(lambda: second.leads, 10.0)
+    await west.register("mongo")
+    await world.until(lambda: "mongo.svc.west.mesh.local" in east.map)
+    lost = east.zone.copy.position
+    for node in (second, west, east):
+        node.freeze()
+    world.store.restore(clone)
+    first.thaw()
+    await world.until(lambda: first.leads and first.registry.position.seq > 3, 10.0)
+    assert first.registry.position.term < lost.term
+
+    for node in (second, west, east):
+        node.thaw()
+    shown = [lost]
+
+    def heals() -> bool:
+        shown.append(east.zone.copy.position)
+        return bool(shown[-1] > lost) and world.converged()
+
+    await world.until(heals, 15.0)
+    assert shown == sorted(shown)
+    assert agent.removed == []
+    await west.register("last")
+    await world.until(lambda: "last.svc.west.mesh.local" in east.map)
+
+
 async def test_a_global_standby_behind_a_trimmed_log_resynchronises(
     make_world: Callable[..., World],
 ) -> None:
