@@ -405,9 +405,12 @@ class Ingest:
         cursor = entries[-1].place.cursor
         if report.cursor != cursor:
             report = _report(entries[-1], report)
-        report = replace(report, behind_ms=self._behind_ms(stream, last.log_time_ms))
+        report = replace(
+            report, behind_ms=self._behind_ms(stream, last.log_time_ms), lost=_lost(entries)
+        )
         tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
-        if not (tells or report.left) and self._known(zone):
+        # What only waits for the next heartbeat is forgotten if news comes before it.
+        if not (tells or report.left or report.lost) and self._known(zone):
             return report
         return Merge(zone, entries, report)
 
@@ -613,7 +616,6 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         else (last.formats if last else None),
         own=_own(entry.src) or (last.own if last else None),
         left=note.get("leave") is True,
-        lost=_cursor(note.get("lost")),
     )
 
 
@@ -623,6 +625,12 @@ def _own(src: Mapping[str, Cursor]) -> Cursor | None:
         if _text(cursor.incarnation):
             return cursor
     return None
+
+
+def _lost(entries: Sequence[Sealed]) -> Cursor | None:
+    """What the zone had applied that global's log lacks, by the newest of its words about that."""
+    told = (_cursor(sealed.entry.note.get("lost")) for sealed in reversed(entries))
+    return next((cursor for cursor in told if cursor is not None), None)
 
 
 def _cursor(value: object) -> Cursor | None:

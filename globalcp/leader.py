@@ -118,7 +118,9 @@ class GlobalPlane:
         if appender.place.h == self._founded_h:
             return  # just founded: that entry opened the term
         await self._wait_for_longer(appender.place)
-        self._apply(await appender.open(appender.place.position.term + 1))
+        recovery = Recovery.of(self._state.registry)
+        lost = 0 if recovery is None else recovery.above
+        self._apply(await appender.open(max(appender.place.position.term, lost) + 1))
 
     async def _wait_for_longer(self, place: Place) -> None:
         """Let a replica that holds more than the log bring it back, for as long as that may take.
@@ -270,6 +272,8 @@ class GlobalPlane:
             await asyncio.sleep(_RECOVER_LOOK_S)
             registry = self._state.registry
             recovery = Recovery.of(registry)
+            if recovery is not None and recovery.above >= registry.position.term:
+                writer.depose(f"term {recovery.above} was used in what the log has lost")
             if recovery is None or not recovery.wants:
                 continue
             zones = await self._store.zones()

@@ -51,6 +51,9 @@ class Recovering:
         reason = f"zone {zone} has applied {lost}, which is not in this log"
         if lost.incarnation == self._registry.incarnation:
             self._begin(reason)
+            recovery = self._waiting()
+            if recovery is not None and lost.position.term >= self._registry.position.term:
+                self._set(recovery.with_term(lost.position.term))
         elif self._now.log_time_ms < YOUNG_MS:
             self._begin(reason, wants=True)
 
@@ -67,6 +70,8 @@ class Recovering:
         recovery = self._waiting()
         if recovery is None or not recovery.over(self._waited(), self._now.log_time_ms):
             return False
+        if recovery.above >= self._registry.position.term:
+            return False  # shown now, it would be older than what is shown
         self._set(recovery.settling())
         return True
 

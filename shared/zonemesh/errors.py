@@ -3,6 +3,7 @@
 MeshError
 ├── InputError               the caller's fault; the same input fails again          400
 │   ├── ConfigError          a configuration that must be changed; exit code 2
+│   │   └── DamagedFileError a file of ours that cannot be read
 │   ├── ValidationError      named fields of a document                              400
 │   ├── TooLargeError        over a documented limit                                 413
 │   └── WireError            an entry or record that is not of the format
@@ -53,6 +54,10 @@ class ConfigError(InputError):
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("; ".join(faults))
         self.faults = tuple(faults)
+
+
+class DamagedFileError(ConfigError):
+    code = "damaged_file"
 
 
 class Violation(NamedTuple):

@@ -49,9 +49,14 @@ class Recovery:
     settles: bool = False
     """Nothing more is waited for: what is without an address or a block gets one, and the record
     goes with the last of that. Zones, which show the map they had until it does, miss nothing."""
+    above: int = 0
+    """A term that was used in what is lost: whoever has read of it passes over what is below it."""
 
     def with_report(self, zone: str) -> Recovery:
         return replace(self, reported=tuple(sorted({*self.reported, zone})))
+
+    def with_term(self, term: int) -> Recovery:
+        return replace(self, above=max(term, self.above))
 
     def with_copy(self) -> Recovery:
         return replace(self, wants=False)
@@ -87,6 +92,7 @@ class Recovery:
                 wants=bool(fields["wants"]),
                 reported=tuple(fields["reported"]),
                 settles=fields.get("settles") is True,
+                above=int(fields.get("above", 0)),
             )
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"malformed recovery: {error!r}") from error

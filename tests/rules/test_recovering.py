@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 
+import msgpack
 import pytest
 
 from globalcp.inputs import Doubt, Merge, TakeCopy
@@ -275,3 +276,25 @@ def test_a_recovery_is_a_record_like_any_other() -> None:
 
     assert Recovery.unpack(recovery.pack()) == recovery
     assert GLOBAL_KEY == "///"
+
+
+def test_a_recovery_of_a_lost_term_lasts_until_a_term_above_it_has_begun(
+    mesh: Global, west: Stream
+) -> None:
+    mesh.submit(west.merge())
+    at = mesh.state.registry.cursor
+    mesh.submit(lost(west, at._replace(position=Position(at.position.term + 1, 7))))
+    assert recovery_of(mesh).above == at.position.term + 1
+
+    mesh.submit(west.claim(recovery=recovery_of(mesh).id))
+    mesh.tick()
+
+    assert recovering(mesh)
+
+
+def test_a_recovery_written_by_an_earlier_build_passes_over_no_term() -> None:
+    recovery = Recovery(id="one.1-1", reason="a test says so", since_ms=0)
+    fields = msgpack.unpackb(recovery.pack())
+    del fields["above"]
+
+    assert Recovery.unpack(msgpack.packb(fields)) == recovery
