@@ -29,11 +29,11 @@ from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
 from zonemesh.log.writer import Writer
 from zonemesh.model import TIME_MS_MAX, Cursor, Position
-from zonemesh.replica import NOWHERE, Place, check_head, follows
+from zonemesh.replica import check_head, follows
 from zonemesh.runtime.supervise import REMIND_S
 from zonemesh.seen import Seen
 from zonemesh.travel import accepted_from_zone, up_log
-from zonemesh.wire import HASH_BYTES, UP_ENTRY_BYTES_MAX, Sealed, decode
+from zonemesh.wire import HASH_BYTES, NOWHERE, UP_ENTRY_BYTES_MAX, Place, Sealed, decode
 
 _BLOCK_S = 0.25
 """Also how long a zone's very first entry may go unnoticed: the set of zones is read as often."""
@@ -247,7 +247,7 @@ class Ingest:
             same = seen is None or seen.h in (b"", sealed.h)
             if same and (sealed.entry.incarnation, raw.position) == cursor:
                 stream.log_time_ms = sealed.entry.log_time_ms
-                return Place(*cursor, sealed.h)
+                return sealed.place
         return None
 
     async def _read(self) -> None:
@@ -386,7 +386,7 @@ class Ingest:
 
     def _advance(self, stream: _Stream, sealed: Sealed) -> None:
         entry = sealed.entry
-        stream.place = Place(entry.incarnation, entry.position, sealed.h)
+        stream.place = sealed.place
         stream.report = _report(sealed, stream.report)
         if not stream.freshness.known:
             age_s = (self._clock.wall_ms() - entry.time_ms) / 1000
@@ -402,7 +402,7 @@ class Ingest:
             return None
         last = entries[-1].entry
         report = stream.report
-        cursor = Cursor(last.incarnation, last.position)
+        cursor = entries[-1].place.cursor
         if report.cursor != cursor:
             report = _report(entries[-1], report)
         report = replace(
@@ -436,7 +436,7 @@ class Ingest:
                 continue
             try:
                 head = await stream.log.head()
-                check_head(stream.place, _place(head), read_nothing=False)
+                check_head(stream.place, None if head is None else head.place, read_nothing=False)
                 if zone in self.counts.held_s and stream.report is not None:
                     # It lives, and is only not read.
                     self._moved.setdefault(zone, (stream.report, now_s))
@@ -475,11 +475,11 @@ class Ingest:
                 return
             info, head = found
             tables = await self._load(zone, stream, info)
-            report = _report_of(Cursor(info.incarnation, info.position), head, h=info.h)
+            report = _report_of(info.place.cursor, head, h=info.h)
             whole = Replace(zone, tables, report)
             while not await self._writer.submit(whole):
                 pass  # a bounded part of the difference each time
-            stream.place = Place(info.incarnation, info.position, info.h)
+            stream.place = info.place
             stream.report = report
             log.info("zone_resynced", zone=zone, position=str(info.position))
         except NotFoundError as error:
@@ -602,7 +602,7 @@ def _covered(info: SnapshotInfo, cursor: Cursor) -> bool:
 def _report(sealed: Sealed, last: Report | None) -> Report:
     entry, note = sealed.entry, sealed.entry.note
     return Report(
-        cursor=Cursor(entry.incarnation, entry.position),
+        cursor=sealed.place.cursor,
         uid=_text(note.get("uid")) or (last.uid if last else ""),
         time_ms=_time_ms(entry.time_ms),
         lag_ms=_time_ms(note["lag_ms"])
@@ -654,7 +654,3 @@ def _text(value: object) -> str:
 
 def _time_ms(ms: int) -> int:
     return min(max(ms, 0), TIME_MS_MAX)
-
-
-def _place(head: Head | None) -> Place | None:
-    return None if head is None else Place(head.incarnation, head.position, head.h)

@@ -30,12 +30,11 @@ from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer, cursors_note
 from zonemesh.model import Change, Cursor, Position, zone_of
 from zonemesh.recovery import RECOVERY, Recovery
-from zonemesh.replica import NOWHERE, Place
 from zonemesh.runtime.supervise import keep
 from zonemesh.seen import Seen
 from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import GLOBAL_LOG, SEEN, up_log
-from zonemesh.wire import Sealed
+from zonemesh.wire import NOWHERE, Place, Sealed
 
 log = structlog.get_logger()
 _LOOK_S = 0.1
@@ -96,7 +95,9 @@ class GlobalPlane:
                 f"global's log is missing from Redis; the replica {best.url or best.writer} holds"
                 f" it up to {best.place.position} and restores it"
             )
-        incarnation, term = secrets.token_hex(8), await self.known_term() + 1
+        incarnation = secrets.token_hex(8)
+        terms = [cursor.position.term for cursor in heard.values()]
+        term = max([*terms, await known_term(self._store)]) + 1
         changes: Sequence[Change] = ()
         if heard:
             zone, cursor = max(heard.items(), key=lambda each: each[1].position)
@@ -107,7 +108,7 @@ class GlobalPlane:
                 since_ms=0,
                 wants=True,
             )
-            changes = [Change(RECOVERY, GLOBAL_KEY, recovery.pack())]
+            changes = [recovery.change()]
         sealed = await appender.create(incarnation, term=term, changes=changes)
         log.info("log_created", log="global", incarnation=sealed.entry.incarnation)
         self._founded_h = sealed.h
@@ -144,10 +145,6 @@ class GlobalPlane:
                 self._doubt = f"a replica has applied {best.cursor}, and the log ends before that"
                 return
             await asyncio.sleep(_LOOK_S)
-
-    async def known_term(self) -> int:
-        """The highest term of global's log that zones, or announced snapshots, know of."""
-        return await known_term(self._store)
 
     def writer(self, appender: Appender) -> Writer:
         return Writer(
@@ -297,6 +294,8 @@ def _tell_recovery(sealed: Sealed) -> None:
             log.warning("recovery_over", not_heard_from=list(missing))
         else:
             recovery = Recovery.unpack(payload)
+            if recovery.settles:
+                continue
             log.warning(
                 "recovering",
                 reason=recovery.reason,

@@ -34,7 +34,7 @@ class Recovering:
 
     def under_way(self) -> bool:
         """As of this entry, or of the one before: by then nothing was bound yet."""
-        return self._present() is not None or Recovery.of(self._registry) is not None
+        return self._waiting() is not None or Recovery.waiting(self._registry) is not None
 
     def handle(self, item: Doubt | TakeCopy) -> None:
         if isinstance(item, Doubt):
@@ -51,8 +51,8 @@ class Recovering:
         reason = f"zone {zone} has applied {lost}, which is not in this log"
         if lost.incarnation == self._registry.incarnation:
             self._begin(reason)
-            recovery = self._present()
-            if recovery is not None and lost.position.term >= self._registry.position.term:
+            recovery = Recovery.of(self._draft)
+            if recovery is not None and lost.position.term >= self._term:
                 self._set(recovery.with_term(lost.position.term))
         elif self._now.log_time_ms < YOUNG_MS:
             self._begin(reason, wants=True)
@@ -60,27 +60,36 @@ class Recovering:
     def hear(self, zone: str, claims: Claims) -> int:
         """Take what a zone says that it holds; answers how many blocks it does not get."""
         refused = self._claiming.take(zone, claims)
-        recovery = self._present()
+        recovery = self._waiting()
         if recovery is not None and claims.recovery == recovery.id:
             self._set(recovery.with_report(zone))
         return refused
 
     def end(self) -> bool:
         """End the recovery once nothing more is waited for; True if this entry does."""
-        recovery = self._present()
-        if recovery is None:
+        recovery = self._waiting()
+        if recovery is None or not recovery.over(self._waited(), self._now.log_time_ms):
             return False
+        self._set(recovery.settling())
+        return True
+
+    def close(self) -> None:
+        """All that waited has what it can get: the map that zones are to show is whole again."""
+        recovery = Recovery.of(self._draft)
+        # Before a term above the lost one, what is shown would be older than what was.
+        if recovery is not None and recovery.settles and recovery.above < self._term:
+            self._set(None)
+            silent = sorted(self._waited().difference(recovery.reported))
+            self._decision.note["recovered"] = [recovery.id, silent]
+
+    @property
+    def _term(self) -> int:
+        return self._registry.position.term
+
+    def _waited(self) -> set[str]:
         zones = {zone_of(key) for key in self._registry.table(SEEN)}
         zones.update(Key.parse(key).name for key in self._registry.table("Zone"))
-        waited = {zone for zone in zones if not self._deleted(zone)}
-        if not recovery.over(waited, self._now.log_time_ms):
-            return False
-        if recovery.above >= self._registry.position.term:
-            return False  # shown now, it would be older than what is shown
-        self._set(None)
-        silent = sorted(waited.difference(recovery.reported))
-        self._decision.note["recovered"] = [recovery.id, silent]
-        return True
+        return {zone for zone in zones if not self._deleted(zone)}
 
     def _begin(self, reason: str, *, wants: bool = False) -> None:
         """Neither bind nor lease until zones have said what they hold; once at a time."""
@@ -92,8 +101,8 @@ class Recovering:
             Recovery(id=str(begun), reason=reason, since_ms=self._now.log_time_ms, wants=wants)
         )
 
-    def _present(self) -> Recovery | None:
-        return Recovery.of(self._draft)
+    def _waiting(self) -> Recovery | None:
+        return Recovery.waiting(self._draft)
 
     def _set(self, recovery: Recovery | None) -> None:
         self._draft.set(RECOVERY, GLOBAL_KEY, None if recovery is None else recovery.pack())
@@ -108,7 +117,7 @@ class Recovering:
             if change.payload is not None and change.kind not in (SETTINGS, RECOVERY):
                 with suppress(Exception):  # foreign bytes: cost one record
                     self._take(change)
-        recovery = self._present()
+        recovery = self._waiting()
         if item.last and recovery is not None:
             self._set(recovery.with_copy())
 

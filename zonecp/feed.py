@@ -111,14 +111,18 @@ class Feed:
         uid: Callable[[], str],
         lag_s: Callable[[], float],
         ready: Callable[[], str | None],
+        behind: Callable[[Revision], bool] = lambda _: False,
         ring_bytes_max: int = RING_BYTES_MAX,
     ) -> None:
-        """`ready` says why nothing may be answered yet, or None."""
+        """`ready` says why nothing may be answered yet, or None; `behind`, whether a revision is
+        beyond what is shown though their places cannot be compared.
+        """
         self._vipmap = vipmap
         self._revision = revision
         self._uid = uid
         self._lag_s = lag_s
         self.ready = ready
+        self._behind = behind
         self._ring_bytes_max = ring_bytes_max
         self._meshes: dict[str, _Mesh] = {}
         self._news = asyncio.Event()
@@ -296,7 +300,7 @@ class Feed:
         """
         try:
             async with asyncio.timeout(BEHIND_WAIT_S):
-                while wanted.ahead_of(self._now()):
+                while wanted.ahead_of(self._now()) or self._behind(wanted):
                     self._check_open()
                     await self._news.wait()
         except TimeoutError as error:

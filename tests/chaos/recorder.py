@@ -25,9 +25,9 @@ from zonemesh.ipam import BLOCK, Binding, Block, ipv4_text
 from zonemesh.log.keys import Keys
 from zonemesh.model import Cursor, Key, Position
 from zonemesh.registry import Registry
-from zonemesh.replica import Place, follows
+from zonemesh.replica import follows
 from zonemesh.travel import GLOBAL_LOG, up_log
-from zonemesh.wire import Sealed, decode
+from zonemesh.wire import Place, Sealed, decode
 
 ASK_EVERY_S = 0.01
 ANSWER_S = 0.5

@@ -13,8 +13,7 @@ from zonemesh.freshness import PAUSED_MS
 from zonemesh.log.clock import MONO_DELTA_MAX_MS, Clock
 from zonemesh.log.port import Head, Lease, Log
 from zonemesh.model import START, Change, Cursor, Position
-from zonemesh.replica import NOWHERE, Place
-from zonemesh.wire import ENTRY_BYTES_MAX, FORMAT, Entry, Sealed, seal
+from zonemesh.wire import ENTRY_BYTES_MAX, FORMAT, NOWHERE, Entry, Place, Sealed, seal
 
 _RETRY_FIRST_S = 0.02
 _RETRY_MAX_S = 1.0
@@ -176,9 +175,8 @@ class Appender:
         return sealed
 
     def _advance(self, sealed: Sealed) -> Sealed:
-        entry = sealed.entry
-        self.place = Place(entry.incarnation, entry.position, sealed.h)
-        self._log_time_ms = entry.log_time_ms
+        self.place = sealed.place
+        self._log_time_ms = sealed.entry.log_time_ms
         self.written_s = self._last_s
         return sealed
 
