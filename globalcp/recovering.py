@@ -51,8 +51,8 @@ class Recovering:
         reason = f"zone {zone} has applied {lost}, which is not in this log"
         if lost.incarnation == self._registry.incarnation:
             self._begin(reason)
-            recovery = self._waiting()
-            if recovery is not None and lost.position.term >= self._registry.position.term:
+            recovery = Recovery.of(self._draft)
+            if recovery is not None and lost.position.term >= self._term:
                 self._set(recovery.with_term(lost.position.term))
         elif self._now.log_time_ms < YOUNG_MS:
             self._begin(reason, wants=True)
@@ -70,18 +70,21 @@ class Recovering:
         recovery = self._waiting()
         if recovery is None or not recovery.over(self._waited(), self._now.log_time_ms):
             return False
-        if recovery.above >= self._registry.position.term:
-            return False  # shown now, it would be older than what is shown
         self._set(recovery.settling())
         return True
 
     def close(self) -> None:
         """All that waited has what it can get: the map that zones are to show is whole again."""
         recovery = Recovery.of(self._draft)
-        if recovery is not None and recovery.settles:
+        # Before a term above the lost one, what is shown would be older than what was.
+        if recovery is not None and recovery.settles and recovery.above < self._term:
             self._set(None)
             silent = sorted(self._waited().difference(recovery.reported))
             self._decision.note["recovered"] = [recovery.id, silent]
+
+    @property
+    def _term(self) -> int:
+        return self._registry.position.term
 
     def _waited(self) -> set[str]:
         zones = {zone_of(key) for key in self._registry.table(SEEN)}

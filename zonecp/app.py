@@ -365,6 +365,14 @@ class Zone:
             return "the map of names is being made"
         return None
 
+    def _unread(self) -> str | None:
+        """Why some of what was registered here may not be known yet, or None."""
+        if (why := self.own.incomplete()) is not None:
+            return why
+        if not self.state.adopted:
+            return "the zone waits for global's copy of what was registered and bound here"
+        return None
+
     def _shows_less(self, wanted: Revision) -> bool:
         """Whether an agent may have been shown more of global's log than is shown here.
 
@@ -374,14 +382,6 @@ class Zone:
         if self.follower is None or wanted.copy.incarnation in ("", self.copy.incarnation):
             return False
         return self.follower.held or not self.follower.reached
-
-    def _unread(self) -> str | None:
-        """Why some of what was registered here may not be known yet, or None."""
-        if (why := self.own.incomplete()) is not None:
-            return why
-        if not self.state.adopted:
-            return "the zone waits for global's copy of what was registered and bound here"
-        return None
 
     def behind(self) -> str | None:
         """Why others should be asked instead, though what is here is sound; None if not."""

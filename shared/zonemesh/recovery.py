@@ -46,11 +46,11 @@ class Recovery:
     """Nothing is left of global's own part: it is taken from whoever holds the newest copy."""
     reported: tuple[str, ...] = ()
     """Zones that have said what they hold."""
+    above: int = 0
+    """A term that was used in what is lost: whoever has read of it passes over what is below it."""
     settles: bool = False
     """Nothing more is waited for: what is without an address or a block gets one, and the record
     goes with the last of that. Zones, which show the map they had until it does, miss nothing."""
-    above: int = 0
-    """A term that was used in what is lost: whoever has read of it passes over what is below it."""
 
     def with_report(self, zone: str) -> Recovery:
         return replace(self, reported=tuple(sorted({*self.reported, zone})))
@@ -91,8 +91,8 @@ class Recovery:
                 since_ms=int(fields["since_ms"]),
                 wants=bool(fields["wants"]),
                 reported=tuple(fields["reported"]),
-                settles=fields.get("settles") is True,
                 above=int(fields.get("above", 0)),
+                settles=fields.get("settles") is True,
             )
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"malformed recovery: {error!r}") from error
