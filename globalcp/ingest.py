@@ -38,6 +38,8 @@ from zonemesh.wire import HASH_BYTES, UP_ENTRY_BYTES_MAX, Sealed, decode
 _BLOCK_S = 0.25
 """Also how long a zone's very first entry may go unnoticed: the set of zones is read as often."""
 _HEADS_EVERY_S = 1.0
+_TOLD = {"claims", "returned"}
+"""Notes of entries without changes that are to be merged nevertheless."""
 _MERGE_BYTES = 256 << 10
 """Source entries put together into one entry: with what global adds, they fit into it."""
 _SHARED_BYTES = 48 << 10
@@ -394,7 +396,7 @@ class Ingest:
         if report.cursor != cursor:
             report = _report(entries[-1], report)
         report = replace(report, behind_ms=self._behind_ms(stream, last.log_time_ms))
-        tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
+        tells = any(sealed.entry.changes or _TOLD & sealed.entry.note.keys() for sealed in entries)
         if not (tells or report.left) and self._known(zone):
             return report
         return Merge(zone, entries, report)

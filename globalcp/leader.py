@@ -20,6 +20,7 @@ from zonemesh.errors import (
     UnavailableError,
     WrongKeyError,
 )
+from zonemesh.ipam import ipv4_text
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.followed import followed, known_term
@@ -215,6 +216,8 @@ class GlobalPlane:
                 log.warning("zone_state_changed", zone=zone, state=state, why=why)
             for zone, why in sealed.entry.note.get("over_quota", ()):
                 log.warning("zone_over_quota", zone=zone, refused=why)
+            for zone, pool, first in sealed.entry.note.get("returned", ()):
+                log.info("block_handed_back", zone=zone, pool=pool, first=ipv4_text(first))
             for zone in sealed.entry.note.get("readmitted", ()):
                 log.info("zone_asked_again", zone=zone, why="there is room for what was refused")
             _tell_recovery(sealed)

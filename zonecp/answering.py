@@ -22,6 +22,9 @@ from zonemesh.recovery import Claim, Recovery
 from zonemesh.registry import Registry
 from zonemesh.travel import copy_log
 
+RETURNED_MAX = 1_000
+"""Handed-back blocks that one heartbeat names."""
+
 log = structlog.get_logger()
 
 
@@ -54,6 +57,8 @@ class Answering:
         lost = self._holding.lost
         if lost is not None:
             notes["lost"] = [lost.incarnation, list(lost.position)]
+        if returned := self._returned():
+            notes["returned"] = returned
         recovery = Recovery.of(self._global.newest)
         asked = "" if recovery is None else recovery.id
         if asked == self._answered:
@@ -63,6 +68,22 @@ class Answering:
         self._answered = asked
         claims = [claim.pack() for claim in claims_of(self._state.registry, self._state.zone)]
         return {**notes, "claims": claims, "recovery": asked}
+
+    def _returned(self) -> list[tuple[str, int]]:
+        """Blocks that this zone has handed back, as long as global has them as in use."""
+        own = {
+            (Key.parse(key).namespace, Block.unpack(payload).first)
+            for key, payload in self._state.registry.table(BLOCK).items()
+            if Block.unpack(payload).retired
+        }
+        if not own:
+            return []
+        told = []
+        for key, payload in self._global.newest.table(BLOCK).items():
+            place = Key.parse(key).namespace, Block.unpack(payload).first
+            if place in own and self._state.has_handed_back(key, payload):
+                told.append(place)
+        return sorted(told)[:RETURNED_MAX]
 
     async def _offer(self) -> None:
         shown = self._shown

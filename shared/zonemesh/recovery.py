@@ -7,7 +7,7 @@ deleted has reported its blocks behind all that it had published, or after 60 s 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -126,6 +126,20 @@ class Claims:
                 )
             case _:
                 return None
+
+
+def returned_of(note: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The blocks, pool and first address, that a zone has handed back, of an entry's note."""
+    match note.get("returned"):
+        case list() | tuple() as returned:
+            pairs = [each for each in returned[:CLAIMS_MAX] if isinstance(each, list | tuple)]
+            return [
+                (pool, first)
+                for pool, first in (each for each in pairs if len(each) == 2)
+                if isinstance(pool, str) and isinstance(first, int)
+            ]
+        case _:
+            return []
 
 
 def _claim(value: Any) -> Claim | None:
