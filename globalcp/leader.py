@@ -100,7 +100,8 @@ class GlobalPlane:
         incarnation, term = secrets.token_hex(8), await self.known_term() + 1
         changes: Sequence[Change] = ()
         if heard:
-            zone, cursor = max(heard.items(), key=lambda each: each[1].position)
+            zone, newest = max(heard.items(), key=lambda each: each[1].cursor.position)
+            cursor = newest.cursor
             log.warning("log_lost", followed_by=sorted(heard), up_to=str(cursor.position))
             recovery = Recovery(
                 id=str(Cursor(incarnation, Position(term, 0))),
@@ -108,7 +109,12 @@ class GlobalPlane:
                 since_ms=0,
                 wants=True,
             )
-            changes = [Change(RECOVERY, GLOBAL_KEY, recovery.pack())]
+            # Only the newest: what another one knows beyond it has been forgotten since.
+            settings = self._begin.settings.remembering(newest.ranges)
+            changes = [
+                Change(RECOVERY, GLOBAL_KEY, recovery.pack()),
+                Change(SETTINGS, GLOBAL_KEY, settings.pack()),
+            ]
         sealed = await appender.create(incarnation, term=term, changes=changes)
         log.info("log_created", log="global", incarnation=sealed.entry.incarnation)
         self._founded_h = sealed.h
@@ -218,6 +224,8 @@ class GlobalPlane:
                 log.warning("zone_over_quota", zone=zone, refused=why)
             for zone, pool, first in sealed.entry.note.get("returned", ()):
                 log.info("block_handed_back", zone=zone, pool=pool, first=ipv4_text(first))
+            if (ranges := sealed.entry.note.get("ranges")) is not None:
+                log.warning("former_ranges_learned", **ranges)
             for zone in sealed.entry.note.get("readmitted", ()):
                 log.info("zone_asked_again", zone=zone, why="there is room for what was refused")
             _tell_recovery(sealed)
@@ -278,7 +286,7 @@ class GlobalPlane:
                 continue
             zones = await self._store.zones()
             if recovery.takes_copies(zones, registry.log_time_ms):
-                await copies.take(self._store, zones, writer)
+                await copies.take(self._store, zones, writer, beyond=recovery.beyond)
 
 
 def _told(changed: Mapping[str, tuple[Any, Any]], former: str, latter: str) -> dict[str, Any]:
@@ -298,5 +306,6 @@ def _tell_recovery(sealed: Sealed) -> None:
                 "recovering",
                 reason=recovery.reason,
                 reported=list(recovery.reported),
-                takes_copies=recovery.wants,
+                takes_copies=recovery.wants and not recovery.held,
+                takes_addresses=recovery.wants and bool(recovery.held),
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from globalcp.fromzone import by_birth, check_place, check_record, named_address
 from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
 from globalcp.quota import Holdings, Quota, Use, label_faults
-from globalcp.recovering import Recovering
+from globalcp.recovering import YOUNG_MS, Recovering
 from zonemesh.binding import Binder, binds_in
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
@@ -25,6 +26,7 @@ from zonemesh.errors import (
     PoolExhaustedError,
     TooLargeError,
     ValidationError,
+    WireError,
 )
 from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
@@ -195,11 +197,18 @@ class _Deciding(Deciding):
             state.registry,
             state.ledgers,
             self._settings,
+            legacy=state.legacy.ledger,
             others=state.other_ledgers,
             leased=self._leased,
+            now_ms=now.wall_ms,
         )
         self._recovering = Recovering(
-            self._draft, state.registry, self._decision, now, self._claiming
+            self._draft,
+            state.registry,
+            self._decision,
+            now,
+            self._claiming,
+            named=state.legacy.wants,
         )
 
     def run(self, inputs: Sequence[Input]) -> Decision:
@@ -360,6 +369,7 @@ class _Deciding(Deciding):
         Bounded: a large difference takes several entries, of which only the last moves the cursor.
         Another input that holds the same begins from what is merged by then: anyone can redo it.
         """
+        self._remember_ranges(item.tables)
         self._meet(item.zone, item.report)
         counts = _Counts()
         if item.progress.steps is None or item.zone in self._new_zones:
@@ -380,6 +390,25 @@ class _Deciding(Deciding):
         self._heard(item.zone, item.report, counts, whole=True)
         self._state.legacy.settled()
         return True
+
+    def _remember_ranges(self, tables: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Of a log that may lack them: ranges that pools had by a zone's copy of the settings.
+
+        What is bound there would be refused otherwise, by a global that has never heard of them.
+        """
+        packed = tables.get(SETTINGS, {}).get(GLOBAL_KEY)
+        young = self._now.log_time_ms < YOUNG_MS
+        if packed is None or not (young or self._recovering.under_way()):
+            return
+        with suppress(WireError):  # foreign bytes
+            settings = self._settings.remembering(Settings.unpack(packed).unusual_ranges())
+            if settings != self._settings:
+                self._settings = settings
+                self._claiming.learn(settings)
+                self._draft.set(SETTINGS, GLOBAL_KEY, settings.pack())
+                self._decision.note["ranges"] = {
+                    name: list(cidrs) for name, cidrs in settings.former.items()
+                }
 
     def _take_name(self, zone: str, change: Change, counts: _Counts) -> None:
         """Merge where a zone that stood alone has a legacy name, if nobody has that one yet."""

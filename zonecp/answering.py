@@ -17,7 +17,7 @@ from zonemesh.ipam import BLOCK, Block
 from zonemesh.log import snapshotter
 from zonemesh.log.follower import Follower
 from zonemesh.log.port import Store
-from zonemesh.model import Key, zone_of
+from zonemesh.model import Key, Position, zone_of
 from zonemesh.recovery import Claim, Recovery
 from zonemesh.registry import Registry
 from zonemesh.travel import copy_log
@@ -64,7 +64,7 @@ class Answering:
         if asked == self._answered:
             return notes
         if recovery is not None and recovery.wants:
-            await self._offer()
+            await self._offer(recovery.beyond)
         self._answered = asked
         claims = [claim.pack() for claim in claims_of(self._state.registry, self._state.zone)]
         return {**notes, "claims": claims, "recovery": asked}
@@ -85,10 +85,14 @@ class Answering:
                 told.append(place)
         return sorted(told)[:RETURNED_MAX]
 
-    async def _offer(self) -> None:
-        shown = self._shown
-        if shown.blank or shown.incarnation == self._global.newest.incarnation:
+    async def _offer(self, beyond: Position | None) -> None:
+        shown, newest = self._shown, self._global.newest
+        if shown.blank or shown is newest:
             return
+        if beyond is None and shown.incarnation == newest.incarnation:
+            return
+        if beyond is not None and shown.position <= beyond:
+            return  # nothing that the log has not
         target = self._store.log(copy_log(self._state.zone))
         try:
             info = await snapshotter.write(target, shown.freeze())

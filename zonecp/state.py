@@ -376,7 +376,7 @@ class _Deciding(Deciding):
 
     def _adopt(self, item: Adopt) -> None:
         for kind, key, payload in item.changes:
-            if kind == CANARY:
+            if kind in (CANARY, SETTINGS):
                 continue
             present = self._draft.get(kind, key)
             if payload is not None:

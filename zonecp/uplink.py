@@ -39,6 +39,7 @@ from zonemesh.registry import Frozen
 from zonemesh.replica import Place
 from zonemesh.runtime.supervise import Backoff
 from zonemesh.seen import Seen
+from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import GLOBAL_LOG, goes_up, held_back, up_log
 from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
 
@@ -229,8 +230,10 @@ class Uplink:
 
     def _note(self) -> dict[str, Any]:
         copy = self._global.newest
+        ranges = self._state.settings.unusual_ranges()
         return {
             **self._describe(),
+            **({"ranges": ranges} if ranges else {}),
             "uid": self._uid,
             "hash": self._state.registry.digest,
             "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
@@ -513,6 +516,9 @@ class Uplink:
         }
         if claims := self._state.legacy_claims():
             tables[LEGACY_VIP] = claims
+        settings = self._state.registry.get(SETTINGS, GLOBAL_KEY)
+        if settings is not None:
+            tables[SETTINGS] = {GLOBAL_KEY: settings}
         await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))
         self._begin_anew = False
         # Nobody needs them any more, and global may not be there to say so.

@@ -16,7 +16,7 @@ import msgpack
 from zonemesh.draft import Draft
 from zonemesh.errors import WireError
 from zonemesh.ipam import BLOCK_ADDRESSES_MAX
-from zonemesh.model import TIME_MS_MAX
+from zonemesh.model import TIME_MS_MAX, Cursor, Position
 from zonemesh.registry import Registry
 from zonemesh.settings import GLOBAL_KEY
 
@@ -43,12 +43,20 @@ class Recovery:
     since_ms: int
     """Log time."""
     wants: bool = False
-    """Nothing is left of global's own part: it is taken from whoever holds the newest copy."""
+    """Something of global's own part is lost: it is taken from whoever holds the newest copy."""
+    held: str = ""
+    """Up to where the log has what it had before, as the text of a cursor: of a copy that goes
+    beyond, only addresses are taken. "" if nothing is left: all of it."""
     reported: tuple[str, ...] = ()
     """Zones that have said what they hold."""
 
     def with_report(self, zone: str) -> Recovery:
         return replace(self, reported=tuple(sorted({*self.reported, zone})))
+
+    @property
+    def beyond(self) -> Position | None:
+        """Which copies are of use: those after this; None: any."""
+        return Cursor.parse(self.held).position if self.held else None
 
     def with_copy(self) -> Recovery:
         return replace(self, wants=False)
@@ -61,7 +69,9 @@ class Recovery:
 
     def takes_copies(self, announced: Collection[str], log_time_ms: int) -> bool:
         """Whether whoever holds a copy has had the time to offer it."""
-        if not self.wants or log_time_ms - self.since_ms < COPIES_MS:
+        # Of a log that is not empty it is known who comes: whoever reports has offered before.
+        settled_ms = 0 if self.held else COPIES_MS
+        if not self.wants or log_time_ms - self.since_ms < settled_ms:
             return False
         waited = log_time_ms - self.since_ms >= LIMIT_MS // 2
         return waited or set(announced) <= set(self.reported)
@@ -79,6 +89,7 @@ class Recovery:
                 reason=fields["reason"],
                 since_ms=int(fields["since_ms"]),
                 wants=bool(fields["wants"]),
+                held=str(fields.get("held", "")),
                 reported=tuple(fields["reported"]),
             )
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
