@@ -284,9 +284,16 @@ class GlobalPlane:
             recovery = Recovery.of(registry)
             if recovery is None or not recovery.wants:
                 continue
-            zones = await self._store.zones()
+            zones = set(await self._store.zones())
+            if recovery.held:
+                zones |= self._known_zones()
             if recovery.takes_copies(zones, registry.log_time_ms):
                 await copies.take(self._store, zones, writer, beyond=recovery.beyond)
+
+    def _known_zones(self) -> set[str]:
+        """Those that were not deleted, whether they are there or not."""
+        table = self._state.registry.table(SEEN)
+        return {zone_of(key) for key, packed in table.items() if not Seen.unpack(packed).deleted}
 
 
 def _told(changed: Mapping[str, tuple[Any, Any]], former: str, latter: str) -> dict[str, Any]:

@@ -61,9 +61,10 @@ class Answering:
             notes["returned"] = returned
         recovery = Recovery.of(self._global.newest)
         asked = "" if recovery is None else recovery.id
-        if asked == self._answered:
+        heard = recovery is None or self._state.zone in recovery.reported
+        if asked == self._answered and heard:
             return notes
-        if recovery is not None and recovery.wants:
+        if recovery is not None and recovery.wants and asked != self._answered:
             await self._offer(recovery.beyond)
         self._answered = asked
         claims = [claim.pack() for claim in claims_of(self._state.registry, self._state.zone)]
