@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -22,11 +23,13 @@ from zonemesh import __version__
 from zonemesh.errors import UnavailableError
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
+from zonemesh.log.followed import known_term
 from zonemesh.log.follower import Follower
 from zonemesh.log.history import History
 from zonemesh.log.leadership import Leadership
 from zonemesh.log.port import Lease, Store
 from zonemesh.log.presence import Presence
+from zonemesh.log.redisrights import GLOBAL
 from zonemesh.log.restore import Restorer
 from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
@@ -35,8 +38,7 @@ from zonemesh.log.tail import Tail
 from zonemesh.members import Members
 from zonemesh.model import Change, Cursor
 from zonemesh.origins import Origins
-from zonemesh.recovery import RECOVERY, Recovery
-from zonemesh.replica import Place
+from zonemesh.recovery import Recovery
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.addresses import add_addresses
 from zonemesh.rest.routes import make_app
@@ -51,7 +53,6 @@ from zonemesh.runtime.plane import (
     run_until,
 )
 from zonemesh.runtime.supervise import Component
-from zonemesh.settings import GLOBAL_KEY
 from zonemesh.travel import GLOBAL_LOG
 from zonemesh.wire import Sealed, known
 
@@ -91,7 +92,7 @@ class Replica:
             GLOBAL_LOG,
             self._writer_id,
             url=url,
-            place=lambda: Place(registry.incarnation, registry.position, registry.h),
+            place=lambda: registry.place,
             unbridged=lambda: self.follower.unbridged,
             formats=formats,
         )
@@ -102,7 +103,7 @@ class Replica:
             self.presence,
             writer=self._writer_id,
             clock=clock,
-            known_term=self._known_term,
+            known_term=partial(known_term, store),
             first_changes=self._begin_recovery,
             founded=self._replaced,
         )
@@ -158,7 +159,9 @@ class Replica:
             self.follower,
             lambda: self.leadership,
             settings=config.settings,
-            format_held_back_by=lambda: self.plane.format_held_back_by,
+            format_held_back_by=lambda: (
+                self.plane.format_held_back_by if self.leadership.writer is not None else ()
+            ),
             zone_ages_s=lambda: self.origins.ages_s(clock.mono_s()),
             about=self._about,
             contender=self.contenders.of,
@@ -220,9 +223,6 @@ class Replica:
         self.plane.notice_settings()
         self._date_origins()
 
-    async def _known_term(self) -> int:
-        return await self.plane.known_term()
-
     def _begin_recovery(self, first: Cursor) -> Sequence[Change]:
         """A log founded again may lack what a replica that is gone had committed."""
         registry = self.state.registry
@@ -233,7 +233,7 @@ class Replica:
             wants=True,
             held=str(registry.cursor),
         )
-        return [Change(RECOVERY, GLOBAL_KEY, recovery.pack())]
+        return [recovery.change()]
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
         self._date_origins(entries[-1].entry.mono_delta_ms)
@@ -350,7 +350,7 @@ async def _run(config: GlobalConfig, config_dump: Mapping[str, Any], stop: async
         ):
             components = {
                 **replica.components(),
-                "redis_check": lambda: check_redis(store, zone=None),
+                "redis_check": lambda: check_redis(store, GLOBAL),
                 "stall": stall.run,
                 "heap": lambda: freeze_as_it_grows(replica.state.registry.__len__),
             }

@@ -195,8 +195,11 @@ class GlobalBackend(PlaneBackend):
         record = self.get(kind, key)
         if record is None:
             return None
-        bound = self._state.registry.get(vip_kind(kind.name), key.packed)
-        return Known(record, None if bound is None else Binding.unpack(bound).order)
+        packed = self._state.registry.get(vip_kind(kind.name), key.packed)
+        if packed is None:
+            return Known(record, None, waits=True)
+        bound = Binding.unpack(packed)
+        return Known(record, bound.order, waits=not bound.live)
 
     def zone_lag_s(self, zone: str) -> float | None:
         """Age of what is merged of a zone; None while it is not known."""

@@ -87,7 +87,7 @@ class Claiming:
                 self._lease(held[0], claim.pool, block)
             return True
         earlier = (block.granted_ms, zone) < (held[1].granted_ms, zone_of(held[0]))
-        if not earlier or Recovery.of(self._draft) is None:
+        if not earlier or Recovery.waiting(self._draft) is None:
             return False
         self._draft.set(BLOCK, held[0], None)
         self._lease(_claim_key(zone, claim.pool, block), claim.pool, block)

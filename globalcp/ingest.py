@@ -23,17 +23,17 @@ from zonemesh.errors import (
     WireError,
     WrongKeyError,
 )
-from zonemesh.freshness import Freshness
+from zonemesh.freshness import Freshness, paused_ms
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
 from zonemesh.log.writer import Writer
 from zonemesh.model import TIME_MS_MAX, Cursor, Position
-from zonemesh.replica import NOWHERE, Place, check_head, follows
+from zonemesh.replica import check_head, follows
 from zonemesh.runtime.supervise import REMIND_S
 from zonemesh.seen import Seen
 from zonemesh.travel import accepted_from_zone, up_log
-from zonemesh.wire import HASH_BYTES, UP_ENTRY_BYTES_MAX, Sealed, decode
+from zonemesh.wire import HASH_BYTES, NOWHERE, UP_ENTRY_BYTES_MAX, Place, Sealed, decode
 
 _BLOCK_S = 0.25
 """Also how long a zone's very first entry may go unnoticed: the set of zones is read as often."""
@@ -85,11 +85,18 @@ class _Stream:
     """Why it is parked; told once."""
     waiting: deque[Raw] = field(default_factory=deque)
     """Read and not merged yet; while there are some, no more are read."""
+    all_s: float | None = None
+    """As of when they were all there was; None if there may have been more."""
     news_s: float = float("-inf")
     """When there last were some."""
     held_told_s: float = float("-inf")
     reread: Position | None = None
     """Where reading last went on after a fault: there a second time, it waits."""
+
+    def taken(self) -> None:
+        """Some of what was read was taken; after all of it, the next is no older than the read."""
+        if not self.waiting and self.all_s is not None:
+            self.freshness.read_all(self.all_s)
 
 
 @dataclass(slots=True)
@@ -242,7 +249,7 @@ class Ingest:
             same = seen is None or seen.h in (b"", sealed.h)
             if same and (sealed.entry.incarnation, raw.position) == cursor:
                 stream.log_time_ms = sealed.entry.log_time_ms
-                return Place(*cursor, sealed.h)
+                return sealed.place
         return None
 
     async def _read(self) -> None:
@@ -266,6 +273,7 @@ class Ingest:
             raws = found.get(up_log(zone))
             if raws and stream.syncing is None:
                 stream.waiting.extend(raws)
+                stream.all_s = asked_s if len(raws) < count else None
                 stream.last_seen_s = self._clock.mono_s()
                 size = sum(len(raw.data) for raw in raws)
                 stream.allowance.take(stream.last_seen_s, entries=len(raws), size=size)
@@ -374,16 +382,20 @@ class Ingest:
                     self.unbridged.add(zone)
         except (LogFaultError, WireError) as fault:
             self._sync(zone, stream, fault, group)
+        else:
+            stream.taken()
         return self._news(zone, stream, entries), size
 
     def _advance(self, stream: _Stream, sealed: Sealed) -> None:
         entry = sealed.entry
-        stream.place = Place(entry.incarnation, entry.position, sealed.h)
+        stream.place = sealed.place
         stream.report = _report(sealed, stream.report)
         if not stream.freshness.known:
             age_s = (self._clock.wall_ms() - entry.time_ms) / 1000
             stream.freshness.guess(age_s, entry.log_time_ms, self._clock.mono_s())
-        stream.freshness.applied(entry.log_time_ms, self._clock.mono_s())
+        stream.freshness.applied(
+            entry.log_time_ms, self._clock.mono_s(), paused_ms=paused_ms(entry.note)
+        )
         stream.log_time_ms = entry.log_time_ms
         stream.fault = None
 
@@ -392,7 +404,7 @@ class Ingest:
             return None
         last = entries[-1].entry
         report = stream.report
-        cursor = Cursor(last.incarnation, last.position)
+        cursor = entries[-1].place.cursor
         if report.cursor != cursor:
             report = _report(entries[-1], report)
         report = replace(report, behind_ms=self._behind_ms(stream, last.log_time_ms))
@@ -423,7 +435,7 @@ class Ingest:
                 continue
             try:
                 head = await stream.log.head()
-                check_head(stream.place, _place(head), read_nothing=False)
+                check_head(stream.place, None if head is None else head.place, read_nothing=False)
                 if zone in self.counts.held_s and stream.report is not None:
                     # It lives, and is only not read.
                     self._moved.setdefault(zone, (stream.report, now_s))
@@ -462,11 +474,11 @@ class Ingest:
                 return
             info, head = found
             tables = await self._load(zone, stream, info)
-            report = _report_of(Cursor(info.incarnation, info.position), head, h=info.h)
+            report = _report_of(info.place.cursor, head, h=info.h)
             whole = Replace(zone, tables, report)
             while not await self._writer.submit(whole):
                 pass  # a bounded part of the difference each time
-            stream.place = Place(info.incarnation, info.position, info.h)
+            stream.place = info.place
             stream.report = report
             log.info("zone_resynced", zone=zone, position=str(info.position))
         except NotFoundError as error:
@@ -589,7 +601,7 @@ def _covered(info: SnapshotInfo, cursor: Cursor) -> bool:
 def _report(sealed: Sealed, last: Report | None) -> Report:
     entry, note = sealed.entry, sealed.entry.note
     return Report(
-        cursor=Cursor(entry.incarnation, entry.position),
+        cursor=sealed.place.cursor,
         uid=_text(note.get("uid")) or (last.uid if last else ""),
         time_ms=_time_ms(entry.time_ms),
         lag_ms=_time_ms(note["lag_ms"])
@@ -636,7 +648,3 @@ def _text(value: object) -> str:
 
 def _time_ms(ms: int) -> int:
     return min(max(ms, 0), TIME_MS_MAX)
-
-
-def _place(head: Head | None) -> Place | None:
-    return None if head is None else Place(head.incarnation, head.position, head.h)

@@ -31,12 +31,11 @@ from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer, cursors_note
 from zonemesh.model import Change, Cursor, Position, zone_of
 from zonemesh.recovery import RECOVERY, Recovery
-from zonemesh.replica import NOWHERE, Place
 from zonemesh.runtime.supervise import keep
 from zonemesh.seen import Seen
 from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import GLOBAL_LOG, SEEN, up_log
-from zonemesh.wire import Sealed
+from zonemesh.wire import NOWHERE, Place, Sealed
 
 log = structlog.get_logger()
 _LOOK_S = 0.1
@@ -97,7 +96,9 @@ class GlobalPlane:
                 f"global's log is missing from Redis; the replica {best.url or best.writer} holds"
                 f" it up to {best.place.position} and restores it"
             )
-        incarnation, term = secrets.token_hex(8), await self.known_term() + 1
+        incarnation = secrets.token_hex(8)
+        terms = [each.cursor.position.term for each in heard.values()]
+        term = max([*terms, await known_term(self._store)]) + 1
         changes: Sequence[Change] = ()
         if heard:
             zone, newest = max(heard.items(), key=lambda each: each[1].cursor.position)
@@ -112,7 +113,7 @@ class GlobalPlane:
             # Only the newest: what another one knows beyond it has been forgotten since.
             settings = self._begin.settings.remembering(newest.ranges)
             changes = [
-                Change(RECOVERY, GLOBAL_KEY, recovery.pack()),
+                recovery.change(),
                 Change(SETTINGS, GLOBAL_KEY, settings.pack()),
             ]
         sealed = await appender.create(incarnation, term=term, changes=changes)
@@ -149,10 +150,6 @@ class GlobalPlane:
                 self._doubt = f"a replica has applied {best.cursor}, and the log ends before that"
                 return
             await asyncio.sleep(_LOOK_S)
-
-    async def known_term(self) -> int:
-        """The highest term of global's log that zones, or announced snapshots, know of."""
-        return await known_term(self._store)
 
     def writer(self, appender: Appender) -> Writer:
         return Writer(
@@ -201,13 +198,15 @@ class GlobalPlane:
 
     async def _beat(self, writer: Writer, ingest: Ingest) -> None:
         while True:
+            begun_s = self._clock.mono_s()
             registry = self._state.registry
             note = {
                 "applied": cursors_note(registry.cursors),
                 "formats": list(self._formats),
             }
             await writer.submit(Tick(note, ingest.moved()))
-            await asyncio.sleep(self._heartbeat_s)
+            # At once if the store took it late: it tells of the time before.
+            await asyncio.sleep(max(0.0, begun_s + self._heartbeat_s - self._clock.mono_s()))
 
     def _apply(self, sealed: Sealed) -> None:
         self._state.registry.apply(sealed)
@@ -309,6 +308,8 @@ def _tell_recovery(sealed: Sealed) -> None:
             log.warning("recovery_over", not_heard_from=list(missing))
         else:
             recovery = Recovery.unpack(payload)
+            if recovery.settles:
+                continue
             log.warning(
                 "recovering",
                 reason=recovery.reason,

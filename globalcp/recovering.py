@@ -45,7 +45,7 @@ class Recovering:
 
     def under_way(self) -> bool:
         """As of this entry, or of the one before: by then nothing was bound yet."""
-        return self._present() is not None or Recovery.of(self._registry) is not None
+        return self._waiting() is not None or Recovery.waiting(self._registry) is not None
 
     def handle(self, item: Doubt | TakeCopy) -> None:
         if isinstance(item, Doubt):
@@ -68,25 +68,31 @@ class Recovering:
     def hear(self, zone: str, claims: Claims) -> int:
         """Take what a zone says that it holds; answers how many blocks it does not get."""
         refused = self._claiming.take(zone, claims)
-        recovery = self._present()
+        recovery = self._waiting()
         if recovery is not None and claims.recovery == recovery.id:
             self._set(recovery.with_report(zone))
         return refused
 
     def end(self) -> bool:
         """End the recovery once nothing more is waited for; True if this entry does."""
-        recovery = self._present()
-        if recovery is None:
+        recovery = self._waiting()
+        if recovery is None or not recovery.over(self._waited(), self._now.log_time_ms):
             return False
+        self._set(recovery.settling())
+        return True
+
+    def close(self) -> None:
+        """All that waited has what it can get: the map that zones are to show is whole again."""
+        recovery = Recovery.of(self._draft)
+        if recovery is not None and recovery.settles:
+            self._set(None)
+            silent = sorted(self._waited().difference(recovery.reported))
+            self._decision.note["recovered"] = [recovery.id, silent]
+
+    def _waited(self) -> set[str]:
         zones = {zone_of(key) for key in self._registry.table(SEEN)}
         zones.update(Key.parse(key).name for key in self._registry.table("Zone"))
-        waited = {zone for zone in zones if not self._deleted(zone)}
-        if not recovery.over(waited, self._now.log_time_ms):
-            return False
-        self._set(None)
-        silent = sorted(waited.difference(recovery.reported))
-        self._decision.note["recovered"] = [recovery.id, silent]
-        return True
+        return {zone for zone in zones if not self._deleted(zone)}
 
     def _begin(self, reason: str, *, empty: bool = False) -> None:
         """Neither bind nor lease until zones have said what they hold; once at a time.
@@ -107,8 +113,8 @@ class Recovering:
             )
         )
 
-    def _present(self) -> Recovery | None:
-        return Recovery.of(self._draft)
+    def _waiting(self) -> Recovery | None:
+        return Recovery.waiting(self._draft)
 
     def _set(self, recovery: Recovery | None) -> None:
         self._draft.set(RECOVERY, GLOBAL_KEY, None if recovery is None else recovery.pack())
@@ -123,7 +129,7 @@ class Recovering:
         Where something is left, the operator's or a replica's, that holds, and only addresses that
         global has given out since are taken.
         """
-        recovery = self._present()
+        recovery = self._waiting()
         if recovery is None:
             return
         take = self._take_address if recovery.held else self._take

@@ -190,7 +190,7 @@ class _Deciding(Deciding):
             log_time_ms=now.log_time_ms,
             settings=self._settings,
             short=partial(_short, state.shortages),
-            chooses=Recovery.of(state.registry) is None,
+            chooses=Recovery.waiting(state.registry) is None,
         )
         self._claiming = Claiming(
             self._draft,
@@ -232,6 +232,8 @@ class _Deciding(Deciding):
             if self._looks_around:
                 self._forget_rested()
                 self._forget_blocks()
+            if not decision.more:
+                self._recovering.close()
         decision.changes = self._draft.changes()
         return decision
 
@@ -318,7 +320,7 @@ class _Deciding(Deciding):
         self._meet(item.zone, item.report)
         counts = _Counts()
         for sealed in item.entries:
-            if self._merged(item.zone, Cursor(sealed.entry.incarnation, sealed.entry.position)):
+            if self._merged(item.zone, sealed.place.cursor):
                 continue  # read twice, after the reader was restarted: in effect exactly once
             counts.entries += 1
             for change in by_birth(sealed.entry.changes):

@@ -25,13 +25,13 @@ from zonemesh.hostnames import Outcome
 from zonemesh.members import Members, selected
 from zonemesh.model import Change, Cursor, Key, Position, Record
 from zonemesh.registry import Registry
-from zonemesh.replica import Place, follows
+from zonemesh.replica import follows
 from zonemesh.resources import catalogue
 from zonemesh.resources.kind import Kind
 from zonemesh.rest import ordering
 from zonemesh.rest.backend import Found
 from zonemesh.rest.routes import make_app
-from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Sealed, decode, seal
+from zonemesh.wire import ENTRY_BYTES_MAX, Entry, Place, Sealed, decode, seal
 
 NOW_MS = 1_790_000_000_000
 """2026-09-21T14:13:20Z."""

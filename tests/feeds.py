@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +23,13 @@ class Served:
         self, *, ring_bytes_max: int = 1 << 20, admission: Admission | None = None
     ) -> None:
         self.view: View = started()
+        self.lag_s: Callable[[], float] = lambda: 0.25
         own, copy = self.view.own.registry, self.view.copy.registry
         self.feed = Feed(
             self.view.map,
             lambda: Revision(own.cursor, copy.cursor),
             uid=lambda: "uid",
-            lag_s=lambda: 0.25,
+            lag_s=lambda: self.lag_s(),  # noqa: PLW0108 -- tests set it
             ready=lambda: None,
             ring_bytes_max=ring_bytes_max,
             admission=admission,

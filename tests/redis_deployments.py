@@ -12,6 +12,10 @@ from pathlib import Path
 
 from tests.redis_server import PORT_TRIES, READY_S, free_port
 from zonemesh.errors import UnavailableError
+from zonemesh.log.redis import RedisStore
+from zonemesh.log.redischecks import Weakness, weaknesses_of
+from zonemesh.log.redisfacts import facts_of
+from zonemesh.log.redisrights import GLOBAL, Role
 from zonemesh.runtime.redisserver import find_redis_server
 
 POLL_S = 0.02
@@ -132,3 +136,12 @@ def users_file(directory: Path) -> Path:
     copy = directory / "users.acl"
     copy.write_text(USERS.read_text())
     return copy
+
+
+async def weaknesses(url: str, role: Role = GLOBAL) -> list[Weakness]:
+    """What a start and `zonemesh doctor` say of a server, errors first."""
+    store = RedisStore(url)
+    try:
+        return weaknesses_of(await facts_of(store.commands, store.keys, role))
+    finally:
+        await store.close()

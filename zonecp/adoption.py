@@ -13,20 +13,32 @@ import structlog
 
 from zonecp.inputs import Adopt
 from zonecp.state import ZoneState
+from zonecp.unproven import Unproven
 from zonemesh.agents import AGENT
 from zonemesh.errors import LogFaultError, NotFoundError, UnavailableError, WireError
 from zonemesh.ipam import BLOCK, pool_of
 from zonemesh.log import follower, snapshot
 from zonemesh.log.port import Head, Log, Raw, Store
 from zonemesh.log.writer import Writer
-from zonemesh.model import Change, Cursor, Record, zone_of
+from zonemesh.model import Change, Cursor, Position, zone_of
+from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.registry import Registry, difference
-from zonemesh.replica import Place, follows
-from zonemesh.travel import CANARY, accepted_from_zone, goes_up, held_back, up_log
-from zonemesh.wire import NO_HASH, decode
+from zonemesh.replica import follows
+from zonemesh.runtime.supervise import REMIND_S
+from zonemesh.seen import Seen
+from zonemesh.travel import (
+    CANARY,
+    GLOBAL_LOG,
+    SEEN,
+    accepted_from_zone,
+    goes_up,
+    held_back,
+    up_log,
+)
+from zonemesh.wire import NO_HASH, Place, decode
 
 _PART_BYTES = 120 << 10
-_RETRY_S = 0.5
+_RETRY_S = 0.2
 
 log = structlog.get_logger()
 
@@ -37,27 +49,31 @@ async def adopt(
     writer: Writer,
     *,
     claim: Callable[[], Awaitable[None]],
-    stale: bool = False,
 ) -> None:
     """Take over everything that exists of this zone elsewhere; returns once that is done.
 
-    Waits for as long as global's Redis does not answer: until then the zone accepts registrations
-    and binds nothing. `claim` returns once nobody else runs this zone: what is read before that
-    could grow, and what is bound could be bound twice. `stale`: the zone's own log is an old one;
-    what was deleted since is deleted again.
+    Waits for as long as global's Redis does not answer, or has no log of global's: that is one
+    before the first global has led, and one that has lost everything and is about to be restored.
+    Until then the zone accepts registrations and binds nothing. `claim` returns once nobody else
+    runs this zone: what is read before that could grow, and what is bound could be bound twice.
     """
-    changes, published_ms = await _existing_at_last(store, state.zone, claim)
-    if stale:
-        changes += _deleted_since(state.registry, changes, published_ms, state.zone)
+    changes, copied = await _existing_at_last(store, state.zone, claim)
+    own = state.registry
+    unproven = Unproven.of(own, state.zone)
+    later = unproven is not None and unproven.known_by(copied, own.incarnation)
+    if later:
+        changes += _deleted_since(own, changes, state.zone)
     parts = _parts(changes)
     for number, part in enumerate(parts, 1):
-        await writer.submit(Adopt(part, last=number == len(parts)))
+        await writer.submit(Adopt(part, last=number == len(parts), later=later))
     log.info("zone_adopted", zone=state.zone, records=len(changes))
 
 
 async def _existing_at_last(
     store: Store, zone: str, claim: Callable[[], Awaitable[None]]
-) -> tuple[list[Change], int]:
+) -> tuple[list[Change], Cursor | None]:
+    clock = asyncio.get_running_loop().time
+    said, said_s = "", 0.0
     while True:
         try:
             await claim()
@@ -65,16 +81,16 @@ async def _existing_at_last(
         except (UnavailableError, NotFoundError, WireError) as error:
             # Not answering, a snapshot replaced while it was read, or one that cannot be: binding
             # without knowing would be worse than waiting.
-            log.warning("adoption_waits", zone=zone, error=str(error))
+            if str(error) != said or clock() - said_s >= REMIND_S:
+                said, said_s = str(error), clock()
+                log.warning("adoption_waits", zone=zone, error=said)
             await asyncio.sleep(_RETRY_S)
 
 
-def _deleted_since(
-    own: Registry, existing: Sequence[Change], published_ms: int, zone: str
-) -> list[Change]:
+def _deleted_since(own: Registry, existing: Sequence[Change], zone: str) -> list[Change]:
     """Removals of what an old log still has and the zone had deleted before it was set back.
 
-    What was written here after the last publication is new, whatever global knows.
+    What was written here since is marked, and stays.
     """
     known = {(change.kind, change.key) for change in existing}
     return [
@@ -86,57 +102,66 @@ def _deleted_since(
         and kind not in (AGENT, CANARY)  # goes with its Dataplane
         and not held_back(kind, payload)  # was never published
         and (kind, key) not in known
-        and Record.unpack(payload).modified_ms <= published_ms
     ]
 
 
-async def _existing(store: Store, zone: str) -> tuple[list[Change], int]:
-    """Every record of the zone, and the wall time up to which the zone had published."""
+async def _existing(store: Store, zone: str) -> tuple[list[Change], Cursor | None]:
+    """Every record of the zone, and up to where in the zone's own log that is known."""
 
-    def of_zone(kind: str, key: str) -> bool:
-        return zone_of(key) == zone and (kind == BLOCK or accepted_from_zone(kind))
+    def wanted(kind: str, key: str) -> bool:
+        of_zone = zone_of(key) == zone and (kind in (BLOCK, SEEN) or accepted_from_zone(kind))
+        return of_zone or kind == RECOVERY
 
-    known = Registry(keeps=of_zone)
-    target = store.log("global")
+    target = store.log(GLOBAL_LOG)
     head = await target.head()
-    if head is not None:
-        loaded = await follower.load(target, known, head)
-        if loaded is None:
-            raise UnavailableError("global's log has neither its beginning nor a snapshot")
-        known = loaded
-    published_ms = await _apply_stream(store, zone, known)
+    if head is None:
+        raise UnavailableError("there is no log of global's: no globalcp has led or restored it")
+    known = await follower.load(target, Registry(keeps=wanted), head)
+    if known is None:
+        raise UnavailableError("global's log has neither its beginning nor a snapshot")
+    recovery = Recovery.of(known)
+    if recovery is not None and recovery.wants:
+        raise UnavailableError("global has lost its log, and takes over a copy of it first")
+    seen = Seen.of(known, zone)
+    merged = None
+    if seen is not None and seen.own is not None:
+        incarnation, term, seq = seen.own
+        merged = Cursor(incarnation, Position(term, seq))
+    copied = await _apply_stream(store, zone, known) or merged
     changes = [
         Change(kind, key, payload)
         for kind, table in known.tables.items()
         for key, payload in table.items()
+        if kind not in (RECOVERY, SEEN)
     ]
-    return changes, published_ms
+    return changes, copied
 
 
-async def _apply_stream(store: Store, zone: str, known: Registry) -> int:
-    """Add what the zone had published and global has not merged yet; the newest entry's time."""
+async def _apply_stream(store: Store, zone: str, known: Registry) -> Cursor | None:
+    """Add what the zone had published and global has not merged yet; how far that leads."""
     stream = store.log(up_log(zone))
     cursor: Cursor | None = known.cursors.get(up_log(zone))
     head = await stream.head()
     if head is None:
-        return 0
+        return None
     begun = await _load_snapshot(stream, head, cursor, known)
     if begun is not None:
-        after, place = begun.position, begun
+        after, place = begun.position.before(), begun
     elif cursor is not None and cursor.incarnation == head.incarnation:
         after, place = cursor.position.before(), None
     else:
         # A stream begins with a snapshot; without it, what global merged is what there is.
-        return head.time_ms
+        return None
+    copied: Cursor | None = None
     while raws := await stream.read(after):
         after = raws[-1].position
         try:
-            place = _apply_raws(raws, place, known)
+            place, copied = _apply_raws(raws, place, known, copied)
         except (LogFaultError, WireError) as error:
             # Nothing beyond can be trusted; what global merged is what there is.
             log.warning("adoption_stream_unusable", zone=zone, error=str(error))
             break
-    return head.time_ms
+    return copied
 
 
 async def _load_snapshot(
@@ -155,21 +180,27 @@ async def _load_snapshot(
             fresh.setdefault(kind, {})[key] = payload
         for change in difference(known.tables, fresh):
             known.put(*change)
-        return Place(info.incarnation, info.position, info.h)
+        return info.place
     return None
 
 
-def _apply_raws(raws: Sequence[Raw], place: Place | None, known: Registry) -> Place | None:
-    """Apply entries after `place`; None: the first one is where global stands, and is not."""
+def _apply_raws(
+    raws: Sequence[Raw], place: Place | None, known: Registry, copied: Cursor | None
+) -> tuple[Place | None, Cursor | None]:
+    """Apply entries after `place`; None: the first one is where global stands, and is not.
+
+    `copied`: how far in the zone's own log what was applied so far leads.
+    """
     for raw in raws:
         sealed, chained = decode(raw.data, NO_HASH if place is None else place.h)
+        copied = next(iter(sealed.entry.src.values()), copied)
         if place is not None:
             if not follows(place, sealed, chained=chained):
                 continue
             for change in sealed.entry.changes:
                 known.put(*change)
-        place = Place(sealed.entry.incarnation, sealed.entry.position, sealed.h)
-    return place
+        place = sealed.place
+    return place, copied
 
 
 def _parts(changes: list[Change]) -> list[list[Change]]:

@@ -47,16 +47,17 @@ from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
 from zonemesh.log.leadership import Leadership
+from zonemesh.log.pools import Named
 from zonemesh.log.port import Lease, Log, Store
 from zonemesh.log.presence import Presence
 from zonemesh.log.redis import RedisStore
+from zonemesh.log.redisrights import Role
 from zonemesh.log.scrub import scrub
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.model import Position
 from zonemesh.origins import Origins
 from zonemesh.registry import Registry
-from zonemesh.replica import Place
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.addresses import add_addresses
 from zonemesh.rest.plane import describe_reader
@@ -175,6 +176,7 @@ class Zone:
             uid=lambda: self.state.note.uid if self.state.note else "",
             lag_s=self.map_lag_s,
             ready=self.ready,
+            behind=self._shows_less,
         )
         self.snapshotter = Snapshotter(
             own, self.state.registry, entries=config.snapshots.entries, size=config.snapshots.bytes
@@ -332,7 +334,7 @@ class Zone:
             travel.own_log(self.state.zone),
             self.writer_id,
             url=self.url,
-            place=lambda: Place(registry.incarnation, registry.position, registry.h),
+            place=lambda: registry.place,
             more=lambda: told(self.liveness),
             formats=self.formats.mine,
         )
@@ -363,6 +365,16 @@ class Zone:
         if not self.feed.begun:
             return "the map of names is being made"
         return None
+
+    def _shows_less(self, wanted: Revision) -> bool:
+        """Whether an agent may have been shown more of global's log than is shown here.
+
+        That is if it was shown another history, and what is shown here is of one that has ended
+        (`Holding`), off an old disk perhaps. Until global's log was read nobody can tell.
+        """
+        if self.follower is None or wanted.copy.incarnation in ("", self.copy.incarnation):
+            return False
+        return self.follower.held or not self.follower.reached
 
     def behind(self) -> str | None:
         """Why others should be asked instead, though what is here is sound; None if not."""
@@ -665,7 +677,10 @@ async def _run(
                 ),
             }
             if store is not None:
-                components["redis_check"] = lambda: check_redis(store, zone=config.name)
+                components["redis_check"] = lambda: check_redis(store, Role(config.name))
+            if own_store is not None:
+                role = Role(config.name, own_log=True)
+                components["own_redis_check"] = lambda: check_redis(own_store, role)
             await run_until(components, stop, zone.leadership)
             await zone.flush()
     finally:
@@ -686,7 +701,7 @@ async def say_goodbye(config: ZoneConfig) -> Position:
     """
     if not config.redis.url:
         raise ConfigError(["redis.url: not set: this zone follows no global that it could leave"])
-    store = RedisStore(config.redis.url, prefix=config.redis.key_prefix)
+    store = global_store(config.redis)
     try:
         async with asyncio.timeout(LEAVE_S):
             watch_s = LEAVE_BEATS * config.heartbeat
@@ -708,9 +723,10 @@ def own_log(config: ZoneConfig) -> tuple[Log, RedisStore | None]:
         if path in ("", url):
             raise ConfigError([f"log.url: {url!r} names no file: sqlite:///<path>"])
         return SqliteLog(Path(path), name), None
-    try:
-        store = RedisStore(url, prefix=config.redis.key_prefix)
-    except ConfigError as error:
-        faults = [fault.replace("redis.url:", "log.url:") for fault in error.faults]
-        raise ConfigError(faults) from error
+    store = RedisStore(
+        url,
+        prefix=config.redis.key_prefix,
+        password_path=config.log.password_path,
+        named=Named("log.url", "log.passwordPath"),
+    )
     return store.log(name), store

@@ -103,6 +103,8 @@ class BootstrapServerConfig:
 class OwnLogConfig(LogConfig):
     url: str = ""
     """The zone's own log: sqlite:///path or redis://…; "" is a file in dataDir."""
+    password_path: Path | None = None
+    """File with the password of that Redis's user; read for each new connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,8 @@ class ZoneConfig:
         scheme = self.log.url.partition(":")[0]
         if self.log.url and scheme not in _LOG_SCHEMES:
             faults.append(f"log.url: unknown scheme {scheme!r}; use sqlite:///<path> or redis://…")
+        if self.log.password_path is not None and scheme in ("", "sqlite"):
+            faults.append("log.passwordPath: log.url names no Redis that would ask for a password")
         if faults:
             raise ConfigError(faults)
 

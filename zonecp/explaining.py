@@ -342,7 +342,7 @@ class Inquiry:
         return None
 
     def _why_lost(self, loser: _Claim) -> str:
-        """The first of the rules that decides between the two: kind, generator, service."""
+        """The first rule that decides between the two: kind, address, generator, service."""
         winner = self._holder
         if loser.withdrawn:
             return str(self._why_withdrawn(loser.ref))
@@ -352,6 +352,9 @@ class Inquiry:
         if winner.ref.kind != loser.ref.kind:
             assert BY_STRENGTH.index(winner.ref.kind) < BY_STRENGTH.index(loser.ref.kind)
             return f"{who} has it: {winner.ref.kind} goes before {loser.ref.kind}"
+        waits, answers = map(self.view.vipmap.address, (loser.ref, winner.ref))
+        if waits is None and answers is not None:
+            return f"{who} has it: this one has no address to answer with yet"
         ours, theirs = loser.outcome.generator, winner.outcome.generator
         if theirs.rank < ours.rank:
             rule = "is older"

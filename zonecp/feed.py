@@ -50,6 +50,11 @@ WAITING = b": waiting for a turn\n"
 BEHIND_WAIT_S = 5.0
 """How long a subscriber whose revision is ahead of this control plane waits for it to catch up."""
 
+EARLY_S = 0.5
+"""A heartbeat comes early where the map is younger by this than its reader reckons: what it tells
+of an age is otherwise too old by all that the map has got younger since the last one.
+"""
+
 _encode = msgspec.json.encode
 
 
@@ -125,19 +130,24 @@ class Feed:
         uid: Callable[[], str],
         lag_s: Callable[[], float],
         ready: Callable[[], str | None],
+        behind: Callable[[Revision], bool] = lambda _: False,
         ring_bytes_max: int = RING_BYTES_MAX,
         admission: Admission | None = None,
     ) -> None:
-        """`ready` says why nothing may be answered yet, or None."""
+        """`ready` says why nothing may be answered yet, or None; `behind`, whether a revision is
+        beyond what is shown though their places cannot be compared.
+        """
         self.admission = admission or Admission()
         self._vipmap = vipmap
         self._revision = revision
         self._uid = uid
         self._lag_s = lag_s
         self.ready = ready
+        self._behind = behind
         self._ring_bytes_max = ring_bytes_max
         self._meshes: dict[str, _Mesh] = {}
         self._news = asyncio.Event()
+        self._dated: tuple[asyncio.Event | None, float] = None, 0.0
         self._much = asyncio.Event()
         self._deltas: defaultdict[str, Delta] = defaultdict(Delta)
         """What was brought up to date and is not published yet."""
@@ -315,7 +325,7 @@ class Feed:
         """
         try:
             async with asyncio.timeout(BEHIND_WAIT_S):
-                while wanted.ahead_of(self._now()):
+                while wanted.ahead_of(self._now()) or self._behind(wanted):
                     self._check_open()
                     await self._news.wait()
         except TimeoutError as error:
@@ -347,7 +357,7 @@ class Feed:
         if trimmed or known is None or self._resume(mesh, known) is None:
             self.admission.check()
 
-    async def events(  # noqa: C901 -- one subscriber's states, in one place
+    async def events(  # noqa: C901, PLR0915 -- one subscriber's states, in one place
         self,
         mesh: str,
         known: Revision | None,
@@ -365,6 +375,7 @@ class Feed:
         self._begin()
         clock = asyncio.get_running_loop().time
         beat_s = clock() + heartbeat_s
+        as_of_s = float("-inf")  # what whoever resumes here knows of the map's age is old
         state = self._mesh(mesh)
         state.subscribers += 1
         state.outbound_subscribers += outbounds
@@ -387,6 +398,8 @@ class Feed:
                             mesh, outbounds=outbounds, view=view, told=told
                         )
                         yield chunks
+                    if told == self._now():  # else a heartbeat says at once how old the map is
+                        as_of_s = max(as_of_s, self._as_of_s(clock()))
                     place = self._resume(mesh, told)
                     continue
                 end = self._end(mesh)
@@ -401,8 +414,11 @@ class Feed:
                         yield list(_for(view, pieces))
                     continue
                 # By the clock, not by silence: most of what is news to this process is none here.
-                if clock() >= beat_s:
-                    beat_s = clock() + heartbeat_s
+                now_s = clock()
+                known_s = self._as_of_s(now_s)
+                younger = known_s > as_of_s + EARLY_S and not self.catching_up
+                if now_s >= beat_s or younger:
+                    beat_s, as_of_s = now_s + heartbeat_s, known_s
                     told = self._now()
                     yield [self._heartbeat(mesh, view)]
                     continue
@@ -413,6 +429,14 @@ class Feed:
         finally:
             state.subscribers -= 1
             state.outbound_subscribers -= outbounds
+
+    def _as_of_s(self, now_s: float) -> float:
+        """When the map was as it is told; reckoned once for all readers of the same news."""
+        news, as_of_s = self._dated
+        if news is not self._news:
+            as_of_s = now_s - self._lag_s()
+            self._dated = self._news, as_of_s
+        return as_of_s
 
     def _heartbeat(self, mesh: str, view: View | None) -> bytes:
         revision = self._now()

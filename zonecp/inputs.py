@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zonemesh.deciding import Delete, Put
-from zonemesh.model import Change, Cursor
+from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.settings import Settings
 
 
@@ -35,6 +35,8 @@ class Adopt:
     changes: Sequence[Change]
     last: bool
     """With it the zone is adopted: it may bind and publish."""
+    later: bool = False
+    """Where it comes from all is known that is here and not marked (`zonecp.unproven`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,15 @@ class Begin:
     """Log time after which a Dataplane goes whose agent is gone; None: it stays."""
     stale: bool = False
     """What is in the log is older than what was published: adopt before anything else."""
+    foreign: bool = False
+    """Or is another one's."""
+    end: Position = START
+    """Where the log ended before this term."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """The log holds all that was published of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +69,4 @@ class Heard:
     """(instance, version) of the agent that is there now; None: it has gone."""
 
 
-Input = Put | Delete | Tick | FromGlobal | Adopt | Begin | Heard
+Input = Put | Delete | Tick | FromGlobal | Adopt | Begin | Proven | Heard

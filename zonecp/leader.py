@@ -11,7 +11,7 @@ import structlog
 from zonecp.adoption import adopt
 from zonecp.canaries import Canaries
 from zonecp.downlink import Downlink
-from zonecp.inputs import Begin, Tick
+from zonecp.inputs import Begin, Proven, Tick
 from zonecp.liveness import Liveness
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
@@ -30,11 +30,11 @@ from zonemesh.log.presence import Presence, longest
 from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer
-from zonemesh.replica import NOWHERE
+from zonemesh.model import START
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
 from zonemesh.travel import own_log
-from zonemesh.wire import Sealed
+from zonemesh.wire import NOWHERE, Sealed
 
 _COMPARE_S = 2.0
 """How long a zone that starts waits to learn whether its log is an old one."""
@@ -89,6 +89,8 @@ class ZonePlane:
         self._stale: StaleLogError | None = None
         """Why what is known elsewhere must be adopted, whatever the own log says."""
         self._stale_term = 0
+        self._end = START
+        """Where the log ended before this term."""
         self.compared = store is None
         """Whether the own log was compared with what was published of it, or that was given up."""
         self.renumbered = 0
@@ -116,7 +118,8 @@ class ZonePlane:
             )
 
     async def open(self, appender: Appender) -> None:
-        self._stale_term = max(self._stale_term, appender.place.position.term)
+        self._end = appender.place.position
+        self._stale_term = max(self._stale_term, self._end.term)
         if appender.place.h == self._founded_h:
             return  # just founded: that entry opened the term
         self._apply(await appender.open(self._stale_term + 1))
@@ -140,6 +143,8 @@ class ZonePlane:
             adopted=alone,
             cleanup_ms=round(self._cleanup_s * 1000) or None,
             stale=self._stale is not None,
+            foreign=isinstance(self._stale, ForeignLogError),
+            end=self._end,
         )
         await writer.submit(begin)
         async with asyncio.TaskGroup() as group:
@@ -148,28 +153,18 @@ class ZonePlane:
             if self._store is not None and self._downlink is not None:
                 self.uplink = uplink = self._make_uplink(uid, self._stale is not None)
                 if not self._state.adopted:
-                    await adopt(
-                        self._store,
-                        self._state,
-                        writer,
-                        claim=uplink.claim,
-                        stale=self._is_old,
-                    )
+                    await adopt(self._store, self._state, writer, claim=uplink.claim)
                 elif self._stale is None:
                     await self._compare(uplink)
                 # Adopted once: what comes after is this zone's own, and newer than any copy.
                 self._stale = None
                 self.compared = True
                 group.create_task(self._copy_up(uplink), name="uplink")
+                group.create_task(self._prove(uplink, writer), name="proof")
                 downlink = self._downlink
                 downlink.look_again()
                 group.create_task(keep("downlink", lambda: downlink.run(writer)), name="downlink")
             group.create_task(self._liveness.run(writer), name="liveness")
-
-    @property
-    def _is_old(self) -> bool:
-        """Whether the own log is of this zone's past; another's log has nothing to be deleted."""
-        return self._stale is not None and not isinstance(self._stale, ForeignLogError)
 
     async def _copy_up(self, uplink: Uplink) -> None:
         """Copy up until the own log proves older than the stream: then lead anew and adopt."""
@@ -177,6 +172,10 @@ class ZonePlane:
             await keep("uplink", uplink.run)
         except StaleLogError as error:
             raise self._is_stale(error) from error
+
+    async def _prove(self, uplink: Uplink, writer: Writer) -> None:
+        await uplink.opened.wait()
+        await writer.submit(Proven())
 
     async def _compare(self, uplink: Uplink) -> None:
         """Wait a little for what the store says of the own log; without it the zone goes on."""

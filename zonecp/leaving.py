@@ -14,7 +14,6 @@ from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Store
 from zonemesh.model import Position
-from zonemesh.replica import Place
 from zonemesh.travel import up_log
 from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, decode
 
@@ -50,7 +49,7 @@ async def leave(store: Store, zone: str, clock: Clock, *, watch_s: float) -> Pos
         stream,
         writer=secrets.token_hex(8),
         clock=clock,
-        place=Place(head.incarnation, head.position, head.h),
+        place=head.place,
         log_time_ms=newest.log_time_ms,
         bytes_max=UP_ENTRY_BYTES_MAX,
     )

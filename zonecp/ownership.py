@@ -19,7 +19,6 @@ from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Store
 from zonemesh.model import Position
-from zonemesh.replica import Place
 from zonemesh.travel import CONTENDER, up_log
 from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, decode
 
@@ -98,7 +97,7 @@ class Ownership:
             if head is None or newest is None or head.owner == uid:
                 self._takeover = False
                 return
-            place = Place(head.incarnation, head.position, head.h)
+            place = head.place
             appender = Appender(
                 self._log,
                 writer=self._writer,

@@ -101,7 +101,7 @@ class OwnLog:
 
     def applied(self, entries: Sequence[Sealed], *, led: bool) -> None:
         """Told of what was applied; `led`: this process has led, so that it has read everything."""
-        self._read = self._read or led or self.follower.caught_up
+        self._read = self._read or led or self.follower.current
         for sealed in entries:
             self.tail.push(sealed)
         if self._keeper is not None:

@@ -15,7 +15,8 @@ from typing import Any
 import msgpack
 
 from zonecp import generator, propagation
-from zonecp.inputs import Adopt, Begin, FromGlobal, Heard, Input, Tick
+from zonecp.inputs import Adopt, Begin, FromGlobal, Heard, Input, Proven, Tick
+from zonecp.unproven import Marks
 from zonemesh.agents import AGENT, AgentNote, Agents
 from zonemesh.binding import Binder, binds_in
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
@@ -42,7 +43,7 @@ from zonemesh.members import (
     place,
     terms,
 )
-from zonemesh.model import Key, Record
+from zonemesh.model import Change, Key, Record
 from zonemesh.registry import Index, Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
@@ -191,6 +192,7 @@ class _Deciding(Deciding):
         """Services of users that may select a Dataplane that came, changed or went."""
         self._restate: set[str] = set()
         self._settings = state.settings
+        self._marks = Marks(self._draft, state.registry, state.zone)
         self._binder = Binder(
             self._draft,
             state.ledgers,
@@ -221,6 +223,7 @@ class _Deciding(Deciding):
         if self._looks_around and self._state.adopted:
             self._forget_rested()
             self._hand_back()
+        decision.more = self._marks.forget(ENTRY_BYTES) or decision.more
         decision.changes = self._draft.changes()
         return decision
 
@@ -238,10 +241,10 @@ class _Deciding(Deciding):
                 return self._from_global(item)
             case Adopt():
                 return self._adopt(item)
-            case Begin():
-                return self._begin(item)
             case Heard():
                 return self._heard(item)
+            case Begin() | Proven():
+                return self._of_term(item)
 
     def _put_by_user(self, item: Put) -> Written:
         if item.kind == MESH_SERVICE:
@@ -252,17 +255,19 @@ class _Deciding(Deciding):
         return self._put(item)
 
     def _put(self, item: Put) -> Written:
+        key = item.key.packed
+        self._marks.note(item.kind, key, gone=False)
         revised = self._revised(item)
         if revised is None:
             return self._unchanged()
         old, record = revised
-        key = item.key.packed
         _check_size(item.kind, key, record)
         self._store(item.kind, key, old, record)
         return self._written(created=old is None)
 
     def _delete(self, item: Delete) -> Written:
         self._store(item.kind, item.key.packed, self._existing(item), None)
+        self._marks.note(item.kind, item.key.packed, gone=True)
         return self._written(created=False)
 
     def _store(self, kind: str, key: str, old: Record | None, new: Record | None) -> None:
@@ -375,21 +380,11 @@ class _Deciding(Deciding):
         self._draft.set(LEGACY_VIP, key, None)
 
     def _adopt(self, item: Adopt) -> None:
-        for kind, key, payload in item.changes:
-            if kind in (CANARY, SETTINGS):
-                continue
-            present = self._draft.get(kind, key)
-            if payload is not None:
-                payload = self._taken_over(kind, present, payload)  # noqa: PLW2901
-            self._draft.set(kind, key, payload)
-            if kind == DATAPLANE:
-                record = None if payload is None else Record.unpack(payload)
-                self._members.note(key, [] if record is None else terms(key, record))
-                if record is None:
-                    self._draft.set(AGENT, key, None)
-            elif pool_of(kind) is not None and payload is not None:
-                self._draft.skip(BIRTH, Binding.unpack(payload).birth)
+        for change in item.changes:
+            if change.kind not in (CANARY, SETTINGS):
+                self._take_over(change, later=item.later)
         if item.last:
+            self._marks.proven()
             note = ZoneNote.of(self._draft, self._zone)
             uid = "" if note is None else note.uid
             self._draft.set(ZONE_STATE, zone_key(self._zone), ZoneNote(uid, adopted=True).pack())
@@ -399,22 +394,46 @@ class _Deciding(Deciding):
             self._state.overdue.update(self._draft.touched(MESH_SERVICE))
             self._decision.more = True
 
-    def _taken_over(self, kind: str, present: bytes | None, payload: bytes) -> bytes:
+    def _take_over(self, change: Change, *, later: bool) -> None:
+        kind, key, payload = change
+        if payload is not None:
+            payload = self._taken_over(kind, key, payload, later=later)
+        elif self._marks.is_put(kind, key):
+            payload = self._draft.get(kind, key)  # made again here
+        self._draft.set(kind, key, payload)
+        if kind == DATAPLANE:
+            record = None if payload is None else Record.unpack(payload)
+            self._members.note(key, [] if record is None else terms(key, record))
+            if record is None:
+                self._draft.set(AGENT, key, None)
+        elif kind in self._state.ledgers and payload is None:
+            self._binder.release(kind, key)
+        elif pool_of(kind) is not None and payload is not None:
+            self._draft.skip(BIRTH, Binding.unpack(payload).birth)
+
+    def _taken_over(self, kind: str, key: str, payload: bytes, *, later: bool) -> bytes | None:
         """What is adopted of a key, its ages begun anew: they tell the time of another log."""
         now_ms = self._now.log_time_ms
+        present = self._draft.get(kind, key)
+        if self._marks.is_removed(DATAPLANE if kind == AGENT else pool_of(kind) or kind, key):
+            return _at_rest(payload, now_ms) if pool_of(kind) is not None else None
         if kind == AGENT:
             if present is not None:
                 return present
             note = AgentNote.unpack(payload)
             return payload if note.online else replace(note, until_log_ms=now_ms).pack()
         if present is not None:
-            payload = _merged(kind, present, payload)
-        if pool_of(kind) is None:
+            written = self._marks.is_put(pool_of(kind) or kind, key)
+            payload = _merged(kind, present, payload, written=written, later=later)
+        if pool_of(kind) is None or Binding.unpack(payload).released_ms is None:
             return payload
-        binding = Binding.unpack(payload)
-        if binding.released_ms is None:
-            return payload
-        return binding._replace(released_ms=now_ms).pack()
+        return _at_rest(payload, now_ms)
+
+    def _of_term(self, item: Begin | Proven) -> None:
+        if isinstance(item, Proven):
+            self._marks.proven()
+        else:
+            self._begin(item)
 
     def _begin(self, item: Begin) -> None:
         self._draft.set(SETTINGS, zone_key(self._zone), item.settings.pack())
@@ -430,6 +449,8 @@ class _Deciding(Deciding):
             alone = note is None and item.adopted
             note = ZoneNote(item.uid, adopted=item.adopted and not item.stale, alone=alone)
             self._draft.set(ZONE_STATE, zone_key(self._zone), note.pack())
+        if not item.adopted:
+            self._marks.begin(item.end, stale=item.stale, foreign=item.foreign)
         if note.adopted:
             self._put_default_generators()
 
@@ -497,6 +518,8 @@ class _Deciding(Deciding):
         if packed is None:
             return
         record = Record.unpack(packed)
+        if key in self._state.overdue:
+            self._bind(MESH_SERVICE, key)  # what was adopted of it may be at rest
         if generated(record):
             if key in self._state.overdue and self._draft.get(GRACE, key) is None:
                 self._regenerate(key)
@@ -638,22 +661,33 @@ def _short(shortages: dict[str, str], pool: str, why: str | None) -> None:
         shortages[pool] = why
 
 
-def _merged(kind: str, present: bytes, payload: bytes) -> bytes:
-    """Of what is here and what global has of one key, the newer; ties are equal, or global's."""
+def _merged(kind: str, present: bytes, payload: bytes, *, written: bool, later: bool) -> bytes:
+    """Of what is here and what global has of one key, the newer; ties are equal, or global's.
+
+    `written`: here since global knew of it; `later`: if it was not, global knows something newer.
+    Where neither tells, clocks do.
+    """
     if kind == BLOCK:
         return payload
     if pool_of(kind) is None:
         here, there = Record.unpack(present), Record.unpack(payload)
         if kind == MESH_SERVICE and generated(here) and not generated(there):
             return payload  # a Dataplane was quicker than the copy of what a user wrote
-        return present if here.modified_ms > there.modified_ms else payload
+        newer = here.modified_ms > there.modified_ms and not later
+        return present if written or newer else payload
     bound, known = Binding.unpack(present), Binding.unpack(payload)
     if known.address is None:
         return present
     if bound.address is None and bound.released_ms is None:
         # Registered again here and waiting: it gets back what it had.
         return known._replace(released_ms=None).pack()
-    return payload
+    return present if written and bound.live and not known.live else payload
+
+
+def _at_rest(payload: bytes, now_ms: int) -> bytes | None:
+    """A binding that is released; None if there is nothing to rest."""
+    binding = Binding.unpack(payload)
+    return None if binding.address is None else binding._replace(released_ms=now_ms).pack()
 
 
 def _follow_bytes(key: str, dataplane: Record) -> int:

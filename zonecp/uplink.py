@@ -36,24 +36,26 @@ from zonemesh.log.tail import Tail
 from zonemesh.log.writer import cursors_note
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen
-from zonemesh.replica import Place
 from zonemesh.runtime.supervise import Backoff
 from zonemesh.seen import Seen
 from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import GLOBAL_LOG, goes_up, held_back, up_log
-from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Sealed, decode
+from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Place, Sealed, decode
 
 _CHANGES_BYTES = 180 << 10
 """Own entries are put together into one up entry to this size; a single one always fits."""
 _REOPEN_S = 0.2
 _GLOBAL_READ_S = 3.0
 """How long a stream that is to begin anew waits for what global says of it; global may be away."""
+_GLOBAL_LOOK_S = 0.05
 STREAM_BYTES_MAX = 64 << 20
 """What the stream may take in Redis while global reads none of it: half a quota of global's. Beyond
 it the zone's snapshot says the same in less."""
 _SIZE_EVERY_BEATS = 30
 _ANEW_CALM_S = 60.0
 """After so long without having begun anew, the next time is not put off."""
+_ANNOUNCE_BEATS = 5
+"""Whoever loses global's Redis loses the set of its zones as well, and global reads no other."""
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
 
@@ -96,6 +98,8 @@ class Uplink:
         self._formats = formats
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
+        self._sent_s: float | None = None
+        """When the newest of that was taken."""
         self._uid = uid
         self._ownership = ownership
         self._writer = writer
@@ -122,6 +126,8 @@ class Uplink:
         self._beats = 0
         self.copied: Cursor | None = None
         """How far the own log has been copied."""
+        self.opened = asyncio.Event()
+        """Set once the own log has proven to hold all that was published."""
         self.refused: str | None = None
         """Why the stream takes nothing since the last entry; None while it does."""
         self.entries = 0
@@ -161,6 +167,7 @@ class Uplink:
             await self._ownership.seize(self._uid, self._next_term(head))
 
     async def _copy_on(self, appender: Appender) -> None:
+        self.opened.set()
         beat_s = self._clock.mono_s()  # the first entry says what is held
         while True:
             entries = await self._news()
@@ -192,13 +199,13 @@ class Uplink:
                 for change in sealed.entry.changes
                 if goes_up(change.kind, change.key, self._state.zone)
             ]
-            adding = sum(len(c.kind) + len(c.key) + len(c.payload or b"") + 12 for c in wanted)
+            adding = sum(change.size for change in wanted)
             if net and size + adding > _CHANGES_BYTES:
                 break
             size += adding
             for kind, key, payload in wanted:
                 net[kind, key] = None if held_back(kind, payload) else payload
-            last = Cursor(sealed.entry.incarnation, sealed.entry.position)
+            last = sealed.place.cursor
         return [Change(kind, key, payload) for (kind, key), payload in net.items()], last
 
     def _is_stranger(self) -> bool:
@@ -225,18 +232,23 @@ class Uplink:
         return {self._own.name: self.copied}
 
     def _marks(self) -> dict[str, Any]:
-        """In every entry: where the stream's content begins, for whoever reads only the newest."""
-        return {"base": list(self._base)}
+        """In every entry, for whoever reads only the newest: where the stream's content begins,
+        how far this zone has followed global, whose log may be lost, and which ranges it knows of.
+        """
+        marks = {"base": list(self._base), "applied": self._applied()}
+        ranges = self._state.settings.unusual_ranges()
+        return {**marks, "ranges": ranges} if ranges else marks
+
+    def _applied(self) -> dict[str, Any]:
+        copy = self._global.newest
+        return cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {}
 
     def _note(self) -> dict[str, Any]:
-        copy = self._global.newest
-        ranges = self._state.settings.unusual_ranges()
         return {
             **self._describe(),
-            **({"ranges": ranges} if ranges else {}),
             "uid": self._uid,
             "hash": self._state.registry.digest,
-            "applied": cursors_note({GLOBAL_LOG: copy.cursor}) if copy.incarnation else {},
+            "applied": self._applied(),
             "formats": list(self._formats.readable),
             **({"unbridged": True} if self._global.unbridged else {}),
         }
@@ -246,6 +258,7 @@ class Uplink:
             log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
             self.refused = None
         self._sent.push(sealed)
+        self._sent_s = self._clock.mono_s()
         self.entries += 1
         self.bytes += len(sealed.data)
 
@@ -257,7 +270,10 @@ class Uplink:
         """
         if self._overtaken(place.incarnation, place.position):
             raise RefusedError("this stream has lost entries that global has read")
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        self._beats += 1
+        if self._beats % _ANNOUNCE_BEATS == 0:
+            await self._store.announce(self._state.zone)
+        cursor = self._merged_to
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
@@ -275,7 +291,6 @@ class Uplink:
         Raises:
             RefusedError: The stream must be opened again, with a snapshot instead of its entries.
         """
-        self._beats += 1
         stands = cursor is None or self._waited > 0 or cursor.incarnation != place.incarnation
         if self._beats % _SIZE_EVERY_BEATS or not stands:
             return
@@ -306,6 +321,11 @@ class Uplink:
                 return await self._continues(info.position, info.h, place)
         return False
 
+    @property
+    def _merged_to(self) -> Cursor | None:
+        """Which entry of the stream global has merged last, as far as is known here."""
+        return self._global.newest.cursors.get(up_log(self._state.zone))
+
     def _merged_h(self) -> bytes:
         """Hash of the entry that global has merged last, b"" if it does not say."""
         seen = Seen.of(self._global.newest, self._state.zone)
@@ -326,7 +346,7 @@ class Uplink:
 
         A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
         """
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
 
     # Opening
@@ -340,16 +360,15 @@ class Uplink:
         """
         head = await self._log.head()
         newest = None if head is None else await newest_entry(self._log, head)
-        if head is None or newest is None or head.owner != self._uid:
-            await self._check_own()
-            return
-        src = newest.src.get(self._own.name)
-        same = src is not None and src.incarnation == self._state.registry.incarnation
-        if src is not None and same and await self._stale(src):
-            raise StaleLogError(
-                f"own log does not lead through {src.position}, which has been published",
-                term=src.position.term,
-            )
+        if head is not None and newest is not None and head.owner == self._uid:
+            src = newest.src.get(self._own.name)
+            same = src is not None and src.incarnation == self._state.registry.incarnation
+            if src is not None and same and await self._stale(src):
+                raise StaleLogError(
+                    f"own log does not lead through {src.position}, which has been published",
+                    term=src.position.term,
+                )
+        await self._check_own()
 
     async def _open(self) -> Appender:
         await self._store.announce(self._state.zone)
@@ -371,10 +390,11 @@ class Uplink:
             self._log,
             writer=self._writer,
             clock=self._clock,
-            place=Place(head.incarnation, head.position, head.h),
+            place=head.place,
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
             version=head.format,
+            there_s=self._sent_s if self._written_in(head) == head.position else None,
         )
         brings = bool(self._state.legacy_claims())  # they travel in a snapshot
         anew = self._begin_anew or brings
@@ -390,7 +410,7 @@ class Uplink:
 
     def _next_term(self, head: Head) -> int:
         """Above every one that is known."""
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         return max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
 
     def _written_in(self, head: Head) -> Position | None:
@@ -451,7 +471,7 @@ class Uplink:
         return sealed
 
     async def _create(self, replacing: Head | None) -> Appender:
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
@@ -476,12 +496,12 @@ class Uplink:
         return appender
 
     async def _check_own(self) -> None:
-        """What stands in for the stream, which would tell, where the stream is lost as well."""
+        """What global has merged stands in for a stream that was lost, or went back, as well."""
         until_s = self._clock.mono_s() + _GLOBAL_READ_S
         while not self._global.current:
             if self._clock.mono_s() >= until_s:
                 break
-            await asyncio.sleep(_REOPEN_S)
+            await asyncio.sleep(_GLOBAL_LOOK_S)
         seen = Seen.of(self._global.newest, self._state.zone)
         if seen is None or seen.own is None or self._adopted_anew:
             return
@@ -591,7 +611,7 @@ class Uplink:
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""
-        cursor = self._global.newest.cursors.get(up_log(self._state.zone))
+        cursor = self._merged_to
         if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
             return True
         infos: Sequence[SnapshotInfo] = await self._log.snapshots()

@@ -4,9 +4,25 @@ A reader cannot know when an entry was written, only that it was neither before 
 read all there was, nor less long after the entry before than that log's own time has advanced. The
 age told is the least that both allow, so it may be told too old by a second, never too young: a
 writer that died while the link was cut is as old as it is when the link is back.
+
+Log time does not count that nobody wrote: the first entry of a term, and one after a long wait for
+the store, say by `PAUSED_MS` how much more time than that has passed, as far as the writer knows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+PAUSED_MS: Final = "paused_ms"
+"""Key of an entry's note: real time since the entry before, by the writer's monotonic clock, that
+`mono_delta_ms` does not count."""
+
+
+def paused_ms(note: Mapping[str, Any]) -> int:
+    """By an entry's note, which may have any shape."""
+    told = note.get(PAUSED_MS)
+    return max(0, told) if type(told) is int else 0
 
 
 class Freshness:
@@ -19,6 +35,8 @@ class Freshness:
         self._log_time_ms = 0
         self._all_s: float | None = None
         """A moment as of which everything was read."""
+        self.there_s: float | None = None
+        """A moment by which the entry had been written."""
 
     @property
     def known(self) -> bool:
@@ -32,15 +50,25 @@ class Freshness:
         """What wall clocks say of what is held at the start; replaced by what is seen."""
         self._age_s, self._at_s = max(0.0, age_s), now_s
         self._log_time_ms = log_time_ms
+        self.there_s = now_s
 
-    def applied(self, log_time_ms: int, now_s: float) -> None:
-        """A later entry was applied; `log_time_ms` is its own.
+    def written(self, at_s: float, log_time_ms: int) -> None:
+        """The newest entry is one that was made here, then."""
+        self.guess(0.0, log_time_ms, at_s)
+
+    def applied(self, log_time_ms: int, now_s: float, *, paused_ms: int = 0) -> None:
+        """Later entries were applied.
 
         Not to be called before `guess`.
+
+        Args:
+            log_time_ms: The newest one's.
+            now_s: As ever.
+            paused_ms: What they say has passed besides.
         """
         before_s = self.age_s(now_s)
         assert before_s is not None
-        age_s = before_s - (log_time_ms - self._log_time_ms) / 1000
+        age_s = before_s - (log_time_ms - self._log_time_ms + paused_ms) / 1000
         if self._all_s is not None:
             age_s = min(age_s, now_s - self._all_s)
         self.guess(age_s, log_time_ms, now_s)

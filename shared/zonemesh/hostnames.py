@@ -1,8 +1,9 @@
 """The hostnames that generators make of services, and who holds one that several want.
 
 A hostname belongs to one service of a mesh. Of several that want it wins, in this order: the kind
-(MeshMultiZoneService, MeshExternalService, MeshService), the generator's rank, the service's rank.
-None of these depends on when a claim was seen, so every reader of the same state agrees.
+(MeshMultiZoneService, MeshExternalService, MeshService), whoever has an address, the generator's
+rank, the service's rank. None of these depends on when a claim was seen, so every reader of the
+same state agrees.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ class ServiceFacts(NamedTuple):
     """Drawn by global when it first merged the key; None until this place has learned it."""
     position: Position = START
     """Where the service entered its zone's own log; ranks those without an order."""
+    waits: bool = False
+    """It has no address yet. A name that another one answers to is not taken from that one by it:
+    the pool may be short for as long as it likes."""
 
     @property
     def rank(self) -> ServiceRank:
@@ -300,6 +304,7 @@ def made_by(generator: Generator, service: ServiceFacts, here: str) -> Outcome:
 class _Claim(NamedTuple):
     """One service's best claim to one hostname. Claims of a kind sort by who wins."""
 
+    waits: bool
     generator: GeneratorRank
     service: ServiceRank
 
@@ -377,7 +382,10 @@ class Claims:
         moved = self._settle(service.kind, service.key)
         if old is not None and new is not None and old.labels == new.labels and not moved:
             # Only its rank is new: every service goes through this when global has merged it.
-            after = {name: claim._replace(service=new.rank) for name, claim in before.items()}
+            after = {
+                name: claim._replace(waits=new.waits, service=new.rank)
+                for name, claim in before.items()
+            }
         else:
             after = self._claims(new) if new is not None else {}
         return self._exchange(service.kind, before, after)
@@ -423,7 +431,7 @@ class Claims:
         for generator, was, remains in chosen:
             name = hostname(generator, service, self._here)
             if isinstance(name, str):
-                claim = _Claim(generator.rank, service.rank)
+                claim = _Claim(service.waits, generator.rank, service.rank)
                 if was:
                     before.setdefault(name, claim)
                 if remains:
@@ -502,7 +510,7 @@ class Claims:
             if matches(generator, service.labels):
                 name = hostname(generator, service, self._here)
                 if isinstance(name, str) and name not in found:
-                    found[name] = _Claim(generator.rank, service.rank)
+                    found[name] = _Claim(service.waits, generator.rank, service.rank)
         return found
 
     def _stake(self, kind: str, name: str, claim: _Claim) -> None:

@@ -173,14 +173,9 @@ class Outcome:
 
 
 def compare(zone: Side, mesh: Side) -> Outcome:
-    """What would become of a zone's blocks, addresses and names.
-
-    Raises:
-        InputError: The sides are not a zone and a global.
-    """
-    if not zone.zone or mesh.zone:
-        which = "two globals" if not zone.zone and not mesh.zone else "not a zone and a global"
-        raise InputError(f"{which}: give a zone's control plane first and global's as the other")
+    """What would become of a zone's blocks, addresses and names; `mesh` is what a global says."""
+    assert zone.zone
+    assert not mesh.zone
     lost = [Lost(block, why) for block in zone.blocks if (why := _refusal(zone, mesh, block))]
     gone = {each.block for each in lost}
     kept = [block for block in zone.blocks if block not in gone]

@@ -23,6 +23,8 @@ SEQ_MAX = (1 << 63) - 1
 """Above any sequence number in use, below what SQLite and Lua hold exactly as integers."""
 _TEXT_MAX = 2 * 19 + 1
 """Digits of two such numbers and the dash."""
+_FRAMING_BYTES = 12
+"""What msgpack adds to an array of two short texts and octets."""
 
 
 class Position(NamedTuple):
@@ -129,6 +131,11 @@ class Change(NamedTuple):
     kind: str
     key: str
     payload: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in an entry, at most."""
+        return len(self.kind) + len(self.key) + len(self.payload or b"") + _FRAMING_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """A log whose history may lack something: what holds until everybody has said what they hold.
 
 While global's log has such a record, its leader binds no address and leases no block: what was
-given out in a history that is lost could be given out again. It goes once every zone that was not
-deleted has reported its blocks behind all that it had published, or after 60 s of log time.
+given out in a history that is lost could be given out again. That is over once every zone that was
+not deleted has reported its blocks behind all that it had published, or after 60 s of log time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgpack
 from zonemesh.draft import Draft
 from zonemesh.errors import WireError
 from zonemesh.ipam import BLOCK_ADDRESSES_MAX
-from zonemesh.model import TIME_MS_MAX, Cursor, Position
+from zonemesh.model import TIME_MS_MAX, Change, Cursor, Position
 from zonemesh.registry import Registry
 from zonemesh.settings import GLOBAL_KEY
 
@@ -49,6 +49,9 @@ class Recovery:
     beyond, only addresses are taken. "" if nothing is left: all of it."""
     reported: tuple[str, ...] = ()
     """Zones that have said what they hold."""
+    settles: bool = False
+    """Nothing more is waited for: what is without an address or a block gets one, and the record
+    goes with the last of that. Zones, which show the map they had until it does, miss nothing."""
 
     def with_report(self, zone: str) -> Recovery:
         return replace(self, reported=tuple(sorted({*self.reported, zone})))
@@ -60,6 +63,9 @@ class Recovery:
 
     def with_copy(self) -> Recovery:
         return replace(self, wants=False)
+
+    def settling(self) -> Recovery:
+        return replace(self, settles=True, wants=False)
 
     def over(self, zones: Collection[str], log_time_ms: int) -> bool:
         """Whether nothing more is waited for; `zones` are those that were not deleted."""
@@ -91,15 +97,26 @@ class Recovery:
                 wants=bool(fields["wants"]),
                 held=str(fields.get("held", "")),
                 reported=tuple(fields["reported"]),
+                settles=fields.get("settles") is True,
             )
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"malformed recovery: {error!r}") from error
 
+    def change(self) -> Change:
+        """What begins it."""
+        return Change(RECOVERY, GLOBAL_KEY, self.pack())
+
     @classmethod
     def of(cls, registry: Registry | Draft) -> Self | None:
-        """The one that is under way."""
+        """The one that is under way, or settles."""
         packed = registry.get(RECOVERY, GLOBAL_KEY)
         return None if packed is None else cls.unpack(packed)
+
+    @classmethod
+    def waiting(cls, registry: Registry | Draft) -> Self | None:
+        """The one in which nothing is bound or leased yet."""
+        recovery = cls.of(registry)
+        return None if recovery is None or recovery.settles else recovery
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from zonemesh.errors import WireError
 from zonemesh.model import START, Change, Cursor, Position, zone_of
-from zonemesh.wire import FORMAT, NO_HASH, Sealed
+from zonemesh.wire import FORMAT, NO_HASH, Place, Sealed
 
 SUM_BITS = 128
 _SHARED = ("vip.", "Mesh")
@@ -85,6 +85,10 @@ class Registry:
         return Cursor(self.incarnation, self.position)
 
     @property
+    def place(self) -> Place:
+        return Place(self.incarnation, self.position, self.h)
+
+    @property
     def digest(self) -> str:
         """The state hash: equal on any two full copies at equal cursors."""
         total = sum(self.sums.values()) % (1 << SUM_BITS)
@@ -129,7 +133,13 @@ class Registry:
         self.cursors.update(entry.src)
 
     def freeze(self) -> Frozen:
-        meta = {
+        return Frozen(meta=self._meta(), tables=self._copied())
+
+    def _copied(self) -> dict[str, dict[str, bytes]]:
+        return {kind: table.copy() for kind, table in self.tables.items() if table}
+
+    def _meta(self) -> dict[str, Any]:
+        return {
             "incarnation": self.incarnation,
             "position": list(self.position),
             "h": self.h,
@@ -139,15 +149,11 @@ class Registry:
             "cursors": {log: [inc, list(pos)] for log, (inc, pos) in self.cursors.items()},
             "digest": self.digest,
         }
-        return Frozen(
-            meta=meta, tables={kind: table.copy() for kind, table in self.tables.items() if table}
-        )
 
     def frozen_after(self, sealed: Sealed) -> Frozen:
         """As of after an entry, which is not applied: it may be refused yet."""
         entry = sealed.entry
-        frozen = self.freeze()
-        tables = {kind: dict(table) for kind, table in frozen.tables.items()}
+        tables = self._copied()
         total = int(self.digest, 16)
         for kind, key, payload in entry.changes:
             table = tables.setdefault(kind, {})
@@ -158,7 +164,7 @@ class Registry:
                 table[key] = payload
                 total += record_hash(kind, key, payload)
         meta = {
-            **frozen.meta,
+            **self._meta(),
             "incarnation": entry.incarnation,
             "position": list(entry.position),
             "h": sealed.h,

@@ -16,8 +16,6 @@ XREAD reports neither trimmed nor lost nor rewritten entries, so every check is 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from zonemesh.errors import (
     ForkError,
     GapError,
@@ -25,8 +23,7 @@ from zonemesh.errors import (
     RolledBackError,
     StoreLostError,
 )
-from zonemesh.model import START, Position
-from zonemesh.wire import NO_HASH, Sealed
+from zonemesh.wire import NOWHERE, Place, Sealed
 
 SAME_FAULT_MAX = 3
 """Resynchronisations in a row that meet the same fault before a reader stops and says so."""
@@ -34,19 +31,6 @@ SAME_FAULT_MAX = 3
 RESTORED = "restored"
 """In the note of the first entry of a log that was founded again: the cursor of the state that it
 goes on from."""
-
-
-class Place(NamedTuple):
-    """Where a reader stands: the last entry it has applied."""
-
-    incarnation: str
-    position: Position
-    h: bytes
-
-
-NOWHERE = Place("", START, NO_HASH)
-"""A reader that has applied nothing: the first entry of any incarnation follows, but of one that
-was founded again from a state."""
 
 
 def follows(place: Place, sealed: Sealed, *, chained: bool) -> bool:

@@ -27,7 +27,7 @@ from zonemesh.hostnames import (
 from zonemesh.model import Key, Record
 from zonemesh.resources.kind import Kind
 
-_Claim: TypeAlias = tuple[int, GeneratorRank, ServiceRank, ServiceId]
+_Claim: TypeAlias = tuple[int, bool, GeneratorRank, ServiceRank, ServiceId]
 
 
 class Known(NamedTuple):
@@ -36,6 +36,8 @@ class Known(NamedTuple):
     record: Record
     order: int | None
     """Drawn when it was merged."""
+    waits: bool = False
+    """It has no address yet."""
 
 
 class Rivals:
@@ -73,7 +75,7 @@ class Rivals:
         if known is None or not self._reaches(kind, key, zone):
             return []
         made = self._generators.made(kind, key, known.record, zone)
-        own = ServiceFacts(kind.name, key.packed, {}, known.order)
+        own = ServiceFacts(kind.name, key.packed, {}, known.order, waits=known.waits)
         return [
             each if each.hostname is None else self._judged(each.hostname, each, own, made, zone)
             for each in made
@@ -112,11 +114,11 @@ class Rivals:
                 if known is None or not self._reaches(kind, key, zone):
                     continue
                 shown = labels.of_record(kind, key, known.record, zone)
-                facts = ServiceFacts(kind.name, key.packed, shown, known.order)
+                facts = ServiceFacts(kind.name, key.packed, shown, known.order, waits=known.waits)
                 if matches(generator, shown) and hostname(generator, facts, zone) == name:
                     yield facts
 
 
 def _claim(generator: Generator, facts: ServiceFacts) -> _Claim:
     service = ServiceId(facts.kind, facts.key)
-    return KINDS.index(facts.kind), generator.rank, facts.rank, service
+    return KINDS.index(facts.kind), facts.waits, generator.rank, facts.rank, service

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Self
@@ -157,7 +157,11 @@ class Seen:
         return replace(self, **changed)
 
     def pack(self) -> bytes:
-        packed: bytes = msgpack.packb({name: getattr(self, name) for name in self.__slots__})
+        """What is as in a zone just met is left out: every zone is told of every zone, often."""
+        told = {
+            name: value for name in self.__slots__ if (value := getattr(self, name)) != _NEW[name]
+        }
+        packed: bytes = msgpack.packb(told | {"formats": self.formats})
         return packed
 
     @staticmethod
@@ -170,7 +174,11 @@ class Seen:
         return None if packed is None else cls.unpack(packed)
 
 
+_NEW: dict[str, Any] = {each.name: each.default for each in fields(Seen)}
+"""But `formats` are always told: what is left out must mean the same to every build."""
+
+
 @lru_cache(maxsize=256)  # an entry of a zone has its record looked at four times
 def _unpack(payload: bytes) -> Seen:
-    fields = msgpack.unpackb(payload, use_list=False)
-    return Seen(**{name: fields[name] for name in Seen.__slots__ if name in fields})
+    told = msgpack.unpackb(payload, use_list=False)
+    return Seen(**{name: told[name] for name in Seen.__slots__ if name in told})

@@ -29,6 +29,9 @@ GRACE = "grace"
 """Kind of a zone's notes when a service's last Dataplane went; keys are the service's."""
 ZONE_STATE = "zone.state"
 """Kind of a zone's note about itself (UID, adopted or not): key `/<zone>//`."""
+UNPROVEN = "unproven"
+"""Kind of a zone's note that its log may lack something of it that is known elsewhere: key
+`/<zone>//`."""
 CANARY = "canary"
 """Kind of the records that zones change for no other reason than to see them arrive: key
 `/<zone>//`. They travel as registrations do, and nobody is shown them."""
@@ -36,7 +39,9 @@ CONTENDER = "claim"
 """The writer's name under which whoever claims another's zone says so beside its stream
 (`Store.present`): {uid, url, owner}."""
 _KDS_SYNC = KDS_SYNC.encode()
-INTERNAL = frozenset({BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, RECOVERY, ZONE_STATE})
+INTERNAL = frozenset(
+    {BLOCK, COUNTER, SETTINGS, SEEN, VERDICT, GRACE, RECOVERY, ZONE_STATE, UNPROVEN}
+)
 
 
 def up_log(zone: str) -> str:

@@ -536,12 +536,14 @@ class VipMap:
         order = None if copy is None else Binding.unpack(copy).order
         # Its own zone may know the order from before it lost its log, global not yet again.
         here = None if own is None else Binding.unpack(own)
+        bound = own if key.zone == self.zone else copy
         return ServiceFacts(
             ref.kind,
             ref.key,
             labels.shown(KINDS[ref.kind], key, record.labels, self.zone),
             order if order is not None or here is None else here.order,
             START if here is None else Position(0, here.birth),
+            waits=_live_address(bound) is None,
         )
 
     def _side_of(self, key: str) -> Registry:

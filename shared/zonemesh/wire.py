@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from zonemesh.errors import NewerFormatError, WireError
-from zonemesh.model import SEQ_MAX, Change, Cursor, Position
+from zonemesh.model import SEQ_MAX, START, Change, Cursor, Position
 
 FORMAT = 1
 """Of a log that begins."""
@@ -31,6 +31,23 @@ UP_ENTRY_BYTES_MAX = 256 << 10
 HASH_BYTES = 8
 NO_HASH = bytes(HASH_BYTES)
 """What the first entry of a log chains to."""
+
+
+class Place(NamedTuple):
+    """Where a reader of a log stands: the last entry it has applied."""
+
+    incarnation: str
+    position: Position
+    h: bytes
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.incarnation, self.position)
+
+
+NOWHERE = Place("", START, NO_HASH)
+"""A reader that has applied nothing: the first entry of any incarnation follows, but of one that
+was founded again from a state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +81,10 @@ class Sealed:
     h: bytes
     previous_h: bytes
     format: int = FORMAT
+
+    @property
+    def place(self) -> Place:
+        return Place(self.entry.incarnation, self.entry.position, self.h)
 
 
 def chain(previous_h: bytes, body: bytes) -> bytes:

@@ -78,8 +78,6 @@ class Lag(NamedTuple):
     origin: str
     lag_s: float
     """Its map's age."""
-    origin_s: float
-    """Global's figure of that zone, as far as any global answers; 0 of the agent's own."""
 
 
 class Down(NamedTuple):

@@ -25,9 +25,9 @@ from zonemesh.ipam import BLOCK, Binding, Block, ipv4_text
 from zonemesh.log.keys import Keys
 from zonemesh.model import Cursor, Key, Position
 from zonemesh.registry import Registry
-from zonemesh.replica import Place, follows
+from zonemesh.replica import follows
 from zonemesh.travel import GLOBAL_LOG, up_log
-from zonemesh.wire import Sealed, decode
+from zonemesh.wire import Place, Sealed, decode
 
 ASK_EVERY_S = 0.01
 ANSWER_S = 0.5
@@ -135,12 +135,7 @@ class Looker:
             )
 
     def lags(self) -> None:
-        """An operator's view: the age of an agent's map, and global's figure of a zone."""
-        silent: dict[str, float] = {}
-        for name in GLOBALS:
-            for labels, value in self._stage.metric(name, "zonemesh_zone_lag_seconds").items():
-                zone = labels.partition('"')[2].partition('"')[0]
-                silent[zone] = max(value, silent.get(zone, 0.0))
+        """An operator's view: the age of an agent's map, which is that of every hop to it."""
         for zone in ZONES:
             found = self._stage.metric(f"{zone}-agent", "zonedp_map_age_seconds")
             fed = self._stage.metric(f"{zone}-agent", "zonedp_feed_connected")
@@ -149,10 +144,7 @@ class Looker:
                 self._stage.history.fed.append(Fed(at_s, f"{zone}-agent"))
             for origin in ZONES:
                 if "" in found:
-                    origin_s = 0.0 if origin == zone else silent.get(origin, 0.0)
-                    self._stage.history.lags.append(
-                        Lag(at_s, f"{zone}-agent", origin, found[""], origin_s)
-                    )
+                    self._stage.history.lags.append(Lag(at_s, f"{zone}-agent", origin, found[""]))
 
 
 class LogReader:

@@ -75,6 +75,12 @@ def test_a_log_of_an_unknown_scheme_is_refused(mesh: Mesh) -> None:
         ("zonecp", {"redis": {"url": "redis://127.0.0.1?nonsense=1"}}, "redis.url"),
         ("zonecp", {"log": {"url": "redis://127.0.0.1:x"}}, "log.url"),
         ("zonecp", {"log": {"url": "sqlite://"}}, "log.url"),
+        ("zonecp", {"log": {"passwordPath": "/etc/password"}}, "log.passwordPath: log.url names"),
+        (
+            "zonecp",
+            {"log": {"url": "redis://127.0.0.1", "passwordPath": "/nowhere"}},
+            "log.passwordPath: there is no file /nowhere",
+        ),
         ("zonedp", {"dataplane": {"name": "Not A Label"}}, "dataplane.name"),
         ("zonedp", {"dataplaneRuntime": {"resourcePath": "/nowhere"}}, "/nowhere"),
     ],

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feeds import Served, parsed
-from zonecp.feed import BEHIND_WAIT_S, query_revision
+from zonecp.feed import BEHIND_WAIT_S, EARLY_S, query_revision
 from zonecp.revision import Revision
 from zonemesh.errors import InputError, UnavailableError
 from zonemesh.model import Cursor, Position
@@ -22,6 +22,7 @@ async def test_heartbeats_come_by_the_clock_also_while_other_things_happen() -> 
     stream = served.feed.events("default", None, outbounds=True, heartbeat_s=1.0)
     await anext(stream)
     started_s = asyncio.get_running_loop().time()
+    served.lag_s = lambda: asyncio.get_running_loop().time() - started_s  # no news of others
 
     async def happenings() -> None:
         while True:
@@ -32,9 +33,41 @@ async def test_heartbeats_come_by_the_clock_also_while_other_things_happen() -> 
     for passed_s in (1.0, 2.0, 3.0):
         (event,) = parsed(await anext(stream))
         assert event.name == "heartbeat"
-        assert event.data["lag_s"] == 0.25
+        assert event.data["lag_s"] == passed_s
         assert asyncio.get_running_loop().time() - started_s == pytest.approx(passed_s)
     busy.cancel()
+
+
+async def test_a_heartbeat_comes_early_where_the_map_is_younger_than_its_reader_reckons() -> None:
+    served = Served()
+    served.lag_s = lambda: 3.0
+    stream = served.feed.events("default", None, outbounds=True, heartbeat_s=1e9)
+    await anext(stream)
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(2.0)
+    served.lag_s = lambda: 5.0 - EARLY_S / 2  # as of a little later than it was told
+    served.own()
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+
+    served.lag_s = lambda: 0.1
+    served.own()
+
+    (event,) = parsed(await waiting)
+    assert (event.name, event.data["lag_s"]) == ("heartbeat", 0.1)
+    assert asyncio.get_running_loop().time() == pytest.approx(2.1)
+
+
+async def test_who_resumes_is_told_at_once_how_old_the_map_is() -> None:
+    served = Served()
+    served.add("web", 1)
+    await served.feed.map_json("default")
+    stream = served.feed.events("default", served.revision, outbounds=True, heartbeat_s=1e9)
+
+    (event,) = parsed(await anext(stream))
+
+    assert event.name == "heartbeat"
+    assert asyncio.get_running_loop().time() == pytest.approx(0)
 
 
 async def test_a_query_returns_when_the_map_changes_and_not_before() -> None:

@@ -109,12 +109,6 @@ def test_what_only_global_may_have_is_named() -> None:
     assert not outcome.harmless
 
 
-@pytest.mark.parametrize("sides", [(MESH, MESH), (WEST, WEST), (MESH, WEST)])
-def test_two_of_a_sort_are_refused(sides: tuple[Side, Side]) -> None:
-    with pytest.raises(InputError):
-        compare(*sides)
-
-
 @pytest.mark.parametrize("document", [{}, {"zone": "west"}, {"zone": "", "uid": "", "zones": 3}])
 def test_what_is_no_answer_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(InputError):

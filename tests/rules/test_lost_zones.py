@@ -222,13 +222,22 @@ def test_silence_and_lag_make_a_zone_stale_and_silence_alone_takes_it_offline(
 def test_a_record_of_a_zone_from_before_says_since_when_by_what_it_has() -> None:
     fields = msgpack.unpackb(SEEN.but(online=False, disconnected_ms=44).pack())
     for name in ("offline_ms", "lost_ms", "left", "stale_ms"):
-        del fields[name]
+        fields.pop(name, None)
 
     seen = Seen.unpack(msgpack.packb(fields))
 
     assert (seen.state, seen.since_ms) == ("offline", 44)
     found, _ = seen.found(Now(wall_ms=0, log_time_ms=130_000), **LIMITS, reached=lambda ms: ms)
     assert found.lost_ms == 30_000  # since it was last heard from
+
+
+def test_of_a_zone_just_met_little_is_told() -> None:
+    told = msgpack.unpackb(Seen(uid="u", last_ms=7).pack())
+
+    assert set(told) == {"uid", "last_ms", "formats"}
+    assert Seen.unpack(Seen(uid="u", online=False, lag_ms=0).pack()) == Seen(
+        uid="u", online=False, lag_ms=0
+    )
 
 
 def test_limits_are_replicated_and_settings_of_before_have_the_default() -> None:

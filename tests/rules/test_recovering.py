@@ -103,6 +103,28 @@ def test_it_is_over_once_every_zone_has_said_what_it_holds(
     assert Binding.unpack(packed).live
 
 
+def test_it_is_not_over_for_zones_before_what_waited_is_bound(mesh: Global, west: Stream) -> None:
+    """They show the map they had until then: nothing of it may be missing for a moment."""
+    mesh.submit(west.merge())
+    mesh.submit(Doubt("a test says so"))
+    mesh.submit(MULTI)
+    mesh.submit(west.claim(recovery=recovery_of(mesh).id))
+    mesh.submit(TakeCopy((), last=True))
+
+    assert not recovering(mesh)
+    changed = [
+        {change.kind: change.payload for change in sealed.entry.changes}
+        for sealed in mesh.leader.chain.entries
+    ]
+    (end,) = [n for n, each in enumerate(changed) if each.get(RECOVERY, b"") is None]
+    (bound_in,) = [
+        n
+        for n, each in enumerate(changed)
+        if (packed := each.get("vip.MeshMultiZoneService")) and Binding.unpack(packed).live
+    ]
+    assert bound_in <= end
+
+
 def test_a_zone_that_says_nothing_is_waited_for_a_minute_of_log_time(
     mesh: Global, west: Stream
 ) -> None:

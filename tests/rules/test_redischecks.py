@@ -8,12 +8,13 @@ import pytest
 
 from zonemesh.log.keys import Keys
 from zonemesh.log.redischecks import SETTINGS, Facts, weaknesses_of
-from zonemesh.log.redisrights import forbidden, needed
+from zonemesh.log.redisrights import Role, forbidden, needed
 
+WEST = Role("west")
 SOUND = Facts(
     where="redis-1:6379",
     user="west",
-    zone="west",
+    role=WEST,
     info={
         "redis_version": "7.2.5",
         "role": "master",
@@ -34,8 +35,8 @@ SOUND = Facts(
         "min-replicas-to-write": "1",
         "min-replicas-max-lag": "10",
     },
-    needed=dict.fromkeys(needed(Keys(), "west"), True),
-    forbidden=dict.fromkeys(forbidden(Keys(), "west"), False),
+    needed=dict.fromkeys(needed(Keys(), WEST), True),
+    forbidden=dict.fromkeys(forbidden(Keys(), WEST), False),
     sentinels=3,
 )
 
@@ -113,8 +114,8 @@ def test_a_server_without_replicas_needs_no_setting_for_them() -> None:
 
 
 def test_rights_are_named_by_the_first_of_them() -> None:
-    may = dict.fromkeys(forbidden(Keys(), "west"), True)
-    may_not = dict.fromkeys(needed(Keys(), "west"), False)
+    may = dict.fromkeys(forbidden(Keys(), WEST), True)
+    may_not = dict.fromkeys(needed(Keys(), WEST), False)
 
     narrow, wide = weaknesses_of(replace(SOUND, needed=may_not, forbidden=may))
 
@@ -122,6 +123,19 @@ def test_rights_are_named_by_the_first_of_them() -> None:
     assert "SADD {zm}:zones" in narrow.what
     assert f"and {len(may) - 4} more" in wide.what
     assert "user west" in wide.what
+
+
+def test_what_is_wrong_where_a_zones_own_log_is_names_the_setting_that_leads_there() -> None:
+    role = Role("west", own_log=True)
+    may = dict.fromkeys(forbidden(Keys(), role), True)
+    facts = replace(SOUND, role=role, forbidden=may, sentinels=1)
+    facts = replace(facts, info={**(SOUND.info or {}), "role": "slave"})
+
+    told = {one.code: f"{one.what} {one.remedy}" for one in weaknesses_of(facts)}
+
+    assert told.keys() == {"replica", "few_sentinels", "rights_too_wide"}
+    assert all("log.url" in each and "redis.url" not in each for each in told.values())
+    assert "the own log of zone west must not" in told["rights_too_wide"]
 
 
 def test_errors_come_first() -> None:

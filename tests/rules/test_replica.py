@@ -13,16 +13,8 @@ from zonemesh.errors import (
     StoreLostError,
 )
 from zonemesh.model import START, Position
-from zonemesh.replica import (
-    NOWHERE,
-    RESTORED,
-    SAME_FAULT_MAX,
-    Patience,
-    Place,
-    check_head,
-    follows,
-)
-from zonemesh.wire import NO_HASH, Entry, Sealed, decode, seal
+from zonemesh.replica import RESTORED, SAME_FAULT_MAX, Patience, check_head, follows
+from zonemesh.wire import NO_HASH, NOWHERE, Entry, Place, Sealed, decode, seal
 
 H = b"12345678"
 AT_3 = Place("one", Position(1, 3), H)

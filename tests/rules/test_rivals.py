@@ -36,7 +36,7 @@ services = st.dictionaries(
         st.sampled_from(["", "ns"]),
         st.sampled_from(["a", "b", "a.svc", "awest", "svc"]),
     ),
-    st.integers(1, 20),
+    st.tuples(st.integers(1, 20), st.booleans()),
     max_size=12,
 )
 generators = st.dictionaries(
@@ -52,15 +52,15 @@ def reaches(kind: Kind, key: Key, zone: str) -> bool:
 
 @given(services, generators)
 def test_the_outcomes_of_a_service_are_those_of_the_zone(
-    services: dict[tuple[str, str, str, str], int],
+    services: dict[tuple[str, str, str, str], tuple[int, bool]],
     generators: dict[tuple[str, str], tuple[str, str, int]],
 ) -> None:
     known: dict[tuple[str, Key], Known] = {}
-    for (kind, zone, namespace, name), order in services.items():
+    for (kind, zone, namespace, name), (order, waits) in services.items():
         if zone or kind != "MeshService":
             key = Key("default", zone, namespace, name)
             record = Record(created_ms=1, modified_ms=1, spec=put_service(name).spec)
-            known[kind, key] = Known(record, order)
+            known[kind, key] = Known(record, order, waits)
     declared = Generators()
     parsed = {zone: list(parsed_in(zone, generators, declared)) for zone in ZONES}
     rivals = Rivals(
@@ -79,6 +79,7 @@ def test_the_outcomes_of_a_service_are_those_of_the_zone(
                 key.packed,
                 labels.of_record(KINDS[kind], key, service.record, zone),
                 service.order,
+                waits=service.waits,
             )
             for (kind, key), service in known.items()
             if reaches(KINDS[kind], key, zone)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from globalcp.config import GlobalConfig, IpamConfig, MeshServicePool
 from tests.scenarios.world import World
 from zonemesh.deciding import Put
 from zonemesh.model import Key
@@ -14,9 +15,9 @@ NAME = "dup.shared.mesh.local"
 ZONES = ("west", "east", "north")
 
 
-async def sharing(make_world: Callable[..., World], seed: int = 0) -> World:
+async def sharing(make_world: Callable[..., World], seed: int = 0, **options: object) -> World:
     """A generator on global names services of all zones alike."""
-    world = make_world(zones=ZONES, seed=seed)
+    world = make_world(zones=ZONES, seed=seed, **options)
     await world.start()
     spec = {
         "selector": {"meshService": {"matchLabels": {}}},
@@ -113,6 +114,29 @@ async def test_a_removed_winners_name_goes_to_the_next_and_back_again(
     await west.register("dup")
     await world.until(lambda: holders(world) == {first})  # it ranks as before
     await at_rest(world)
+
+
+async def test_who_waits_for_an_address_takes_no_name_from_who_has_one(
+    make_world: Callable[..., World],
+) -> None:
+    """However short the pool is, and for how long: the name goes on being answered."""
+    ipam = IpamConfig(mesh_service=MeshServicePool(cidr=("241.0.0.0/28",)))
+    world = await sharing(make_world, global_config=GlobalConfig(ipam=ipam))
+    west, east = world["west"], world["east"]
+    await world.until(world.digests_agree)
+    west.cut()
+    agent = west.agent()
+    await west.register("dup")
+    await world.until(lambda: NAME in west.map)
+    await east.register(*(f"east-{number}" for number in range(20)), "dup")
+    await world.until(lambda: "east-0.svc.east.mesh.local" in world["north"].map)
+    await world.until(lambda: east.services["dup"] is None)
+    west.heal()
+
+    await world.until(lambda: "east-0.svc.east.mesh.local" in west.map, 15.0)
+    await at_rest(world)
+    assert holders(world) == {west.services["dup"]}
+    assert NAME not in agent.removed
 
 
 async def test_a_winners_zone_that_loses_its_log_keeps_its_name(

@@ -211,6 +211,33 @@ async def test_with_nothing_left_global_is_rebuilt_from_the_zones(world: World) 
     assert agent.removed == []
 
 
+async def test_zones_that_write_all_the_time_tell_a_new_global_of_the_log_that_was_lost(
+    world: World,
+) -> None:
+    """What a zone has followed stands in its newest entry, whatever that is."""
+    west, east, agent = await filled(world)
+    uptime = world.leader.registry.position.term
+    for each in world.replicas:
+        each.kill()
+        each.lose_disk()
+    world.store.flush()
+    await world.pass_time(3.0)
+    for each in world.replicas:
+        each.start()
+    number = 0
+    while not world.has_leader():
+        await west.register(f"west-{number}")
+        await east.register(f"east-{number}")
+        await world.pass_time(0.02)
+        number += 1
+
+    assert world.leader.registry.position.term > uptime
+    assert Recovery.of(world.leader.registry) is not None
+    await world.until(lambda: not recovering(world), 20.0)
+    await world.until(world.converged)
+    assert agent.removed == []
+
+
 async def test_a_log_of_another_incarnation_takes_no_name(world: World) -> None:
     _, east, agent = await filled(world)
     for each in world.replicas:
@@ -286,6 +313,40 @@ async def test_a_lost_up_stream_is_published_again_and_nothing_is_swept(world: W
     assert world.leader.replica.plane.counts.resyncs["west", "store_lost"] == 1
     await west.remove("mongo")
     await world.until(world.converged)
+
+
+async def test_a_zone_that_left_the_set_of_zones_is_read_again(world: World) -> None:
+    """Redis came back as it was a moment ago, while the zone was publishing itself anew."""
+    west, east, _ = await filled(world)
+    world.store._server.data.zones.discard("west")
+    await world.pass_time(0.5)  # global looks which zones there are
+    await west.register("mongo")
+
+    await world.until(lambda: "mongo.svc.west.mesh.local" in east.map)
+    await world.until(world.converged)
+
+
+async def test_an_old_copy_on_disk_of_a_log_that_was_lost_since_takes_no_agent_back(
+    world: World,
+) -> None:
+    """The map that an agent has is of the restored log, which its zone has yet to show."""
+    west, east, _ = await filled(world)
+    agent = west.agent()
+    await world.until(world.converged)
+    await world.pass_time(1.0)
+    backup = west.disk.clone()
+    world.store.flush()
+    await world.until(lambda: resyncs(east).get("store_lost", 0) > 0, 3 * FOUND_S)
+    await world.until(lambda: not recovering(world), 10.0)
+    await east.register("since")
+    await world.until(lambda: "since.svc.east.mesh.local" in agent.names)
+    west.kill()
+    west.set_disk_back(backup)
+    west.start()
+
+    await world.until(lambda: west.ready)
+    await world.until(world.converged, 20.0)
+    assert agent.removed == []
 
 
 async def test_a_zone_says_that_its_stream_takes_nothing_until_it_does(world: World) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import pytest
+
 from tests.scenarios.world import World
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.seen import Seen
@@ -110,6 +112,34 @@ async def test_a_zone_that_lost_its_log_adopts_what_it_had_and_nobody_loses_a_na
         assert agent.removed == []
     await west.register("after")
     await world.until(world.converged)
+
+
+@pytest.mark.parametrize("lost", ["everything", "log", "head"])
+async def test_a_zone_that_lost_its_log_adopts_nothing_while_globals_is_missing(
+    world: World, lost: str
+) -> None:
+    """An empty store is no empty mesh: it is about to be restored."""
+    await world.start()
+    west = world["west"]
+    agents = west.agent(), world["east"].agent()
+    await west.register("redis", "kafka")
+    await world.until(world.converged)
+    bound = west.services
+    await world.pass_time(1.0)
+    west.kill()
+    west.lose_disk()
+    if lost == "everything":
+        world.store.flush()
+    else:
+        world.store.delete_key("global", lost)  # type: ignore[arg-type]
+        for part in ("log", "head", "snapshots", "chunks"):
+            world.store.delete_key(up_log("west"), part)
+    west.start()
+
+    await world.until(lambda: west.running)
+    await world.until(world.converged, 90.0)
+    assert west.services == bound
+    assert [agent.removed for agent in agents] == [[], []]
 
 
 async def test_what_was_registered_before_adoption_stays_and_what_was_not_comes_back(

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner, Result
 
+from globalcp.config import GlobalConfig
 from tests.builders import FakeBackend
+from tests.docs import inventory
 from tests.fake_zone import free_port
 from tests.shells.test_cli import app_of, serving
 from tests.shells.test_cli_status import GLOBAL
@@ -17,6 +20,7 @@ from zonemesh.cli import diagnosis
 from zonemesh.cli.diagnosis import Level
 from zonemesh.cli.doctor import lines
 from zonemesh.cli.main import cli
+from zonemesh.runtime import config as configuration
 
 USAGE = {"used": 5, "quarantined": 0, "free": 5, "waiting": 0, "blocks": 1}
 WELL: dict[str, Any] = {
@@ -77,6 +81,16 @@ def test_of_a_mesh_that_is_well_nothing_is_said() -> None:
         ({"sizes": {"MeshService": 12}}, "pool", "warning"),
         ({"sizes": {"MeshService": 10}}, "pool", "error"),
         ({"leader": False, "leader_url": None}, "leader", "error"),
+        (
+            {"settings": {"differs": {"quarantine_ms": {"mesh": 60_000, "configured": 3_600_000}}}},
+            "settings",
+            "warning",
+        ),
+        (
+            {"formats": {"log": 1, "readable": [1, 2], "heldBackBy": ["zone east"]}},
+            "formats",
+            "warning",
+        ),
         ({"zones": {"east": {"online": False, "lagSeconds": 70.0}}}, "zone", "error"),
         ({"zones": {"east": {"online": True, "lagSeconds": 70.0}}}, "zone", "warning"),
         ({"zones": {"east": {"online": True, "rejectedRecords": 2}}}, "rejected", "warning"),
@@ -97,6 +111,45 @@ def test_each_fault_of_a_global_is_found(fault: dict[str, Any], check: str, leve
 )
 def test_each_fault_of_a_zone_is_found(fault: dict[str, Any], check: str, level: str) -> None:
     assert wrong({**ZONE, **fault}) == {(check, level)}
+
+
+def test_settings_that_differ_are_told_as_the_configuration_has_them() -> None:
+    everything: dict[str, Any] = {
+        "ipam": {
+            "meshService": {"cidr": ["10.0.0.0/8", "11.0.0.0/8"]},
+            "meshExternalService": {"cidr": ["12.0.0.0/8"]},
+            "meshMultiZoneService": {"cidr": ["13.0.0.0/8"]},
+            "quarantine": "1h30m",
+        },
+        "dnsServer": {
+            "CIDR": "14.0.0.0/8",
+            "domain": "legacy",
+            "serviceVipEnabled": False,
+            "serviceVipPort": 81,
+        },
+        "zones": {
+            "offlineAfter": "20s",
+            "staleAfter": "7s",
+            "quota": {"services": 1, "bytes": 2},
+        },
+    }
+    config, _ = configuration.load(GlobalConfig, everything, {})
+    changed = config.settings.changed_from(GlobalConfig().settings)
+    differs = {name: {"mesh": was, "configured": now} for name, (was, now) in changed.items()}
+    state = json.loads(json.dumps({**WELL, "settings": {"differs": differs}}))
+
+    (told,) = [each for each in diagnosis.of_plane(state, "here") if each.check == "settings"]
+
+    assert len(changed) == len(diagnosis.KEYS) == 12
+    assert set(diagnosis.KEYS.values()) <= set(inventory.settings("globalcp"))
+    for words in (
+        "ipam.meshService.cidr is 10.0.0.0/8, 11.0.0.0/8, the mesh has 241.0.0.0/8",
+        "ipam.quarantine is 1h30m, the mesh has 24h",
+        "dnsServer.serviceVipEnabled is false, the mesh has true",
+        "zones.quota.services is 1, the mesh has 250000",
+    ):
+        assert words in told.what
+    assert "restart them one after the other" in told.remedy
 
 
 def test_clocks_versions_and_states_are_compared_with_each_other() -> None:
@@ -181,3 +234,57 @@ def test_the_worst_comes_first_and_lines_fit() -> None:
 
     assert shown[0].startswith("ERROR")
     assert max(map(len, shown)) <= 80
+
+
+def holding(zone: str, uid: str, **held: Any) -> web.Application:
+    """A control plane that says what it holds (`GET /_addresses`)."""
+    nothing: dict[str, Any] = {
+        "zones": {},
+        "pools": {"MeshService": ["241.0.0.0/8"]},
+        "former": {},
+        **dict.fromkeys(("blocks", "vips", "names", "made_here"), ()),
+    }
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({**nothing, "zone": zone, "uid": uid, **held})
+
+    app = web.Application()
+    app.router.add_get("/_addresses", answer)
+    return app
+
+
+def standing_alone() -> web.Application:
+    return holding(
+        "west",
+        "5f1e",
+        blocks=[["MeshService", "west", "241.16.0.0", 4096]],
+        vips=[["MeshService", "default", "redis", "241.16.0.5"]],
+    )
+
+
+def test_what_joining_would_change_is_told_in_whatever_order_and_within_the_width() -> None:
+    taken = ["MeshService", "a-zone-of-a-long-name", "241.16.0.0", 4096]
+    with serving(standing_alone()) as zone, serving(holding("", "", blocks=[taken])) as mesh:
+        told = [
+            CliRunner(env={"COLUMNS": "60"}).invoke(
+                cli, ["doctor", "--join", "--url", first, "--url", second], catch_exceptions=False
+            )
+            for first, second in ((zone, mesh), (mesh, zone))
+        ]
+
+    assert told[0].stdout == told[1].stdout
+    assert [each.exit_code for each in told] == [1, 1]
+    assert "  MeshService default/redis, now 241.16.0.5" in told[0].stdout
+    assert max(map(len, told[0].stdout.splitlines())) <= 60
+
+
+def test_joining_needs_a_zone_and_a_global_that_answer() -> None:
+    with serving(standing_alone()) as zone, serving(web.Application()) as other:
+        one = run("--join", url=zone)
+        neither = run("--join", "--url", zone, "--url", other)
+        gone = run("--join", "--url", zone, "--url", f"http://127.0.0.1:{free_port()}")
+
+    assert (one.exit_code, "needs --url twice" in one.stderr) == (2, True)
+    assert (neither.exit_code, "is no control plane" in neither.stderr) == (2, True)
+    assert gone.exit_code == 1
+    assert gone.stderr.startswith("Error: ")

@@ -132,10 +132,14 @@ def test_a_trimmed_beginning_is_no_fault(path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        ((), "give either --redis URL or --file PATH"),
+        ((), "say where the log is: --redis URL or --file PATH"),
         (("--file", "nowhere.db"), "nowhere.db: no such file"),
         (("zone:a:b:up", "--redis", "redis://127.0.0.1:1"), "is not global, zone:<name>:up"),
-        (("--redis", "http://x"), "redis.url"),
+        (("--redis", "http://x"), "--redis: Redis URL must specify"),
+        (
+            ("--redis", "redis://127.0.0.1:1", "--password-path", "nowhere"),
+            "--password-path: there is no file nowhere",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_reason(

@@ -63,6 +63,48 @@ def test_nobody_leading_a_halt_and_a_blocked_log_cannot_be_overlooked() -> None:
     assert "takes no entry since 61.0 s" in text
 
 
+FORMATS = {"log": 1, "readable": [1, 2], "heldBackBy": []}
+ZONE = {
+    **GLOBAL,
+    "zone": "west",
+    "uid": "5f1e",
+    "federated": True,
+    "own": {"cursor": "5f1e.1-9", "digest": "0" * 32, "records": {}},
+    "global": {"cursor": "8c1f.3-120", "digest": "0" * 32, "records": {}},
+    "formats": {"own": 1, "global": 1, "readable": [1, 2]},
+}
+
+
+@pytest.mark.parametrize(
+    "state, told",
+    [
+        (
+            {"leader": True, "formats": {**FORMATS, "heldBackBy": ["zone east", "zone west"]}},
+            "written in 1, this build reads 1 and 2; held back by zone east, zone west",
+        ),
+        ({"leader": True, "formats": FORMATS}, "raised once all have read it for a minute"),
+        ({"formats": FORMATS}, "its leader says who holds it back"),
+        (ZONE, "global's log is not in a later one"),
+        (
+            {**ZONE, "formats": {"own": 1, "global": 2, "readable": [1, 2]}},
+            "another control plane of the zone holds it back",
+        ),
+    ],
+)
+def test_a_log_that_could_be_in_a_later_format_says_who_holds_it_back(
+    state: dict[str, Any], told: str
+) -> None:
+    text = shown({**GLOBAL, **state}, None)
+
+    assert told in text
+    assert text.count("Format") == 1
+
+
+def test_of_formats_nothing_is_said_while_the_newest_is_written() -> None:
+    assert "Format" not in shown({**GLOBAL, "formats": {**FORMATS, "log": 2}})
+    assert "Format" not in shown({**ZONE, "formats": {"own": 2, "global": 2, "readable": [1, 2]}})
+
+
 def test_lines_fit_the_width() -> None:
     state = {**GLOBAL, "ready": "global's log has not been read yet " * 5}
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_deployments import HOST, Node, server
+from tests.redis_deployments import HOST, Node, server, weaknesses
 from tests.redis_server import free_port, needs_redis
 from tests.shells.test_redis_sentinel import until
 from tests.shells.test_redis_users import chain_of, snapshot_of
 from zonemesh.errors import FateUnknownError, RefusedError, UnavailableError
 from zonemesh.log.port import Lease
 from zonemesh.log.redis import RedisStore
-from zonemesh.log.redisfacts import weaknesses
 from zonemesh.model import START, Position
 from zonemesh.travel import GLOBAL_LOG, up_log
 

@@ -20,6 +20,7 @@ from zonemesh.log.pools import pool_of
 from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redisfacts import facts_of
+from zonemesh.log.redisrights import GLOBAL
 from zonemesh.model import START, Position
 from zonemesh.runtime.redisserver import find_redis_server
 from zonemesh.wire import NO_HASH, Entry, Sealed, seal
@@ -569,7 +570,7 @@ async def test_cancelling_at_any_moment_mixes_no_replies(store: RedisStore) -> N
 
 
 async def test_no_call_blocks_the_event_loop(no_blocking: BlockBuster, store: RedisStore) -> None:
-    await facts_of(store.commands, store.keys, zone=None)
+    await facts_of(store.commands, store.keys, GLOBAL)
     await store.log("global").create(chain_of(1)[0])
     await store.log("global").read(START, block_s=0.01)
     await store.log("global").read(Position(1, 0), block_s=0.01)

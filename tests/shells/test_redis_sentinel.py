@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_deployments import HOST, Node, sentinel, server, users_file
+from tests.redis_deployments import HOST, Node, sentinel, server, users_file, weaknesses
 from tests.redis_server import needs_redis
 from zonemesh.errors import RefusedError, UnavailableError
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.follower import Follower
 from zonemesh.log.redis import RedisStore
-from zonemesh.log.redisfacts import weaknesses
 from zonemesh.model import START, Change, Position
 from zonemesh.registry import Registry
 from zonemesh.travel import GLOBAL_LOG

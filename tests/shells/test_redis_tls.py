@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.redis_deployments import HOST, Node, sentinel, server
+from tests.redis_deployments import HOST, Node, sentinel, server, weaknesses
 from tests.redis_server import needs_redis
 from tests.shells.test_redis_sentinel import until
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.redis import RedisStore
-from zonemesh.log.redisfacts import weaknesses
 from zonemesh.model import START, Position
 from zonemesh.wire import NO_HASH, Entry, seal
 

@@ -46,6 +46,7 @@ from zonemesh.log.memory import MemoryLog, MemoryStore, _LogData, _Stream
 from zonemesh.log.port import Head, Raw
 from zonemesh.model import START, Cursor, Position, zone_of
 from zonemesh.registry import Index, Registry
+from zonemesh.replica import RESTORED
 from zonemesh.wire import NO_HASH, Sealed, decode
 
 if TYPE_CHECKING:
@@ -87,8 +88,6 @@ class Watch(Auditor):
         self._writers: WeakKeyDictionary[Registry, tuple[str, int, str]] = WeakKeyDictionary()
         self._said: defaultdict[tuple[str, str], set[bytes | None]] = defaultdict(set)
         self._requests: Counter[tuple[str, int]] = Counter()
-        self._founded: set[str] = set()
-        """Incarnations: whoever begins one goes on from its state, all others are told of it."""
         self._sealed_s: dict[bytes, float] = {}
         self._log_offsets_ms: dict[tuple[int, str, str], float] = {}
 
@@ -188,13 +187,13 @@ class Watch(Auditor):
         self._log_time_ms = entry.log_time_ms
         if registry.incarnation == "":
             return
-        founds = entry.previous == START and entry.incarnation not in self._founded
+        # Whoever restores a lost log goes on from its state: all others are told of that state.
+        founds = entry.previous == START and entry.note.get(RESTORED) == str(registry.cursor)
         if (entry.incarnation, entry.previous) != registry.cursor and not founds:
             found = Cursor(entry.incarnation, entry.previous)
             self.violated(
                 "I9", f"{entry.position} follows {found} and was applied at {registry.cursor}"
             )
-        self._founded.add(entry.incarnation)
         self._one_writer(registry, sealed)
 
     def applied(self, registry: Registry, sealed: Sealed) -> None:

@@ -83,8 +83,6 @@ class Kind:
     group: str
     weight: float
     draw: Draw
-    enabled: bool = True
-    """False: the product cannot recover from it yet; drawn by tests that ask for it by name."""
 
 
 def _one(kind: str, *draws: Callable[[random.Random, Shape], Any]) -> Draw:
@@ -227,17 +225,14 @@ KINDS: dict[str, Kind] = {
     "lose_snapshots": Kind("store", 0.7, _one("lose_snapshots", _log)),
     "corrupt_up": Kind("store", 0.7, _one("corrupt_up", _zone)),
     "forge": Kind("store", 1, _one("forge", _zone, _zone, _service)),
-    # Recovery of global's log: heals by itself nearly always, not yet always (--also recovery)
-    "roll_back_global": Kind(
-        "recovery", 1.5, _one("roll_back_global", _from(1, 2, 5)), enabled=False
-    ),
-    "fail_over": Kind("recovery", 1.5, _fail_over, enabled=False),
-    "flush": Kind("recovery", 1, _one("flush"), enabled=False),
-    "lose_global": Kind("recovery", 1, _one("lose_global", _from("log", "head")), enabled=False),
+    # Global's log, or all of its store
+    "roll_back_global": Kind("recovery", 1.5, _one("roll_back_global", _from(1, 2, 5))),
+    "fail_over": Kind("recovery", 1.5, _fail_over),
+    "flush": Kind("recovery", 1, _one("flush")),
+    "lose_global": Kind("recovery", 1, _one("lose_global", _from("log", "head"))),
     # Disks
     "lose_disk": Kind("disks", 1.5, _one("lose_disk", _zone)),
     "lose_copy": Kind("disks", 1, _one("lose_copy", _node)),
-    # Until its stream is compared, an old log is served as if it were the newest.
     "set_back": Kind("disks", 1.5, _old_disk),
 }
 GROUPS = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
@@ -274,7 +269,7 @@ def plan(
         for name, kind in KINDS.items()
         if name not in never
         and (kind.group in only or name in only)
-        and (name in also or (kind.group in favour and (kind.enabled or kind.group in also)))
+        and (name in also or kind.group in favour)
     }
     return Plan(seed, shape, tuple(_operations(rng, shape, weights, length)))
 

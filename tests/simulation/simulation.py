@@ -41,7 +41,6 @@ PEACE_S = 90.0
 GROWING_S = 20.0
 """In which a log that nobody trims grows beyond its limit by heartbeats alone."""
 ANSWER_S = 0.5
-OLD = "only the stream tells what was removed since the zone's disk is from"
 SHARED = "dup"
 SHARED_NAME = f"{SHARED}.shared.mesh.local"
 _MEMORY = Path("/dev/shm")
@@ -120,7 +119,6 @@ class Simulation:
         self._directory = directory
         self._agents = 0
         self._clone: Clone | None = None
-        self._recovering: set[str] = set()
         self._backups: dict[str, Clone] = {}
 
     async def run(self) -> None:
@@ -193,9 +191,7 @@ class Simulation:
             return "is not there"
         self.present.discard(f"{zone}/{name}")
         outcome = await self._try(node, lambda: node.remove(name))
-        # What is removed before the zone has adopted comes back with what it adopts.
-        adopted = node.composed and node.zone.state.adopted
-        if outcome == "done" and adopted:
+        if outcome == "done":
             self.absent.add(f"{zone}/{name}")
         return outcome
 
@@ -260,8 +256,6 @@ class Simulation:
         return "done"
 
     async def do_restart_agent(self, zone: str, *, forget: bool = False) -> str | None:
-        if self._in_recovery(zone):
-            return "an old log is served until it is known to be one"
         node = self.world[zone]
         agent = node.agents[0]
         assert isinstance(agent, SimulatedAgent)
@@ -364,8 +358,6 @@ class Simulation:
         self.world.store.delete_key("global", "leader")
 
     async def do_roll_back_up(self, zone: str, lost: int) -> str | None:
-        if self._in_recovery(zone):
-            return OLD
         return self._roll_back(up_log(zone), lost)
 
     async def do_roll_back_global(self, lost: int) -> str | None:
@@ -379,18 +371,9 @@ class Simulation:
         self.world.store.roll_back(log, held - lost)
         return None
 
-    async def do_lose_up(self, zone: str) -> str | None:
-        if self._in_recovery(zone):
-            return OLD
+    async def do_lose_up(self, zone: str) -> None:
         for part in ("log", "head", "snapshots", "chunks"):
             self.world.store.delete_key(up_log(zone), part)
-        return None
-
-    def _in_recovery(self, zone: str) -> bool:
-        """Whether a zone whose disk was set back has not made up for it yet."""
-        if zone in self._recovering and self._merged(zone):
-            self._recovering.discard(zone)
-        return zone in self._recovering
 
     async def do_lose_snapshots(self, log: str) -> str | None:
         if log == "global" and not self._whole(log):
@@ -427,19 +410,11 @@ class Simulation:
     async def do_fail_over(self) -> str | None:
         if self._clone is None:
             return "no replica"
-        if self._any_in_recovery():
-            return OLD
         self.world.store.restore(self._clone)
         return None
 
-    async def do_flush(self) -> str | None:
-        if self._any_in_recovery():
-            return OLD
+    async def do_flush(self) -> None:
         self.world.store.flush()
-        return None
-
-    def _any_in_recovery(self) -> bool:
-        return any(self._in_recovery(zone) for zone in self.shape.zones)
 
     async def do_lose_global(self, part: str) -> None:
         self.world.store.delete_key("global", part)  # type: ignore[arg-type]
@@ -511,7 +486,6 @@ class Simulation:
         node = self.world[zone]
         node.kill()
         node.set_disk_back(backup)
-        self._recovering.add(zone)
         return None
 
     # And then

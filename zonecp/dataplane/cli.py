@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from zonecp.dataplane.config import Config
 from zonemesh import __version__
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime import config as configuration
+from zonemesh.runtime.lazy import LazyGroup
 from zonemesh.runtime.main import STOP_S, report, run_main
 
 _ELSEWHERE: Final = {
@@ -30,21 +30,9 @@ _ELSEWHERE: Final = {
 """Commands by where they are: `run` is in a hurry, and needs none of them."""
 
 
-class _Commands(click.Group):
-    """Imports a command when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _ELSEWHERE:
-            return super().get_command(ctx, cmd_name)
-        module, _, name = _ELSEWHERE[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, elsewhere=_ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"]}
+)
 def cli() -> None:
     """The agent beside a workload: registers it, and answers DNS for the names of the mesh."""
 

@@ -13,8 +13,9 @@ import click
 from zonemesh.cli import documents
 from zonemesh.cli.catalogue import Catalogue, Row
 from zonemesh.cli.client import AnsweredError, Client, Document, item_path, problem_lines
-from zonemesh.cli.connection import connected, lines_of, mesh_option
+from zonemesh.cli.connection import connected, mesh_option
 from zonemesh.cli.documents import Fault, Source
+from zonemesh.cli.reporting import lines_of
 from zonemesh.errors import InputError, MeshError, ValidationError
 
 BULK_MIN = 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
@@ -12,11 +11,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from zonemesh.cli.catalogue import Catalogue
-from zonemesh.cli.client import AnsweredError, Client, list_path
-from zonemesh.errors import ConfigError, InputError, MeshError
+from zonemesh.cli.client import Client, list_path
+from zonemesh.cli.options import URL, URL_VARIABLE, timeout_option, url_option
+from zonemesh.cli.reporting import reporting
+from zonemesh.errors import MeshError
 
-URL = "http://127.0.0.1:5681"
-URL_VARIABLE = "ZONEMESH_URL"
 MESH = "default"
 TIMEOUT_S = 10.0
 COMPLETION_TIMEOUT_S = 1.0
@@ -29,43 +28,18 @@ P = ParamSpec("P")
 def connected(run: Callable[Concatenate[Client, P], None]) -> Callable[P, None]:
     """Give a command a control plane to ask, and turn its errors into lines and an exit code."""
 
-    @click.option(
-        "--url",
-        envvar=URL_VARIABLE,
-        show_envvar=True,
-        default=URL,
-        show_default=True,
-        help="REST address of a control plane, global's or a zone's.",
-    )
-    @click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        default=TIMEOUT_S,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long to wait for an answer.",
-    )
+    @url_option("REST address of a control plane, global's or a zone's.")
+    @timeout_option(TIMEOUT_S)
+    @reporting
     @functools.wraps(run)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
         client = Client(str(kwargs.pop("url")), float(str(kwargs.pop("timeout"))))
         try:
             run(client, *args, **kwargs)
-        except MeshError as error:
-            for number, line in enumerate(lines_of(error)):
-                click.echo(line if number else f"Error: {line}", err=True)
-            sys.exit(2 if isinstance(error, InputError) else 1)
         finally:
             client.close()
 
     return command
-
-
-def lines_of(error: MeshError) -> tuple[str, ...]:
-    match error:
-        case AnsweredError(lines=lines) | ConfigError(faults=lines):
-            return lines
-        case _:
-            return (str(error),)
 
 
 def complete_kind(

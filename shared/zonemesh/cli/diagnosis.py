@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from zonemesh.cli.status import seconds
+from zonemesh.runtime.values import format_duration
 
 State = Mapping[str, Any]
 
@@ -15,6 +16,22 @@ SKEW_MAX_S = 2.0
 LAG_MAX_S = 10.0
 POOL_WARNING = 0.8
 POOL_ERROR = 0.95
+
+KEYS = {
+    "legacy_cidrs": "dnsServer.CIDR",
+    "naming.domain": "dnsServer.domain",
+    "naming.port": "dnsServer.serviceVipPort",
+    "naming.services": "dnsServer.serviceVipEnabled",
+    "offline_after_ms": "zones.offlineAfter",
+    "pools.MeshExternalService": "ipam.meshExternalService.cidr",
+    "pools.MeshMultiZoneService": "ipam.meshMultiZoneService.cidr",
+    "pools.MeshService": "ipam.meshService.cidr",
+    "quarantine_ms": "ipam.quarantine",
+    "quota_bytes": "zones.quota.bytes",
+    "quota_services": "zones.quota.services",
+    "stale_after_ms": "zones.staleAfter",
+}
+"""What a globalcp's configuration calls the mesh's settings."""
 
 
 class Level(StrEnum):
@@ -101,7 +118,7 @@ def _pools(state: State, where: str) -> Iterator[Finding]:
     for shortage in state.get("shortages") or ():
         zone = shortage["zone"] or "global"
         what = f"{shortage['pool']} of {zone}: {shortage['why']}"
-        remedy = "delete zones that are gone; docs/operations.md, Pool exhausted"
+        remedy = "add a range, or delete zones that are gone: docs/operations.md, Pool exhausted"
         yield Finding(Level.ERROR, "pool", where, what, remedy)
     for pool, zones in (state.get("pools") or {}).items():
         waiting = sum(usage["waiting"] for usage in zones.values())
@@ -118,7 +135,7 @@ def _pools(state: State, where: str) -> Iterator[Finding]:
         what = f"{share:.0%} of {pool} is leased to zones"
         if share >= POOL_WARNING:
             level = Level.ERROR if share >= POOL_ERROR else Level.WARNING
-            remedy = "delete zones that are gone: a pool cannot be enlarged while a mesh runs"
+            remedy = "add a range: docs/operations.md, Changing the address pools"
             yield Finding(level, "pool", where, what, remedy)
         else:
             yield fine("pool", where, what)
@@ -132,8 +149,45 @@ def _of_global(state: State, where: str) -> Iterator[Finding]:
     else:
         remedy = "start a globalcp, or see why none gets the lease: docs/operations.md, Leader lost"
         yield Finding(Level.ERROR, "leader", where, "nobody leads", remedy)
+    yield _settings(state, where)
+    yield from _formats(state, where)
     for zone, each in sorted((state.get("zones") or {}).items()):
         yield from _zone_heard(zone, each, where)
+
+
+def _settings(state: State, where: str) -> Finding:
+    differing = (state.get("settings") or {}).get("differs")
+    if not differing:
+        return fine("settings", where, "its configuration has the mesh's settings")
+    told = "; ".join(
+        f"{KEYS.get(name, name)} is {_setting(name, each['configured'])},"
+        f" the mesh has {_setting(name, each['mesh'])}"
+        for name, each in sorted(differing.items())
+    )
+    remedy = (
+        "make it the same in every globalcp's configuration and restart them one after the other:"
+        " if this one comes to lead, its own hold"
+    )
+    return Finding(Level.WARNING, "settings", where, f"its configuration differs: {told}", remedy)
+
+
+def _setting(name: str, value: Any) -> str:
+    if name.endswith("_ms") and isinstance(value, int):
+        return format_duration(value / 1000)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _formats(state: State, where: str) -> Iterator[Finding]:
+    formats = state.get("formats") or {}
+    if behind := formats.get("heldBackBy"):
+        what = (
+            f"logs are written in format {formats['log']}, though {max(formats['readable'])} is"
+            f" known here: {', '.join(behind)} cannot read that"
+        )
+        remedy = "upgrade them, or delete zones that are gone: docs/operations.md, Upgrade"
+        yield Finding(Level.WARNING, "formats", where, what, remedy)
 
 
 def _zone_heard(zone: str, each: Mapping[str, Any], where: str) -> Iterator[Finding]:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import click
-import msgpack
 
 from zonemesh.cli import diagnosis, output
 from zonemesh.cli.client import Client
-from zonemesh.cli.connection import URL, URL_VARIABLE
 from zonemesh.cli.diagnosis import Finding, Level, fine
+from zonemesh.cli.join import join
+from zonemesh.cli.options import (
+    Redis,
+    form_option,
+    own_log_option,
+    redis_options,
+    timeout_option,
+    url_option,
+)
+from zonemesh.cli.reporting import reporting
 from zonemesh.errors import ConfigError, MeshError
-from zonemesh.log.keys import PREFIX
-from zonemesh.log.redis import RedisStore
-from zonemesh.log.redischecks import Weakness
-from zonemesh.log.redisfacts import weaknesses
-from zonemesh.travel import GLOBAL_LOG
 
 TIMEOUT_S = 3.0
 PLANES_MAX = 200
@@ -32,6 +36,7 @@ _STATUS = "/status"
 """Of an agent's diagnostics."""
 
 _MARKS = {Level.OK: "ok", Level.UNKNOWN: "?", Level.WARNING: "warning", Level.ERROR: "ERROR"}
+_INDENT = 8
 
 
 @dataclass
@@ -44,68 +49,86 @@ class Found:
 
 
 @click.command()
-@click.option(
-    "--url",
-    "urls",
-    multiple=True,
-    envvar=URL_VARIABLE,
-    show_envvar=True,
-    default=(URL,),
-    show_default=True,
-    help="A control plane to begin with; may be given several times. Those that it knows are "
-    "asked as well.",
+@url_option(
+    "A control plane to begin with; may be given several times. Those that it knows are asked as "
+    "well.",
+    several=True,
 )
-@click.option("--redis", "redis_url", envvar="ZONEMESH_REDIS_URL", help="Look at this Redis too.")
-@click.option("--prefix", default=PREFIX, show_default=True, help="redis.keyPrefix.")
+@redis_options
+@own_log_option
 @click.option("--agent", "agents", multiple=True, help="An agent's diagnostics (port 9902) too.")
 @click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=TIMEOUT_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for each answer.",
+    "--join",
+    "joining",
+    is_flag=True,
+    help="Instead: what would change if the zone of one --url, which stands alone, joined the mesh "
+    "of the other, a global.",
 )
+@timeout_option(TIMEOUT_S)
 @click.option("-v", "--verbose", is_flag=True, help="Also what is as it should be.")
-@click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text")
+@form_option("text", "json")
+@reporting
 def doctor(
     *,
     urls: tuple[str, ...],
-    redis_url: str | None,
-    prefix: str,
+    redis: Redis | None,
+    zone: str | None,
     agents: tuple[str, ...],
     timeout: float,
     form: str,
     verbose: bool,
+    joining: bool,
 ) -> None:
     """Look for what is wrong with a mesh, and say what to do about it.
 
     Asks control planes, and all others that they know by their addresses, whether they answer, who
-    leads, how old what they hold is, whether states agree; about zones, addresses, clocks and
-    versions; Redis and agents if they are given.
+    leads, how old what they hold is, whether states agree; about zones, addresses, settings, clocks
+    and versions; Redis and agents if they are given.
 
-    The exit code is 0 if nothing is wrong, 1 if something should be looked at, 2 if something does
-    not work.
+    With --join it changes nothing either: it tells which blocks of addresses clash, which services
+    and legacy names would get other addresses, and what has to be made on global.
+
+    The exit code is 0 if nothing is wrong, 1 if something should be looked at (or would change), 2
+    if something does not work.
     """
+    if joining:
+        text, code = join(urls, timeout, form)
+    else:
+        findings = _examine(urls, redis, zone, agents, timeout)
+        code = diagnosis.exit_code(findings)
+        if form == "json":
+            found = [asdict(each) for each in findings]
+            text = output.pretty_json({"exitCode": code, "findings": found})
+        else:
+            text = "\n".join(lines(findings, verbose=verbose, width=output.width()))
+    click.echo(text)
+    sys.exit(code)
+
+
+def _examine(
+    urls: tuple[str, ...],
+    redis: Redis | None,
+    zone: str | None,
+    agents: Sequence[str],
+    timeout_s: float,
+) -> list[Finding]:
     found = Found()
     of_redis: list[Finding] = []
-    if redis_url:
-        of_redis, replicas = asyncio.run(_ask_redis(redis_url, prefix))
+    if redis is not None:
+        from zonemesh.cli.redisdoctor import examine  # noqa: PLC0415 -- 0.2 s, for who needs it
+
+        of_redis, replicas = asyncio.run(examine(redis, zone))
         urls += tuple(replicas)
-    _ask_planes(found, urls, timeout)
+    elif zone is not None:
+        raise ConfigError(["--zone says whose own log is in a Redis: give its --redis"])
+    _ask_planes(found, urls, timeout_s)
     found.findings += diagnosis.of_replicas(found.states)
     found.findings += diagnosis.of_versions(found.states)
     found.findings += diagnosis.of_clocks(found.skews_s)
     found.findings += of_redis
     for agent in agents:
-        found.findings += _ask_agent(agent, timeout)
-    code = diagnosis.exit_code(found.findings)
-    if form == "json":
-        document = {"exitCode": code, "findings": [asdict(each) for each in found.findings]}
-        click.echo(output.pretty_json(document))
-    else:
-        click.echo("\n".join(lines(found.findings, verbose=verbose, width=output.width())))
-    sys.exit(code)
+        found.findings += _ask_agent(agent, timeout_s)
+    return found.findings
 
 
 def lines(findings: Sequence[Finding], *, verbose: bool, width: int | None) -> Iterator[str]:
@@ -113,18 +136,24 @@ def lines(findings: Sequence[Finding], *, verbose: bool, width: int | None) -> I
     order = list(Level)[::-1]
     shown = [each for each in findings if verbose or each.level is not Level.OK]
     for each in sorted(shown, key=lambda each: order.index(each.level)):
-        head = f"{_MARKS[each.level]:8}{each.where}: {each.what}"
-        yield from output.wrapped(head, width or output.PROSE) if width else [head]
+        head = f"{_MARKS[each.level]:{_INDENT}}{each.where}: {each.what}"
+        yield from output.wrapped(head, width, hanging=_INDENT) if width else [head]
         if each.remedy:
-            yield from output.wrapped(f"        → {each.remedy}", width or 10_000)
-    counts = {level: sum(each.level is level for each in findings) for level in Level}
+            remedy = f"{'':{_INDENT}}→ {each.remedy}"
+            yield from output.wrapped(remedy, width) if width else [remedy]
+    counts = Counter(each.level for each in findings)
     if shown:
         yield ""
+    warnings = _counted(counts[Level.WARNING], "warning")
     yield (
-        f"{len(findings)} checks: {counts[Level.OK]} ok, {counts[Level.WARNING]} warnings, "
-        f"{counts[Level.ERROR]} errors"
+        f"{len(findings)} checks: {counts[Level.OK]} ok, {warnings}, "
+        + _counted(counts[Level.ERROR], "error")
         + (f", {counts[Level.UNKNOWN]} not known" if counts[Level.UNKNOWN] else "")
     )
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _ask_planes(found: Found, urls: Sequence[str], timeout_s: float) -> None:
@@ -176,50 +205,6 @@ def _taken(
         "zones" in state
     ) else []  # fmt: skip
     return [each.rstrip("/") for each in known if each]
-
-
-async def _ask_redis(url: str, prefix: str) -> tuple[list[Finding], list[str]]:
-    """What there is to say of a Redis, and the addresses of the globals that live in it."""
-    where = "Redis"
-    try:
-        store = RedisStore(url, prefix=prefix)
-    except ConfigError as error:
-        return [Finding(Level.ERROR, "redis", where, str(error), "correct --redis")], []
-    try:
-        found = _of_server(await weaknesses(url, prefix=prefix), where)
-        head = await store.log(GLOBAL_LOG).head()
-        replicas = await store.replicas(GLOBAL_LOG)
-    except ConfigError as error:
-        return [Finding(Level.ERROR, "redis", where, str(error), "upgrade Redis")], []
-    except MeshError as error:
-        remedy = "is it up, is the port open, is the password right?"
-        return [Finding(Level.ERROR, "redis", where, str(error), remedy)], []
-    finally:
-        await store.close()
-    if head is None:
-        remedy = "is --prefix right? If so: docs/operations.md, Redis came back empty"
-        found.append(Finding(Level.ERROR, "log", where, "holds no log of global", remedy))
-    urls = sorted(str(msgpack.unpackb(each).get("url")) for each in replicas.values())
-    return [*found, _of_replicas(urls, where)], urls
-
-
-def _of_server(found: Sequence[Weakness], where: str) -> list[Finding]:
-    told = [
-        Finding(Level(each.severity), "redis", f"{where} {each.where}", each.what, each.remedy)
-        for each in found
-    ]
-    return told or [fine("redis", where, "is set up as it should be")]
-
-
-def _of_replicas(urls: Sequence[str], where: str) -> Finding:
-    if not urls:
-        remedy = "start a globalcp; zones and agents go on meanwhile"
-        return Finding(Level.ERROR, "globals", where, "no globalcp lives", remedy)
-    told = f"{len(urls)} globalcp live: {', '.join(urls)}"
-    if len(urls) == 1:
-        remedy = "run a second one: nobody takes over from one"
-        return Finding(Level.WARNING, "globals", where, told, remedy)
-    return fine("globals", where, told)
 
 
 def _ask_agent(url: str, timeout_s: float) -> list[Finding]:

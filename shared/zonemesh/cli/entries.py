@@ -13,9 +13,9 @@ from zonemesh.errors import LogFaultError, MeshError, WireError
 from zonemesh.ipam import BLOCK, Binding, Block, ipv4_text, pool_of
 from zonemesh.log.port import Head, Raw
 from zonemesh.model import START, Change, Record
-from zonemesh.replica import NOWHERE, Place, check_head, follows
+from zonemesh.replica import check_head, follows
 from zonemesh.resources.catalogue import KINDS
-from zonemesh.wire import ENTRY_BYTES_MAX, Sealed, decode
+from zonemesh.wire import ENTRY_BYTES_MAX, NOWHERE, Place, Sealed, decode
 
 Shown = Mapping[str, Any]
 """An entry, or a fault of the log: `{"fault": code, "text": …, "at": position}`."""
@@ -39,9 +39,8 @@ class Chain:
             yield self._fault(error, str(raw.position))
             self.place = Place(self.place.incarnation, raw.position, b"")
             return
-        entry = sealed.entry
         yield from self._checked(sealed, chained=chained)
-        self.place = Place(entry.incarnation, entry.position, sealed.h)
+        self.place = sealed.place
         yield shown(sealed)
 
     def _checked(self, sealed: Sealed, *, chained: bool) -> Iterator[Shown]:
@@ -59,7 +58,7 @@ class Chain:
 
     def compare(self, head: Head | None) -> Shown | None:
         """What reading cannot show: a log that is gone, or ends before what was read."""
-        place = None if head is None else Place(head.incarnation, head.position, head.h)
+        place = None if head is None else head.place
         try:
             if self.place.h:
                 check_head(self.place, place, read_nothing=True)

@@ -12,6 +12,7 @@ import click
 from zonemesh.cli import output
 from zonemesh.cli.client import AnsweredError, Client
 from zonemesh.cli.connection import connected, mesh_option
+from zonemesh.cli.options import form_option
 from zonemesh.errors import InputError
 from zonemesh.legacypool import LEGACY
 
@@ -22,14 +23,7 @@ Answer = Mapping[str, Any]
 @click.argument("name")
 @mesh_option
 @click.option("--dataplane", metavar="NAME", help="As seen by this data plane of the zone.")
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json", "yaml"]),
-    default="text",
-    show_default=True,
-)
+@form_option("text", "json", "yaml")
 @connected
 def explain(client: Client, name: str, mesh: str, dataplane: str | None, form: str) -> None:
     """Tell why a NAME resolves from a zone, or why it does not.

@@ -16,6 +16,7 @@ from zonemesh.cli.client import PAGE, Client, Document, item_path, list_path
 from zonemesh.cli.columns import cells, columns
 from zonemesh.cli.connection import complete_name, connected, kind_argument, mesh_option
 from zonemesh.cli.naming import named
+from zonemesh.cli.options import form_option
 from zonemesh.cli.watching import EVERY_S, Event, follow
 from zonemesh.errors import InputError
 
@@ -41,14 +42,8 @@ class Wanted(NamedTuple):
 @click.argument("name", required=False, shell_complete=complete_name)
 @mesh_option
 @click.option("-A", "--all-meshes", is_flag=True, help="List across meshes.")
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["table", "wide", "yaml", "json"]),
-    default="table",
-    show_default=True,
-    help="wide adds columns such as addresses, names and states.",
+@form_option(
+    "table", "wide", "yaml", "json", text="wide adds columns such as addresses, names and states."
 )
 @click.option("-w", "--watch", is_flag=True, help="Go on printing what changes, until Ctrl-C.")
 @click.option("--size", type=click.IntRange(1, PAGE), help="Only one page, of so many.")

@@ -12,10 +12,11 @@ from typing import Protocol
 
 import click
 
-from zonemesh.cli.connection import lines_of
 from zonemesh.cli.entries import Chain, Shown, text, wanted
-from zonemesh.errors import ConfigError, InputError, MeshError
-from zonemesh.log.keys import PREFIX, Keys
+from zonemesh.cli.options import Redis, form_option, redis_options
+from zonemesh.cli.reporting import reporting
+from zonemesh.errors import ConfigError
+from zonemesh.log.keys import Keys
 from zonemesh.log.port import Head, Log, Raw
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.sqlitefile import SqliteFile
@@ -39,19 +40,12 @@ class Source(Protocol):
 
 @click.command()
 @click.argument("name", metavar="LOG", default=GLOBAL_LOG)
-@click.option(
-    "--redis",
-    "url",
-    envvar="ZONEMESH_REDIS_URL",
-    show_envvar=True,
-    help="The Redis that holds the log.",
-)
-@click.option("--prefix", default=PREFIX, show_default=True, help="redis.keyPrefix.")
+@redis_options
 @click.option(
     "--file",
     "path",
     type=click.Path(path_type=Path),
-    help="A log's file instead, own.db or global.db in a dataDir; LOG is not needed.",
+    help="A log's file, own.db or global.db in a dataDir, without LOG; comes before --redis.",
 )
 @click.option("--after", metavar="POSITION", help="Begin after this one; 0-0 for all there is.")
 @click.option(
@@ -64,20 +58,12 @@ class Source(Protocol):
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is appended, until Ctrl-C.")
 @click.option("--kind", "kinds", multiple=True, help="Only entries that change this kind.")
 @click.option("--changes", "changes_only", is_flag=True, help="Only entries that change anything.")
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: an object a line, with all that an entry says.",
-)
+@form_option("text", "json", text="json: an object a line, with all that an entry says.")
+@reporting
 def log(
     name: str,
     *,
-    url: str | None,
-    prefix: str,
+    redis: Redis | None,
     path: Path | None,
     after: str | None,
     last: int,
@@ -103,26 +89,21 @@ def log(
 
     try:
         start = None if after is None else Position.parse(after)
-        source = _source(name, url, prefix, path)
+        source = _source(name, redis, path)
         faults = asyncio.run(_show(source, start, last, follow=follow, tell=tell))
     except KeyboardInterrupt:
         return  # how following is meant to end
-    except MeshError as error:
-        for number, line in enumerate(lines_of(error)):
-            click.echo(line if number else f"Error: {line}", err=True)
-        sys.exit(2 if isinstance(error, InputError) else 1)
     if faults:
         sys.exit(1)
 
 
-def _source(name: str, url: str | None, prefix: str, path: Path | None) -> Source:
-    if (url is None) == (path is None):
-        raise ConfigError(["give either --redis URL or --file PATH"])
+def _source(name: str, redis: Redis | None, path: Path | None) -> Source:
     if path is not None:
         return FileSource(SqliteFile(path))
-    assert url is not None
-    Keys(prefix).of(name)  # refuses what is no log's name
-    return RedisSource(RedisStore(url, prefix=prefix), name)
+    if redis is None:
+        raise ConfigError(["say where the log is: --redis URL or --file PATH"])
+    Keys(redis.prefix).of(name)  # refuses what is no log's name
+    return RedisSource(redis.store(), name)
 
 
 class RedisSource:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from zonemesh import __version__
-from zonemesh.cli.apply import apply
-from zonemesh.cli.delete import delete
-from zonemesh.cli.demo.command import demo
-from zonemesh.cli.describe import describe
-from zonemesh.cli.doctor import doctor
-from zonemesh.cli.explain import explain
-from zonemesh.cli.get import get
-from zonemesh.cli.joincheck import join_check
-from zonemesh.cli.log import log
-from zonemesh.cli.snapshot import snapshot
-from zonemesh.cli.status import status
+from zonemesh.runtime.lazy import LazyGroup
+
+_ELSEWHERE: Final = {
+    "apply": "zonemesh.cli.apply:apply",
+    "delete": "zonemesh.cli.delete:delete",
+    "demo": "zonemesh.cli.demo.command:demo",
+    "describe": "zonemesh.cli.describe:describe",
+    "doctor": "zonemesh.cli.doctor:doctor",
+    "explain": "zonemesh.cli.explain:explain",
+    "get": "zonemesh.cli.get:get",
+    "log": "zonemesh.cli.log:log",
+    "snapshot": "zonemesh.cli.snapshot:snapshot",
+    "status": "zonemesh.cli.status:status",
+}
+"""Commands by where they are: most need neither Redis nor a control plane's parts."""
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -25,11 +31,16 @@ Exit codes:
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
+@click.group(
+    cls=LazyGroup,
+    elsewhere=_ELSEWHERE,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EXIT_CODES,
+)
 def cli() -> None:
     """Operate a mesh; `zonemesh demo` runs one on this machine.
 
-    `zonemesh snapshot` reads and writes logs where they are kept. The other commands ask a control
+    `zonemesh snapshot` and `log` read logs where they are kept. The other commands ask a control
     plane over REST: global's, or a zone's for what is written or resolves in that zone. Say which
     with --url or ZONEMESH_URL.
     """
@@ -39,23 +50,6 @@ def cli() -> None:
 def version() -> None:
     """Print the version."""
     click.echo(f"zonemesh {__version__}")
-
-
-_COMMANDS = (
-    get,
-    describe,
-    apply,
-    delete,
-    explain,
-    status,
-    doctor,
-    join_check,
-    log,
-    snapshot,
-    demo,
-)
-for command in _COMMANDS:
-    cli.add_command(command)
 
 
 def main() -> None:

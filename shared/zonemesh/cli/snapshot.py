@@ -4,58 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 import click
 
 from zonemesh.cli import output
-from zonemesh.cli.connection import lines_of
-from zonemesh.errors import InputError, MeshError, WireError
+from zonemesh.cli import snapshotwork as work
+from zonemesh.cli.options import form_option, own_log_option, redis_options
+from zonemesh.cli.reporting import reporting
+from zonemesh.cli.snapshotfacts import facts_of, shown
+from zonemesh.cli.snapshotwork import Where
 from zonemesh.runtime import logging
-
-if TYPE_CHECKING:
-    from zonemesh.cli.snapshotwork import Where
-
-# Redis, SQLite and msgpack are imported by the commands that need them: 0.2 s.
 
 P = ParamSpec("P")
 
 _FILE = click.Path(dir_okay=False, allow_dash=True)
 
 
-def _reporting(run: Callable[P, None]) -> Callable[P, None]:
-    """Turn errors into lines and an exit code."""
-
-    @functools.wraps(run)
-    def command(*args: P.args, **kwargs: P.kwargs) -> None:
-        logging.configure("warning")
-        try:
-            run(*args, **kwargs)
-        except MeshError as error:
-            for number, line in enumerate(lines_of(error)):
-                click.echo(line if number else f"Error: {line}", err=True)
-            wrong_line = isinstance(error, InputError) and not isinstance(error, WireError)
-            sys.exit(2 if wrong_line else 1)
-
-    return command
-
-
-def _of_a_log(run: Callable[Concatenate[Where, P], None]) -> Callable[P, None]:
+def _of_a_log(run: Callable[Concatenate[Where, P], None]) -> Callable[..., None]:
     """Give a command the options that say where a log is."""
 
-    @click.option("--redis", envvar="ZONEMESH_REDIS_URL", show_envvar=True, help="Global's Redis.")
-    @click.option(
-        "--prefix",
-        envvar="ZONEMESH_REDIS_KEY_PREFIX",
-        show_envvar=True,
-        default="zm",
-        show_default=True,
-        help="redis.keyPrefix of the mesh.",
-    )
-    @click.option("--zone", help="A zone whose own log is in that Redis (its log.url).")
+    @redis_options
+    @own_log_option
     @click.option(
         "--data-dir",
         type=click.Path(file_okay=False, path_type=Path),
@@ -63,12 +35,9 @@ def _of_a_log(run: Callable[Concatenate[Where, P], None]) -> Callable[P, None]:
     )
     @functools.wraps(run)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
-        from zonemesh.cli.snapshotwork import Where  # noqa: PLC0415
-
         options: dict[str, Any] = kwargs
         where = Where(
-            url=options.pop("redis"),
-            prefix=options.pop("prefix"),
+            redis=options.pop("redis"),
             zone=options.pop("zone"),
             directory=options.pop("data_dir"),
         )
@@ -80,6 +49,7 @@ def _of_a_log(run: Callable[Concatenate[Where, P], None]) -> Callable[P, None]:
 @click.group()
 def snapshot() -> None:
     """Save a log as one file, look into it, and found a log again from it."""
+    logging.configure("warning")
 
 
 @snapshot.command()
@@ -87,7 +57,7 @@ def snapshot() -> None:
     "--output", "path", required=True, type=_FILE, help="File, for you alone; - for stdout."
 )
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-@_reporting
+@reporting
 @_of_a_log
 def save(where: Where, path: str, *, force: bool) -> None:
     """Save a log as it is at one position, while everything runs.
@@ -95,9 +65,6 @@ def save(where: Where, path: str, *, force: bool) -> None:
     From Redis it only reads, as a zone does: a user who may read the keys of global's log
     suffices. From a zone's dataDir it reads one transaction of the file.
     """
-    from zonemesh.cli import snapshotwork as work  # noqa: PLC0415
-    from zonemesh.cli.snapshotfacts import facts_of  # noqa: PLC0415
-
     work.check_absent(path, force=force)
     backup = asyncio.run(work.save(where))
     octets = work.write(path, backup, force=force)
@@ -111,21 +78,10 @@ def save(where: Where, path: str, *, force: bool) -> None:
 
 @snapshot.command()
 @click.argument("path", metavar="FILE", type=_FILE)
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Form of what is told.",
-)
-@_reporting
+@form_option("text", "json")
+@reporting
 def inspect(path: str, form: str) -> None:
     """Check a FILE whole, and tell what it holds."""
-    from zonemesh.cli import snapshotwork as work  # noqa: PLC0415
-    from zonemesh.cli.snapshotfacts import facts_of, shown  # noqa: PLC0415
-
     backup, octets = work.read(path)
     with work.named(path):
         facts = asyncio.run(facts_of(backup, octets))
@@ -139,7 +95,7 @@ def inspect(path: str, form: str) -> None:
     metavar="INCARNATION",
     help="Give up global's log of this incarnation, which is in that Redis.",
 )
-@_reporting
+@reporting
 @_of_a_log
 def restore(where: Where, path: str, replace: str | None) -> None:
     """Found a log again from a FILE, with every control plane of that log stopped.
@@ -149,8 +105,6 @@ def restore(where: Where, path: str, replace: str | None) -> None:
 
     Of a zone's own log: the zone then takes over from global what it has published since.
     """
-    from zonemesh.cli import snapshotwork as work  # noqa: PLC0415
-
     backup, _ = work.read(path)
     with work.named(path):
         cursor = asyncio.run(work.restore(backup, where, replace=replace))

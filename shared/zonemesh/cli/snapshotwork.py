@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from zonemesh import __version__
+from zonemesh.cli.options import Redis
 from zonemesh.errors import ConfigError, ConflictError, WireError
 from zonemesh.log import backup as backups
 from zonemesh.log import backupfile
@@ -40,18 +41,18 @@ _PROGRESS_S = 2.0
 class Where:
     """Where a log is: in a zone's `dataDir` if one is named, else in a Redis."""
 
-    url: str | None
-    prefix: str
+    redis: Redis | None
     zone: str | None
     directory: Path | None
 
     def __post_init__(self) -> None:
-        if self.directory is None and not self.url:
+        if self.directory is None and self.redis is None:
             raise ConfigError(["say where the log is: --redis URL, or --data-dir of a zone"])
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[RedisStore]:
-        store = RedisStore(self.url or "", prefix=self.prefix)
+        assert self.redis is not None
+        store = self.redis.store()
         try:
             yield store
         finally:

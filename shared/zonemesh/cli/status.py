@@ -12,6 +12,7 @@ import click
 from zonemesh.cli import output
 from zonemesh.cli.client import AnsweredError, Client
 from zonemesh.cli.connection import connected
+from zonemesh.cli.options import form_option
 from zonemesh.errors import InputError, UnavailableError
 
 State = Mapping[str, Any]
@@ -22,15 +23,7 @@ EVERY_S = 1.0
 
 @click.command()
 @click.option("-w", "--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="json is what the control plane says of itself, all of it.",
-)
+@form_option("table", "json", text="json is what the control plane says of itself, all of it.")
 @connected
 def status(client: Client, *, watch: bool, form: str) -> None:
     """Tell how a control plane is: who leads, how old what it knows is, zones and pools.
@@ -118,6 +111,7 @@ def _global_head(state: State, url: str) -> Iterator[tuple[str, str]]:
     yield "Leader", "this replica" if state["leader"] else state.get("leader_url") or "NOBODY LEADS"
     yield "Ready", state.get("ready") or "yes"
     yield "Log", _log(state)
+    yield from _formats(state, "log")
     yield "Lag", seconds(state.get("lag_s"))
     yield from _troubles(state)
 
@@ -127,6 +121,7 @@ def _zone_head(state: State, url: str) -> Iterator[tuple[str, str]]:
     yield "Leader", "this process" if state["leader"] else "NOT THIS PROCESS"
     yield "Ready", state.get("ready") or state.get("stale") or "yes"
     yield "Own log", _log(state["own"])
+    yield from _formats(state, "own")
     if state.get("federated"):
         yield "Global's", _log(state["global"])
         yield "Lag", f"{seconds(state.get('lag_s'))} behind global"
@@ -146,6 +141,31 @@ def _log(described: Mapping[str, Any]) -> str:
     if cursor.startswith("."):
         return "not read yet"
     return f"{cursor}, {records} records, state {described['digest'][-16:]}"
+
+
+def _formats(state: State, which: str) -> Iterator[tuple[str, str]]:
+    """Said only while logs could be written in a later format than they are."""
+    formats = state.get("formats") or {}
+    written, readable = formats.get(which), formats.get("readable") or ()
+    if written is None or written >= max(readable, default=written):
+        return
+    reads = " and ".join(map(str, readable))
+    yield "Format", f"written in {written}, this build reads {reads}; {_holding(state, written)}"
+
+
+def _holding(state: State, written: int) -> str:
+    formats = state["formats"]
+    if behind := formats.get("heldBackBy"):
+        return f"held back by {', '.join(behind)}"
+    if "own" not in state:
+        here, there = (
+            "raised once all have read it for a minute",
+            "its leader says who holds it back",
+        )
+        return here if state["leader"] else there
+    if state.get("federated") and formats["global"] <= written:
+        return "global's log is not in a later one"
+    return "another control plane of the zone holds it back"
 
 
 def _troubles(state: State) -> Iterator[tuple[str, str]]:

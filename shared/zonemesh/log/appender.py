@@ -9,11 +9,11 @@ from typing import Any
 import structlog
 
 from zonemesh.errors import UnavailableError
+from zonemesh.freshness import PAUSED_MS
 from zonemesh.log.clock import MONO_DELTA_MAX_MS, Clock
 from zonemesh.log.port import Head, Lease, Log
 from zonemesh.model import START, Change, Cursor, Position
-from zonemesh.replica import NOWHERE, Place
-from zonemesh.wire import ENTRY_BYTES_MAX, FORMAT, Entry, Sealed, seal
+from zonemesh.wire import ENTRY_BYTES_MAX, FORMAT, NOWHERE, Entry, Place, Sealed, seal
 
 _RETRY_FIRST_S = 0.02
 _RETRY_MAX_S = 1.0
@@ -38,13 +38,18 @@ class Appender:
         log_time_ms: int = 0,
         bytes_max: int = ENTRY_BYTES_MAX,
         version: int = FORMAT,
+        there_s: float | None = None,
     ) -> None:
+        """`there_s`: a moment by which the entry at `place` had been written, if known."""
         self._log = target
         self._writer = writer
         self._clock = clock
         self._bytes_max = bytes_max
         self._log_time_ms = log_time_ms
+        self._there_s = there_s
         self._last_s: float | None = None
+        self.written_s: float | None = None
+        """When the entry at `place` was made; None of what another has written."""
         self.place = place
         self.format = version
         """Of the next entry; only ever raised (`zonemesh.formats`)."""
@@ -150,6 +155,9 @@ class Appender:
         now_s = self._clock.mono_s()
         passed_s = 0.0 if self._last_s is None else now_s - self._last_s
         delta_ms = min(max(0, round(passed_s * 1000)), MONO_DELTA_MAX_MS)
+        there_s = self._there_s if self._last_s is None else self._last_s
+        if there_s is not None and int((now_s - there_s) * 1000) > delta_ms:
+            note = {**(note or {}), PAUSED_MS: int((now_s - there_s) * 1000) - delta_ms}
         entry = Entry(
             incarnation=self.place.incarnation,
             position=position,
@@ -167,9 +175,9 @@ class Appender:
         return sealed
 
     def _advance(self, sealed: Sealed) -> Sealed:
-        entry = sealed.entry
-        self.place = Place(entry.incarnation, entry.position, sealed.h)
-        self._log_time_ms = entry.log_time_ms
+        self.place = sealed.place
+        self._log_time_ms = sealed.entry.log_time_ms
+        self.written_s = self._last_s
         return sealed
 
     async def _until_known(self, act: Any, sealed: Sealed, **options: Any) -> None:

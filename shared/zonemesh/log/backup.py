@@ -24,9 +24,8 @@ from zonemesh.log.port import Head, Lease, Log, SnapshotInfo, Store
 from zonemesh.log.presence import Replica
 from zonemesh.log.restore import found
 from zonemesh.model import START, Change, Cursor
-from zonemesh.recovery import RECOVERY, Recovery
+from zonemesh.recovery import Recovery
 from zonemesh.registry import Registry
-from zonemesh.settings import GLOBAL_KEY
 from zonemesh.travel import GLOBAL_LOG
 from zonemesh.wire import NO_HASH, Sealed, decode
 
@@ -96,7 +95,7 @@ async def state_of(backup: Backup) -> tuple[Registry, Sealed]:
     registry.verify(meta)
     sealed, _ = decode(backup.newest, NO_HASH)
     entry = sealed.entry
-    if (Cursor(entry.incarnation, entry.position), sealed.h) != (registry.cursor, registry.h):
+    if sealed.place != registry.place:
         raise WireError(
             f"its newest entry is {entry.position}, its state that of {registry.cursor}"
         )
@@ -179,7 +178,7 @@ async def found_global(
                 wants=True,
                 held=str(registry.cursor),
             )
-            return [Change(RECOVERY, GLOBAL_KEY, recovery.pack())]
+            return [recovery.change()]
 
         try:
             async with asyncio.timeout(WRITE_S):

@@ -33,7 +33,7 @@ from redis.exceptions import (
 )
 
 from zonemesh.errors import UnavailableError, WrongKeyError
-from zonemesh.log.pools import SENTINEL_TIMEOUT_S, ClusterPool, new_connection
+from zonemesh.log.pools import IN_CONFIG, SENTINEL_TIMEOUT_S, ClusterPool, Named, new_connection
 from zonemesh.log.scripts import Script
 
 Command = Sequence[str | bytes | int]
@@ -50,21 +50,21 @@ _MASTER_RETRY_S = 10.0
 _CLOSED = "the handler is closed"
 
 _ADVICE = (
-    ("NOAUTH", "it wants a password: give one in redis.url"),
-    ("WRONGPASS", "it refuses the user or password in redis.url (or redis.passwordPath)"),
+    ("NOAUTH", "it wants a password: give one in {0.url}"),
+    ("WRONGPASS", "it refuses the user or password in {0.url} (or {0.password_path})"),
     ("NOPERM", "its ACL denies this user a command or key that is needed"),
     ("executing the script can't", "its ACL denies this user a command that a script needs"),  # 6.2
     ("ACL failure", "its ACL denies this user a command that a script needs"),  # 7.0
     ("WRONGTYPE", "a key is not ours: give this mesh another redis.keyPrefix"),
     ("OOM", "its memory is full: raise maxmemory"),
-    ("READONLY", "it is a replica now: redis.url must lead to the master"),
+    ("READONLY", "it is a replica now: {0.url} must lead to the master"),
     ("MISCONF", "it cannot write to its disk"),
     ("NOREPLICAS", "too few of its replicas are connected (min-replicas-to-write)"),
     ("CLUSTERDOWN", "its cluster is down: look at CLUSTER INFO"),
     ("LOADING", "it is still loading its data"),
-    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not what redis.url expects (ssl_ca_certs)"),
-    ("CERTIFICATE_REQUIRED", "it wants a certificate: ssl_certfile and ssl_keyfile in redis.url"),
-    ("UNKNOWN_CA", "it does not know the CA of our certificate (ssl_certfile in redis.url)"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not what {0.url} expects (ssl_ca_certs)"),
+    ("CERTIFICATE_REQUIRED", "it wants a certificate: ssl_certfile and ssl_keyfile in {0.url}"),
+    ("UNKNOWN_CA", "it does not know the CA of our certificate (ssl_certfile in {0.url})"),
     ("unknown command", "it is too old or the command is disabled: Redis 6.2 or later is needed"),
 )
 
@@ -80,10 +80,19 @@ class Connections:
         pool: Makes the connections.
         timeout_s: For a whole exchange: waiting for a connection, connecting, writing, reading.
         limit: How many exchanges may be under way; more wait. Bounds the sockets.
+        named: What errors call the URL that the pool was made of.
     """
 
-    def __init__(self, pool: ConnectionPool, *, timeout_s: float, limit: int) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        *,
+        timeout_s: float,
+        limit: int,
+        named: Named = IN_CONFIG,
+    ) -> None:
         self._pool = pool
+        self._named = named
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[AbstractConnection] = []
@@ -135,7 +144,7 @@ class Connections:
         """
         (reply,) = await self._exchange((command,), extra_s)
         if isinstance(reply, ResponseError):
-            raise unavailable(reply) from reply
+            raise self._unavailable(reply) from reply
         return reply
 
     async def calls(self, commands: Sequence[Command]) -> list[Reply]:
@@ -147,7 +156,7 @@ class Connections:
         replies = await self._exchange(commands, 0.0)
         for reply in replies:
             if isinstance(reply, ResponseError):
-                raise unavailable(reply) from reply
+                raise self._unavailable(reply) from reply
         return replies
 
     async def run(
@@ -175,7 +184,7 @@ class Connections:
         if isinstance(replies[0], NoScriptError):
             replies = await self._exchange((("EVAL", script.text, *rest), *then), 0.0)
         if isinstance(replies[0], ResponseError):
-            raise unavailable(replies[0]) from replies[0]
+            raise self._unavailable(replies[0]) from replies[0]
         return replies
 
     async def close(self) -> None:
@@ -195,16 +204,18 @@ class Connections:
                 replies = await self._exchange_now(commands)
                 if any(isinstance(reply, MovedError) for reply in replies):  # none was done
                     replies = await self._exchange_now(commands)
-                self.fault = _fault_of(replies)
+                self.fault = self._fault_of(replies)
                 return replies
         except DataError:
             raise  # not a string, bytes or int: our own mistake
         except (RedisError, OSError) as error:  # TimeoutError is an OSError
             self._seed += 1
             await self._forget()  # most likely the idle ones lead to the same dead end
-            found = unavailable(error)
+            found = self._unavailable(error)
             if self._tls and any(mark in str(error) for mark in _ENDED):
-                found = UnavailableError(f"{found}: perhaps for our ssl_certfile in redis.url")
+                found = UnavailableError(
+                    f"{found}: perhaps for our ssl_certfile in {self._named.url}"
+                )
             self.fault = str(found)
             raise found from error
 
@@ -267,6 +278,15 @@ class Connections:
                 self._node = await pool.get_master_address()  # type: ignore[no-untyped-call]  # as in `_new`
             self._ask_master_s = clock() + _MASTER_EVERY_S
 
+    def _fault_of(self, replies: Sequence[Reply]) -> str | None:
+        for reply in replies:
+            if isinstance(reply, ResponseError) and not isinstance(reply, NoScriptError):
+                return str(self._unavailable(reply))
+        return None
+
+    def _unavailable(self, error: Exception) -> UnavailableError:
+        return unavailable(error, self._named)
+
     async def _forget(self) -> None:
         """Drop what is known: idle connections, and where they lead."""
         self._node = None
@@ -324,14 +344,7 @@ def _is_readonly(error: ResponseError) -> bool:
     return isinstance(error, ReadOnlyError) or "-READONLY" in str(error)
 
 
-def _fault_of(replies: Sequence[Reply]) -> str | None:
-    for reply in replies:
-        if isinstance(reply, ResponseError) and not isinstance(reply, NoScriptError):
-            return str(unavailable(reply))
-    return None
-
-
-def unavailable(error: Exception) -> UnavailableError:
+def unavailable(error: Exception, named: Named) -> UnavailableError:
     """Ours for redis-py's or the system's, saying what an operator can do.
 
     A refusal (password, ACL, foreign key) is no exception: it is cured at the server, without us,
@@ -348,5 +361,5 @@ def unavailable(error: Exception) -> UnavailableError:
     for mark, advice in _ADVICE:
         if mark in text:
             kind = WrongKeyError if mark == "WRONGTYPE" else UnavailableError
-            return kind(f"redis: {advice} ({text})")
+            return kind(f"redis: {advice.format(named)} ({text})")
     return UnavailableError(f"redis: {text}")

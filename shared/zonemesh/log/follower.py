@@ -20,13 +20,13 @@ from zonemesh.errors import (
     UnavailableError,
     WireError,
 )
-from zonemesh.freshness import Freshness
+from zonemesh.freshness import Freshness, paused_ms
 from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
 from zonemesh.registry import Registry
-from zonemesh.replica import NOWHERE, Patience, Place, check_head, follows
-from zonemesh.wire import Entry, Sealed, check_format, decode
+from zonemesh.replica import Patience, check_head, follows
+from zonemesh.wire import NOWHERE, Entry, Place, Sealed, check_format, decode
 
 _READ_COUNT = 512
 _READ_BLOCK_S = 0.5
@@ -127,14 +127,18 @@ class Follower:
         return self._head is not None and self._head.position <= self._registry.position
 
     @property
+    def reached(self) -> bool:
+        """Whether the log's head was read and what leads to it, ever."""
+        return self._head is not None
+
+    @property
     def held(self) -> bool:
         """Whether what is shown is held back behind what was read."""
         return self._registry is not self._shown
 
     @property
     def place(self) -> Place:
-        registry = self._registry
-        return Place(registry.incarnation, registry.position, registry.h)
+        return self._registry.place
 
     @property
     def lag_s(self) -> float | None:
@@ -156,10 +160,13 @@ class Follower:
         return max(age_s, behind_ms / 1000 + now_s - self._head_s)
 
     @property
-    def caught_up(self) -> bool:
-        """Whether all that there was when the head was last read is applied."""
-        head = self._head
-        return head is not None and head.position <= self._registry.position
+    def there_s(self) -> float | None:
+        """A moment by which the last applied entry had been written; None: nothing is known."""
+        return self._freshness.there_s
+
+    def wrote(self, at_s: float) -> None:
+        """What is held was written here until now: the newest of it then."""
+        self._freshness.written(at_s, self._registry.log_time_ms)
 
     async def catch_up(self) -> Head | None:
         """Read until the head (as of now) is applied; None if there is no log.
@@ -174,13 +181,13 @@ class Follower:
             if head is None and self.place == NOWHERE:
                 return None
             try:
-                check_head(self.place, _place_of(head), read_nothing=False)
+                check_head(self.place, None if head is None else head.place, read_nothing=False)
                 await self._read_on(block_s=0.0)
                 if head is not None and self._registry.position >= head.position:
                     self._note_head(head, asked_s)
                     return head
                 if head is not None and not await self._read_on(block_s=0.0):
-                    check_head(self.place, _place_of(head), read_nothing=True)
+                    check_head(self.place, head.place, read_nothing=True)
             except NewerFormatError as fault:
                 self._stop_at(fault)
                 raise UnavailableError(f"log {self._log.name}: {fault}") from fault
@@ -215,7 +222,7 @@ class Follower:
             self._note_head(head, asked_s)  # before a read that may take long: the lag is known
         read_nothing = not await self._read_on(block_s=0.0)
         if read_nothing or head is None:
-            check_head(self.place, _place_of(head), read_nothing=read_nothing)
+            check_head(self.place, None if head is None else head.place, read_nothing=read_nothing)
         if head is not None:
             self._note_head(head, asked_s)
 
@@ -265,12 +272,16 @@ class Follower:
             wall_s = (self._clock.wall_ms() - self._registry.time_ms) / 1000
             self._freshness.guess(wall_s, self._registry.log_time_ms, self._clock.mono_s())
 
-    def _noted(self) -> None:
+    def _noted(self, entries: Sequence[Sealed] = ()) -> None:
         self._know()
-        self._freshness.applied(self._registry.log_time_ms, self._clock.mono_s())
+        self._freshness.applied(
+            self._registry.log_time_ms,
+            self._clock.mono_s(),
+            paused_ms=sum(paused_ms(sealed.entry.note) for sealed in entries),
+        )
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
-        self._noted()
+        self._noted(entries)
         self._patience.progressed()
         self.halted = None
         self.newer_format = False
@@ -455,11 +466,15 @@ async def apply_all(
     changes = 0
     try:
         for raw in raws:
-            place = Place(registry.incarnation, registry.position, registry.h)
+            place = registry.place
             sealed, chained = decode(raw.data, place.h, formats=formats)
             if not follows(place, sealed, chained=chained):
                 continue
             check(sealed.entry)
+            if done and paused_ms(sealed.entry.note):
+                # What was told before a pause is older than log time says of what is told after it.
+                applied(done)
+                done, changes = [], 0
             registry.apply(sealed)
             done.append(sealed)
             changes += len(sealed.entry.changes)
@@ -470,7 +485,3 @@ async def apply_all(
     finally:
         if done:
             applied(done)
-
-
-def _place_of(head: Head | None) -> Place | None:
-    return None if head is None else Place(head.incarnation, head.position, head.h)

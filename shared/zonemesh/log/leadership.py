@@ -142,6 +142,7 @@ class Leadership:
         self.leading_url = self._lease.url
 
     async def _lead(self) -> None:
+        appender: Appender | None = None
         try:
             head = await self._follower.catch_up()
             appender = Appender(
@@ -151,6 +152,7 @@ class Leadership:
                 place=self._follower.place,
                 log_time_ms=self._registry.log_time_ms,
                 version=self._registry.format,
+                there_s=self._follower.there_s,
             )
             await self._begin(appender, head)
             writer = self._plane.writer(appender)
@@ -166,6 +168,8 @@ class Leadership:
         except asyncio.CancelledError:
             raise
         except BaseException:
+            if appender is not None and appender.written_s is not None:
+                self._follower.wrote(appender.written_s)
             await self._let_go()
             raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
@@ -33,6 +33,16 @@ _PORT = 6379
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
+class Named(NamedTuple):
+    """What an operator calls what is given here, for errors."""
+
+    url: str = "redis.url"
+    password_path: str = "redis.passwordPath"  # noqa: S105 -- a key of the configuration
+
+
+IN_CONFIG = Named()
+
+
 class ClusterPool(ConnectionPool):
     """Makes connections to any of a cluster's nodes; a redirection tells where the keys are."""
 
@@ -54,7 +64,9 @@ class _PasswordFile(CredentialProvider):
         return await asyncio.to_thread(self.get_credentials)
 
 
-def pool_of(url: str, password_path: Path | None = None) -> ConnectionPool:
+def pool_of(
+    url: str, password_path: Path | None = None, named: Named = IN_CONFIG
+) -> ConnectionPool:
     """What makes the connections: redis://, rediss://, unix://,
     redis+sentinel://[user:password@]host[:port][,host[:port]]/service[/db] or
     redis+cluster://[user:password@]host[:port][,host[:port]].
@@ -82,13 +94,13 @@ def pool_of(url: str, password_path: Path | None = None) -> ConnectionPool:
             username = options.pop("username", None)
             options["credential_provider"] = _PasswordFile(username, password_path)
             if not password_path.is_file():
-                raise ConfigError([f"redis.passwordPath: there is no file {password_path}"])
+                raise ConfigError([f"{named.password_path}: there is no file {password_path}"])
         for name in _FILES:
             if options.get(name) and not Path(options[name]).is_file():
                 raise ValueError(f"{name}: there is no file {options[name]}")
         new_connection(pool)  # connects nothing; an unknown parameter shows only here
     except (ValueError, TypeError, RedisError) as error:
-        raise ConfigError([f"redis.url: {error}"]) from error
+        raise ConfigError([f"{named.url}: {error}"]) from error
     return pool
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from zonemesh.model import Cursor, Position
-from zonemesh.wire import Sealed
+from zonemesh.wire import Place, Sealed
 
 
 class Raw(NamedTuple):
@@ -39,6 +39,10 @@ class Head:
     def cursor(self) -> Cursor:
         return Cursor(self.incarnation, self.position)
 
+    @property
+    def place(self) -> Place:
+        return Place(self.incarnation, self.position, self.h)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
@@ -56,6 +60,10 @@ class SnapshotInfo:
     position: Position
     h: bytes
     chunks: int
+
+    @property
+    def place(self) -> Place:
+        return Place(self.incarnation, self.position, self.h)
 
 
 class Log(Protocol):

@@ -17,8 +17,7 @@ import structlog
 from zonemesh.errors import WireError
 from zonemesh.log.port import Store
 from zonemesh.model import SEQ_MAX, Cursor, Position
-from zonemesh.replica import Place
-from zonemesh.wire import HASH_BYTES, known
+from zonemesh.wire import HASH_BYTES, Place, known
 
 EVERY_S = 1.0
 """A replica that has said nothing for 5 s is gone (`Store.present`)."""
@@ -45,7 +44,7 @@ class Replica:
 
     @property
     def cursor(self) -> Cursor:
-        return Cursor(self.place.incarnation, self.place.position)
+        return self.place.cursor
 
     def pack(self) -> bytes:
         incarnation, position, h = self.place
@@ -151,11 +150,12 @@ def longest(replicas: Iterable[Replica]) -> Replica | None:
 
     Terms never go back, not even with a new incarnation: positions tell the longer one.
     """
-    return max(replicas, key=lambda each: (each.place.position, _reversed(each)), default=None)
 
+    def order(replica: Replica) -> tuple[int, int, str]:
+        term, seq = replica.place.position
+        return -term, -seq, replica.writer
 
-def _reversed(replica: Replica) -> tuple[int, ...]:
-    return tuple(-ord(letter) for letter in replica.writer)
+    return min(replicas, key=order, default=None)
 
 
 def _text(value: Any) -> bool:

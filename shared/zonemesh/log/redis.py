@@ -27,7 +27,7 @@ from zonemesh.errors import (
 from zonemesh.log import keys as names
 from zonemesh.log import scripts
 from zonemesh.log.connections import Connections, Reply
-from zonemesh.log.pools import pool_of
+from zonemesh.log.pools import IN_CONFIG, Named, pool_of
 from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
 from zonemesh.log.scripts import Script
 from zonemesh.model import SEQ_MAX, Position
@@ -99,6 +99,7 @@ class RedisStore:
         wait_replicas: How many replicas are waited for after each append. It makes the loss of what
             was acknowledged rarer, and nothing relies on it.
         wait_ms: For how long, at most.
+        named: What errors call `url` and `password_path`.
         pool: Makes the connections instead of `url` (tests: fakeredis's).
     """
 
@@ -112,12 +113,13 @@ class RedisStore:
         password_path: Path | None = None,
         wait_replicas: int = 0,
         wait_ms: int = WAIT_MS,
+        named: Named = IN_CONFIG,
         pool: ConnectionPool | None = None,
     ) -> None:
-        pool = pool_of(url, password_path) if pool is None else pool
+        pool = pool_of(url, password_path, named) if pool is None else pool
         self.keys = names.Keys(prefix)
         self.lease_ms = lease_ms
-        self.commands = Connections(pool, timeout_s=timeout_s, limit=_COMMANDS_MAX)
+        self.commands = Connections(pool, timeout_s=timeout_s, limit=_COMMANDS_MAX, named=named)
         self.wait_replicas = wait_replicas
         self.wait_ms = wait_ms
         self.unreplicated = 0
@@ -127,7 +129,7 @@ class RedisStore:
         """Announced names, as of the last look, that are no zone's."""
         self._logged: set[bytes] = set()
         # Apart: a reader that waits must not keep an append from its turn.
-        self._readers = Connections(pool, timeout_s=timeout_s, limit=_READERS_MAX)
+        self._readers = Connections(pool, timeout_s=timeout_s, limit=_READERS_MAX, named=named)
 
     def log(self, name: str) -> RedisLog:
         return RedisLog(self, name)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from zonemesh.log.redisrights import Command
+from zonemesh.log.redisrights import GLOBAL, Command, Role
 
 VERSION_MIN = (6, 2)
 VERSION_RIGHTS = (7, 0)
@@ -54,8 +54,8 @@ class Facts:
 
     where: str
     user: str | None = None
-    zone: str | None = None
-    """Whose user it should be: this zone's, or global's (None)."""
+    role: Role = GLOBAL
+    """Whose user it should be."""
     info: Mapping[str, str] | None = None
     """INFO's server, memory, persistence and replication sections."""
     settings: Mapping[str, str] | None = None
@@ -194,7 +194,7 @@ def _replication(facts: Facts) -> Iterator[Weakness]:
             "error",
             "replica",
             "it is a replica: it takes no appends",
-            "let redis.url lead to the master (redis+sentinel:// follows it)",
+            f"let {facts.role.url} lead to the master (redis+sentinel:// follows it)",
         )
         return
     replicas = facts.number("connected_slaves")
@@ -253,8 +253,8 @@ def _sentinels(facts: Facts) -> Iterator[Weakness]:
             facts,
             "warning",
             "few_sentinels",
-            f"redis.url names {facts.sentinels} sentinels: if they are away, nobody tells who is"
-            " master",
+            f"{facts.role.url} names {facts.sentinels} sentinels: if they are away, nobody tells"
+            " who is master",
             f"name {_SENTINELS_MIN} of them, each on a machine of its own",
         )
 
@@ -271,14 +271,13 @@ def _transport(facts: Facts) -> Iterator[Weakness]:
 
 
 def _rights(facts: Facts) -> Iterator[Weakness]:
-    whose = "global" if facts.zone is None else f"zone {facts.zone}"
     user = f"user {facts.user}" if facts.user is not None else "its user"
     if missing := _named(facts.needed, allowed=False):
         yield _found(
             facts,
             "error",
             "rights_too_narrow",
-            f"{user} may not do what {whose} needs: {missing}",
+            f"{user} may not do what {facts.role} needs: {missing}",
             "give it the rights that deploy/redis/users.acl has, then ACL SAVE or ACL LOAD",
         )
     if excess := _named(facts.forbidden, allowed=True):
@@ -286,8 +285,9 @@ def _rights(facts: Facts) -> Iterator[Weakness]:
             facts,
             "warning",
             "rights_too_wide",
-            f"{user} may do what {whose} must not: {excess}",
-            "make a user with the rights that deploy/redis/users.acl has, and name it in redis.url",
+            f"{user} may do what {facts.role} must not: {excess}",
+            "make a user with the rights that deploy/redis/users.acl has, and name it in"
+            f" {facts.role.url}",
         )
 
 

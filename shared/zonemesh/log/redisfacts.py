@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from redis.exceptions import ResponseError
 
 from zonemesh.errors import UnavailableError
 from zonemesh.log.connections import Connections, Reply
-from zonemesh.log.keys import PREFIX, Keys
-from zonemesh.log.pools import pool_of
-from zonemesh.log.redischecks import SETTINGS, Facts, Weakness, weaknesses_of
-from zonemesh.log.redisrights import Command, forbidden, needed
+from zonemesh.log.keys import Keys
+from zonemesh.log.redischecks import SETTINGS, Facts
+from zonemesh.log.redisrights import Command, Role, forbidden, needed
 from zonemesh.log.scripts import MAY
-from zonemesh.travel import GLOBAL_LOG
 
-_TIMEOUT_S = 2.0
 _SECTIONS = ("server", "memory", "persistence", "replication")  # several at once only from 7.0 on
 
 
-async def weaknesses(
-    url: str, *, prefix: str = PREFIX, zone: str | None = None, password_path: Path | None = None
-) -> list[Weakness]:
-    """What is wrong with a Redis, errors first; its user is judged as global's or as a zone's.
-
-    Raises:
-        ConfigError: The URL leads nowhere.
-        UnavailableError: The server does not answer, or lets nobody in by this URL.
-    """
-    connections = Connections(pool_of(url, password_path), timeout_s=_TIMEOUT_S, limit=1)
-    try:
-        return weaknesses_of(await facts_of(connections, Keys(prefix), zone=zone))
-    finally:
-        await connections.close()
-
-
-async def facts_of(connections: Connections, keys: Keys, *, zone: str | None) -> Facts:
+async def facts_of(connections: Connections, keys: Keys, role: Role) -> Facts:
     """Ask a server.
 
     Raises:
@@ -44,16 +24,16 @@ async def facts_of(connections: Connections, keys: Keys, *, zone: str | None) ->
     """
     await connections.call("ECHO", "zonemesh")
     # Of a cluster's nodes the one that has our keys is meant; INFO by itself goes to any.
-    await _asked(connections, "HMGET", keys.of(GLOBAL_LOG).head, "incarnation")
+    await _asked(connections, "HMGET", keys.of(role.log).head, "incarnation")
     user = await _asked(connections, "ACL", "WHOAMI")
     return Facts(
         where=connections.where,
         user=None if user is None else user.decode(errors="replace"),
-        zone=zone,
+        role=role,
         info=await _info(connections),
         settings=await _settings(connections),
-        needed=await _allowed(connections, needed(keys, zone)),
-        forbidden=await _allowed(connections, forbidden(keys, zone)),
+        needed=await _allowed(connections, needed(keys, role)),
+        forbidden=await _allowed(connections, forbidden(keys, role)),
         private=connections.private,
         sentinels=connections.sentinels,
     )

@@ -5,12 +5,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from zonemesh.log.keys import Keys, LogKeys
 from zonemesh.model import Position
-from zonemesh.travel import GLOBAL_LOG, copy_log, up_log
+from zonemesh.travel import GLOBAL_LOG, copy_log, own_log, up_log
 
 Command = tuple[str, ...]
 """A command with its arguments; only asked about, never sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Whose user it is: global's, a zone's where global's log is, or a zone's for its own log."""
+
+    zone: str | None = None
+    """None: global's."""
+    own_log: bool = False
+
+    @property
+    def url(self) -> str:
+        """The setting that names the user."""
+        return "log.url" if self.own_log else "redis.url"
+
+    @property
+    def log(self) -> str:
+        """The log that the role cannot do without."""
+        return GLOBAL_LOG if self.zone is None or not self.own_log else own_log(self.zone)
+
+    def __str__(self) -> str:
+        if self.zone is None:
+            return "global"
+        return f"the own log of zone {self.zone}" if self.own_log else f"zone {self.zone}"
+
+
+GLOBAL = Role()
 
 _SHA = "0" * 40
 _AT = Position(1, 0)
@@ -31,15 +60,19 @@ DANGEROUS: tuple[Command, ...] = (
 """What nobody needs who reads or writes logs; FLUSHALL and SWAPDB ask for no key's permission."""
 
 
-def needed(keys: Keys, zone: str | None) -> tuple[Command, ...]:
-    """What the user of global (None) or of a zone must be allowed."""
+def needed(keys: Keys, role: Role) -> tuple[Command, ...]:
+    """What a user must be allowed."""
     shared = keys.of(GLOBAL_LOG)
-    if zone is not None:
-        up, copy = keys.of(up_log(zone)), keys.of(copy_log(zone))
+    if role.zone is not None and role.own_log:
+        own = keys.of(own_log(role.zone))
+        return (*_reading(own), *_writing(own), *_leading(own))
+    if role.zone is not None:
+        up, copy = keys.of(up_log(role.zone)), keys.of(copy_log(role.zone))
         return (
-            ("SADD", keys.zones, zone),
+            ("SADD", keys.zones, role.zone),
             *_reading(shared),
             *(right for log in (up, copy) for right in (*_reading(log), *_writing(log))),
+            ("MEMORY", "USAGE", up.log),
         )
     up = keys.of(up_log("x"))
     return (
@@ -57,19 +90,18 @@ def needed(keys: Keys, zone: str | None) -> tuple[Command, ...]:
     )
 
 
-def forbidden(keys: Keys, zone: str | None) -> tuple[Command, ...]:
-    """What the user of global (None) or of a zone must not be allowed."""
+def forbidden(keys: Keys, role: Role) -> tuple[Command, ...]:
+    """What a user must not be allowed, since it would harm others."""
     foreign = ("XADD", "another application's key", "*", "e", "")
-    if zone is None:
+    if role.zone is None:
         return (*DANGEROUS, foreign)
-    other = keys.of(up_log(f"not-{zone}"))
+    others = [keys.of(name(f"not-{role.zone}")) for name in (up_log, own_log)]
     return (
         *DANGEROUS,
         *_changing(keys.of(GLOBAL_LOG)),
-        *_changing(other),
-        *_reading(other),
+        *(right for log in others for right in (*_changing(log), *_reading(log))),
         ("SMEMBERS", keys.zones),
-        ("SREM", keys.zones, zone),
+        ("SREM", keys.zones, role.zone),
         ("UNLINK", keys.zones),
         foreign,
     )
@@ -91,7 +123,6 @@ def _writing(log: LogKeys) -> tuple[Command, ...]:
         ("EXISTS", log.log, log.head),
         ("HGET", log.head, "incarnation"),
         ("XRANGE", log.log, "-", "+"),
-        ("MEMORY", "USAGE", log.log),
         ("PERSIST", log.chunk(_AT, "token", 0)),
         *_changing(log),
     )

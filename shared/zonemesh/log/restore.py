@@ -28,7 +28,7 @@ from zonemesh.log.port import Head, Log
 from zonemesh.log.presence import Presence, longest
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Registry
-from zonemesh.replica import RESTORED, Place
+from zonemesh.replica import RESTORED
 from zonemesh.wire import NO_HASH, Sealed, decode
 
 WINDOW_S = 2.0
@@ -106,7 +106,7 @@ class Restorer:
         if head is None:
             return await self._found_again(fault)
         self._missing_s = None
-        place = self._place
+        place = self._registry.place
         if head.incarnation != place.incarnation:
             return False
         if head.position < place.position:
@@ -117,7 +117,7 @@ class Restorer:
 
     async def _headed(self) -> bool:
         """Whether entries that somebody has taken the head from have it again."""
-        newest = await self._newest(self._place.position.before()) or await self._newest(START)
+        newest = await self._newest(self._registry.position.before()) or await self._newest(START)
         return await self._log.repair(newest) and newest is not None
 
     async def _newest(self, after: Position) -> Sealed | None:
@@ -129,7 +129,7 @@ class Restorer:
 
     async def _continues(self, head: Head) -> bool:
         """Whether the log goes on from here by now: another replica was quicker."""
-        place = self._place
+        place = self._registry.place
         for raw in await self._log.read(place.position, count=1):
             sealed, chained = decode(raw.data, place.h)
             return chained and sealed.entry.previous == place.position
@@ -143,18 +143,18 @@ class Restorer:
                 "log_missing",
                 log=self._log.name,
                 error=str(fault),
-                held=str(self._place.position),
+                held=str(self._registry.position),
                 restored_in_s=WINDOW_S,
             )
         if await self._exists_by(self._missing_s + WINDOW_S):
             return False
         others = await self._presence.others()
         best = longest(others)
-        if best is not None and best.place.position > self._place.position:
+        if best is not None and best.place.position > self._registry.position:
             log.info("restore_left_to", log=self._log.name, writer=best.writer, url=best.url)
             if await self._exists_by(self._missing_s + 2 * WINDOW_S):
                 return False
-        await self._found(max(each.place.position.term for each in others) if others else 0)
+        await self._found(max((each.place.position.term for each in others), default=0))
         return True
 
     async def _exists_by(self, until_s: float) -> bool:
@@ -184,11 +184,6 @@ class Restorer:
         )
         self._missing_s = None
         self._founded()
-
-    @property
-    def _place(self) -> Place:
-        registry = self._registry
-        return Place(registry.incarnation, registry.position, registry.h)
 
 
 async def found(

@@ -16,6 +16,7 @@ from zonemesh.log.port import Lease
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redischecks import weaknesses_of
 from zonemesh.log.redisfacts import facts_of
+from zonemesh.log.redisrights import Role
 from zonemesh.log.sqlite import SqliteLog
 from zonemesh.runtime.main import freeze_heap, give_back_memory
 from zonemesh.runtime.sections import HttpConfig, RedisConfig
@@ -56,31 +57,32 @@ def global_store(config: RedisConfig) -> RedisStore:
     )
 
 
-async def check_redis(store: RedisStore, *, zone: str | None) -> None:
+async def check_redis(store: RedisStore, role: Role) -> None:
     """Say once what kind of server this is and what is wrong with it; refuse one that is too old.
 
     Args:
-        store: Where global's log is.
-        zone: Whose user this should be: a zone's, or global's (None).
+        store: Where the role's logs are.
+        role: Whose user this should be.
 
     Raises:
         ConfigError: Older than Redis 6.2.
         UnavailableError: It does not answer yet.
     """
-    facts = await facts_of(store.commands, store.keys, zone=zone)
+    facts = await facts_of(store.commands, store.keys, role)
     log.info(
         "redis_found",
+        setting=role.url,
         where=facts.where,
         user=facts.user,
         version=(facts.info or {}).get("redis_version"),
     )
     for weakness in weaknesses_of(facts):
         if weakness.code == "too_old":
-            raise ConfigError([f"redis.url: {weakness.what}: {weakness.remedy}"])
+            raise ConfigError([f"{role.url}: {weakness.what}: {weakness.remedy}"])
         if weakness.severity == "unknown":
-            log.info("redis_weakness", **asdict(weakness))
+            log.info("redis_weakness", setting=role.url, **asdict(weakness))
         else:
-            log.warning("redis_weakness", **asdict(weakness))
+            log.warning("redis_weakness", setting=role.url, **asdict(weakness))
 
 
 def because(why: str | None, store: RedisStore | None) -> str | None:

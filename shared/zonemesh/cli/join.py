@@ -1,15 +1,12 @@
-"""The command `zonemesh join-check`."""
+"""What `zonemesh doctor --join` tells: what would change if a zone that stands alone joined."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-
-import click
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from zonemesh.cli import output
 from zonemesh.cli.client import AnsweredError, Client
-from zonemesh.cli.connection import connected
 from zonemesh.errors import InputError
 from zonemesh.ipam import ipv4_text
 from zonemesh.joining import Outcome, Side, compare
@@ -18,52 +15,42 @@ SHOWN_MAX = 20
 """Of each list; the number of the others is told. `-o json` has all."""
 
 
-@click.command("join-check")
-@click.option(
-    "--global", "global_url", required=True, metavar="URL", help="REST address of a globalcp."
-)
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json", "yaml"]),
-    default="text",
-    show_default=True,
-)
-@connected
-def join_check(client: Client, global_url: str, form: str) -> None:
-    """Tell what would change if a zone that stands alone joined a mesh.
+def join(urls: Sequence[str], timeout_s: float, form: str) -> tuple[str, int]:
+    """What to print, and the exit code: 1 if anything would change, or the zone could not join.
 
-    Asks the zone's control plane (--url) and global's (--global), and changes nothing: which
-    blocks of addresses clash, which services and legacy names would get other addresses, and what
-    has to be made on global. The exit code is 1 if anything would change or the zone could not
-    join.
+    Raises:
+        InputError: The URLs are not those of a zone and of a global.
+        UnavailableError: One of them does not answer.
     """
-    mesh = Client(global_url, client.timeout_s)
-    try:
-        zone, others = _side(client), _side(mesh)
-    finally:
-        mesh.close()
-    outcome = compare(zone, others)
-    document = _document(zone, outcome)
+    sides = [_side(url, timeout_s) for url in urls]
+    zones = [side for side in sides if side.zone]
+    if len(sides) != 2 or len(zones) != 1:
+        raise InputError("--join needs --url twice: of the zone that stands alone, and of a global")
+    (zone,) = zones
+    (mesh,) = [side for side in sides if side is not zone]
+    outcome = compare(zone, mesh)
     if form == "json":
-        click.echo(output.pretty_json(document))
-    elif form == "yaml":
-        click.echo(output.pretty_yaml(document))
+        text = output.pretty_json(_document(zone, outcome))
     else:
-        for line in lines(zone, outcome):
-            click.echo(line)
-    if not outcome.harmless:
-        sys.exit(1)
+        text = "\n".join(_folded(lines(zone, outcome), output.width()))
+    return text, 0 if outcome.harmless else 1
 
 
-def _side(client: Client) -> Side:
+def _side(url: str, timeout_s: float) -> Side:
+    client = Client(url, timeout_s)
     try:
         return Side.of(client.get("/_addresses"))
     except AnsweredError as error:
         if error.status == 404:
-            raise InputError(f"{client.url} is no control plane of this version") from error
+            raise InputError(f"{url} is no control plane of this version") from error
         raise
+    finally:
+        client.close()
+
+
+def _folded(told: Iterable[str], width: int | None) -> Iterator[str]:
+    for line in told:
+        yield from output.wrapped(line, width) if width else [line]
 
 
 def lines(zone: Side, outcome: Outcome) -> Iterator[str]:
@@ -104,7 +91,7 @@ def _rest(count: int) -> Iterator[str]:
         yield f"  and {count - SHOWN_MAX} more"
 
 
-def _document(zone: Side, outcome: Outcome) -> dict[str, object]:
+def _document(zone: Side, outcome: Outcome) -> dict[str, Any]:
     return {
         "zone": zone.zone,
         "refused": outcome.refused,
