@@ -38,6 +38,8 @@ from zonemesh.wire import HASH_BYTES, NOWHERE, UP_ENTRY_BYTES_MAX, Place, Sealed
 _BLOCK_S = 0.25
 """Also how long a zone's very first entry may go unnoticed: the set of zones is read as often."""
 _HEADS_EVERY_S = 1.0
+_TOLD = {"claims", "returned"}
+"""Notes of entries without changes that are to be merged nevertheless."""
 _MERGE_BYTES = 256 << 10
 """Source entries put together into one entry: with what global adds, they fit into it."""
 _SHARED_BYTES = 48 << 10
@@ -408,7 +410,7 @@ class Ingest:
         report = replace(
             report, behind_ms=self._behind_ms(stream, last.log_time_ms), lost=_lost(entries)
         )
-        tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
+        tells = any(sealed.entry.changes or _TOLD & sealed.entry.note.keys() for sealed in entries)
         # What only waits for the next heartbeat is forgotten if news comes before it.
         if not (tells or report.left or report.lost) and self._known(zone):
             return report
