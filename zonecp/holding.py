@@ -36,11 +36,20 @@ class Holding:
             self.lost = self._shown.cursor
 
     def over(self, fresh: Registry) -> bool:
-        if Recovery.of(fresh) is not None:
-            self.lost = None  # global knows
-            self._until_s = 0.0
+        recovery = Recovery.of(fresh)
+        if recovery is not None:
+            if not self._is_former(recovery):
+                self.lost = None  # global knows
+                self._until_s = 0.0
             return False
         if self._clock.mono_s() < self._until_s:
             return False
         self.lost = None
         return True
+
+    def _is_former(self, recovery: Recovery) -> bool:
+        """Whether one was known before the fault: the log is being given back what it lost."""
+        if self.lost is None:
+            return False
+        begun = Cursor.parse(recovery.id)
+        return begun.incarnation == self.lost.incarnation and begun.position <= self.lost.position
