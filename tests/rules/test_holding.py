@@ -55,3 +55,15 @@ def test_a_recovery_that_was_over_before_the_fault_is_none_while_entries_are_put
     assert not holding.over(at(Cursor("g", Position(3, 8))))  # 4-7 is still to come
     time.now_s = SETTLE_S
     assert holding.over(at(Cursor("g", Position(4, 9))))
+
+
+def test_entries_that_are_put_back_are_not_shown_one_by_one_however_late_they_come() -> None:
+    time = Time()
+    holding = held(time)
+    assert not holding.over(at(Cursor("g", Position(3, 6))))
+    time.now_s = 10 * SETTLE_S  # nobody has led
+
+    assert not holding.over(at(Cursor("g", Position(3, 7))))
+    assert not holding.over(at(Cursor("g", Position(5, 0))))  # global has yet to hear of 4-7
+    time.now_s += SETTLE_S
+    assert holding.over(at(Cursor("g", Position(5, 4))))
