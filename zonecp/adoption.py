@@ -20,7 +20,7 @@ from zonemesh.ipam import BLOCK, pool_of
 from zonemesh.log import follower, snapshot
 from zonemesh.log.port import Head, Log, Raw, Store
 from zonemesh.log.writer import Writer
-from zonemesh.model import Change, Cursor, Position, zone_of
+from zonemesh.model import START, Change, Cursor, Position, zone_of
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.registry import Registry, difference
 from zonemesh.replica import follows
@@ -48,6 +48,7 @@ async def adopt(
     state: ZoneState,
     writer: Writer,
     *,
+    began: Position,
     claim: Callable[[], Awaitable[None]],
 ) -> None:
     """Take over everything that exists of this zone elsewhere; returns once that is done.
@@ -56,16 +57,20 @@ async def adopt(
     before the first global has led, and one that has lost everything and is about to be restored.
     Until then the zone accepts registrations and binds nothing. `claim` returns once nobody else
     runs this zone: what is read before that could grow, and what is bound could be bound twice.
+    `began`: where the own log ended when this process began. What it holds up to there may be of a
+    backup, marks too.
     """
     changes, copied = await _existing_at_last(store, state.zone, claim)
     own = state.registry
     unproven = Unproven.of(own, state.zone)
     later = unproven is not None and unproven.known_by(copied, own.incarnation)
+    same = copied is not None and copied.incarnation == own.incarnation
+    beyond = min(began, copied.position) if copied is not None and same else START
     if later:
         changes += _deleted_since(own, changes, state.zone)
     parts = _parts(changes)
     for number, part in enumerate(parts, 1):
-        await writer.submit(Adopt(part, last=number == len(parts), later=later))
+        await writer.submit(Adopt(part, last=number == len(parts), later=later, beyond=beyond))
     log.info("zone_adopted", zone=state.zone, records=len(changes))
 
 

@@ -36,11 +36,30 @@ class Holding:
             self.lost = self._shown.cursor
 
     def over(self, fresh: Registry) -> bool:
-        if Recovery.of(fresh) is not None:
-            self.lost = None  # global knows
-            self._until_s = 0.0
+        if self._is_put_back(fresh):
+            self._until_s = self._clock.mono_s() + SETTLE_S
+            return False
+        recovery = Recovery.of(fresh)
+        if recovery is not None:
+            if not self._is_former(recovery):
+                self.lost = None  # global knows
+                self._until_s = 0.0
             return False
         if self._clock.mono_s() < self._until_s:
             return False
         self.lost = None
         return True
+
+    def _is_put_back(self, fresh: Registry) -> bool:
+        """Whether what follows was lost too: whoever goes on without it begins a higher term."""
+        lost = self.lost
+        if lost is None or fresh.incarnation != lost.incarnation:
+            return False
+        return fresh.position < lost.position
+
+    def _is_former(self, recovery: Recovery) -> bool:
+        """Whether one was known before the fault."""
+        if self.lost is None:
+            return False
+        begun = Cursor.parse(recovery.id)
+        return begun.incarnation == self.lost.incarnation and begun.position <= self.lost.position

@@ -37,6 +37,8 @@ class Adopt:
     """With it the zone is adopted: it may bind and publish."""
     later: bool = False
     """Where it comes from all is known that is here and not marked (`zonecp.unproven`)."""
+    beyond: Position = START
+    """Marks up to here do not count."""
 
 
 @dataclass(frozen=True, slots=True)

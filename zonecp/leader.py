@@ -30,7 +30,7 @@ from zonemesh.log.presence import Presence, longest
 from zonemesh.log.restore import WINDOW_S
 from zonemesh.log.snapshotter import Snapshotter
 from zonemesh.log.writer import Writer
-from zonemesh.model import START
+from zonemesh.model import START, Position
 from zonemesh.runtime.supervise import keep
 from zonemesh.settings import Settings
 from zonemesh.travel import own_log
@@ -91,6 +91,8 @@ class ZonePlane:
         self._stale_term = 0
         self._end = START
         """Where the log ended before this term."""
+        self._began: Position | None = None
+        """Where it ended before the first one of this process."""
         self.compared = store is None
         """Whether the own log was compared with what was published of it, or that was given up."""
         self.renumbered = 0
@@ -119,6 +121,8 @@ class ZonePlane:
 
     async def open(self, appender: Appender) -> None:
         self._end = appender.place.position
+        if self._began is None:
+            self._began = self._end
         self._stale_term = max(self._stale_term, self._end.term)
         if appender.place.h == self._founded_h:
             return  # just founded: that entry opened the term
@@ -153,7 +157,13 @@ class ZonePlane:
             if self._store is not None and self._downlink is not None:
                 self.uplink = uplink = self._make_uplink(uid, self._stale is not None)
                 if not self._state.adopted:
-                    await adopt(self._store, self._state, writer, claim=uplink.claim)
+                    await adopt(
+                        self._store,
+                        self._state,
+                        writer,
+                        began=self._began or START,
+                        claim=uplink.claim,
+                    )
                 elif self._stale is None:
                     await self._compare(uplink)
                 # Adopted once: what comes after is this zone's own, and newer than any copy.

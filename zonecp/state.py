@@ -380,6 +380,7 @@ class _Deciding(Deciding):
         self._draft.set(LEGACY_VIP, key, None)
 
     def _adopt(self, item: Adopt) -> None:
+        self._marks.beyond = item.beyond
         for change in item.changes:
             if change.kind not in (CANARY, SETTINGS):
                 self._take_over(change, later=item.later)

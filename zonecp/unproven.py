@@ -14,14 +14,13 @@ from typing import NamedTuple, Self
 import msgpack
 
 from zonemesh.draft import Draft
-from zonemesh.model import Cursor, Position
+from zonemesh.model import START, Cursor, Position
 from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import UNPROVEN
 
 MARK = "written."
 """Begins the kind of a mark; its key is the record's."""
-_PUT, _REMOVED = b"+", b"-"
 
 
 class Unproven(NamedTuple):
@@ -55,6 +54,8 @@ class Marks:
     """One decision's view of the marks."""
 
     def __init__(self, draft: Draft, registry: Registry, zone: str) -> None:
+        self.beyond = START
+        """Older ones count no more: they are of a backup, and what they mark is known."""
         self._draft = draft
         self._registry = registry
         self._zone = zone
@@ -77,13 +78,21 @@ class Marks:
     def note(self, kind: str, key: str, *, gone: bool) -> None:
         """A user or an agent has written a record, even if nothing changed by it."""
         if self._draft.get(UNPROVEN, zone_key(self._zone)) is not None:
-            self._draft.set(MARK + kind, key, _REMOVED if gone else _PUT)
+            term, seq = self._registry.position
+            self._draft.set(MARK + kind, key, msgpack.packb((term, seq + 1, gone)))
 
     def is_put(self, kind: str, key: str) -> bool:
-        return self._draft.get(MARK + kind, key) == _PUT
+        return self._was_removed(kind, key) is False
 
     def is_removed(self, kind: str, key: str) -> bool:
-        return self._draft.get(MARK + kind, key) == _REMOVED
+        return self._was_removed(kind, key) is True
+
+    def _was_removed(self, kind: str, key: str) -> bool | None:
+        packed = self._draft.get(MARK + kind, key)
+        if packed is None:
+            return None
+        term, seq, gone = msgpack.unpackb(packed)
+        return bool(gone) if Position(term, seq) > self.beyond else None
 
     def forget(self, bytes_max: int) -> bool:
         """Remove marks that nobody needs any more, as many as fit; True if some are left."""

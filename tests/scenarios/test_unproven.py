@@ -146,3 +146,26 @@ async def test_marks_are_gone_once_a_log_has_proven_whole(world: World) -> None:
     await at_rest(world)
     kinds = west.zone.state.registry.tables
     assert not any(table for kind, table in kinds.items() if kind.startswith("written."))
+
+
+async def test_the_marks_of_a_backup_count_no_more(world: World) -> None:
+    """It was taken before the log had proven whole; what it marks was published and removed."""
+    await world.start()
+    west = world["west"]
+    await west.stop()
+    west.start()
+    await led(world, west)
+    await west.register("redis")
+    backup = west.disk.clone()
+    await west.register("kafka")
+    await world.until(world.converged)
+    await west.remove("redis")
+    await world.until(world.converged)
+    await world.until(world.up_matches)
+    west.kill()
+    west.set_disk_back(backup)
+    west.start()
+
+    await led(world, west)
+    await at_rest(world)
+    assert set(west.services) == {"kafka"}

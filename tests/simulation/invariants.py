@@ -44,7 +44,7 @@ from zonemesh.ipam import Binding, ipv4_text, pool_of
 from zonemesh.log.appender import Appender
 from zonemesh.log.memory import MemoryLog, MemoryStore, _LogData, _Stream
 from zonemesh.log.port import Head, Raw
-from zonemesh.model import START, Cursor, Position, zone_of
+from zonemesh.model import START, Change, Cursor, Position, zone_of
 from zonemesh.registry import Index, Registry
 from zonemesh.replica import RESTORED
 from zonemesh.wire import NO_HASH, Sealed, decode
@@ -80,8 +80,9 @@ class Watch(Auditor):
         self.accepted_s: dict[tuple[str, Position, bytes], float] = {}
         """When global's log took an entry."""
         self._false_since_s: dict[str, float] = {}
-        self._resting: dict[tuple[str, int], tuple[str, int]] = {}
-        """By node of a zone and address: whose it was, and since when, in the zone's log time."""
+        self._resting: WeakKeyDictionary[Registry, dict[int, tuple[str, int]]] = WeakKeyDictionary()
+        """By a zone's own registry and address: whose it was, and since when, in the zone's log
+        time. Whoever starts again reads all of it again."""
         self._log_time_ms: int | None = None
         """Of the entry that is being applied."""
         self._digests: dict[tuple[str, Position, bytes], str] = {}
@@ -104,20 +105,14 @@ class Watch(Auditor):
     def of(self, name: str, registry: Registry) -> Index:
         return _Side(self, name, registry)
 
-    def seen(
-        self,
-        name: str,
-        kind: str,
-        key: str,
-        old: bytes | None,
-        new: bytes | None,
-        *,
-        owned: bool,
-    ) -> None:
-        """A registry of a node has changed in one record; `owned`: it is no copy of a part."""
+    def seen(self, name: str, registry: Registry, change: Change, old: bytes | None) -> None:
+        """A registry of a node has changed in one record."""
+        kind, key, new = change
         pool = pool_of(kind)
         if pool is not None:
-            self._bound(name, (pool, key), old, new, owned=owned)
+            owner = _zone_at(name) if registry._keeps is None else None  # else a copy of a part
+            resting = self._resting.setdefault(registry, {}) if zone_of(key) == owner else None
+            self._bound((pool, key), old, new, resting)
         elif kind in ("MeshService", "Dataplane") and zone_of(key):
             if _zone_at(name) == zone_of(key):
                 self._said[kind, key].add(new)
@@ -126,28 +121,32 @@ class Watch(Auditor):
 
     def _bound(
         self,
-        name: str,
         place: tuple[str, str],
         old: bytes | None,
         new: bytes | None,
-        *,
-        owned: bool,
+        resting: dict[int, tuple[str, int]] | None,
     ) -> None:
         was = None if old is None else Binding.unpack(old)
         now = None if new is None else Binding.unpack(new)
-        if owned and _zone_at(name) == zone_of(place[1]):
-            self._rests(name, place[1], was, now)
+        if resting is not None:
+            self._rests(resting, place[1], was, now)
         if now is not None and now.address is not None and now.live:
             self._keep(place, now.address)
 
-    def _rests(self, node: str, key: str, was: Binding | None, now: Binding | None) -> None:
+    def _rests(
+        self,
+        resting: dict[int, tuple[str, int]],
+        key: str,
+        was: Binding | None,
+        now: Binding | None,
+    ) -> None:
         """By the log that decides: whoever reads it again sees all of it at once."""
         for binding in (was, now):
             if binding and binding.address is not None and binding.released_ms is not None:
-                self._resting[node, binding.address] = key, binding.released_ms
+                resting[binding.address] = key, binding.released_ms
         if now is None or now.address is None or not now.live or self._log_time_ms is None:
             return
-        holder, since_ms = self._resting.pop((node, now.address), (key, 0))
+        holder, since_ms = resting.pop(now.address, (key, 0))
         rested_s = (self._log_time_ms - since_ms) / 1000
         if holder != key and rested_s < self._quarantine_s:
             told = f"{ipv4_text(now.address)} of {holder} after {rested_s:.1f} s"
@@ -333,8 +332,7 @@ class _Side:
         self._registry = registry
 
     def changed(self, kind: str, key: str, old: bytes | None, new: bytes | None) -> None:
-        owned = self._registry._keeps is None
-        self._watch.seen(self._name, kind, key, old, new, owned=owned)
+        self._watch.seen(self._name, self._registry, Change(kind, key, new), old)
 
 
 def _zone_at(node: str) -> str:
