@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
+from itertools import starmap
 
 import structlog
 
@@ -16,11 +17,10 @@ from zonemesh.errors import NotFoundError, WireError, WrongKeyError
 from zonemesh.log import snapshot
 from zonemesh.log.port import SnapshotInfo, Store
 from zonemesh.log.writer import Writer
-from zonemesh.model import Change, Position
+from zonemesh.model import Change, Position, in_parts
 from zonemesh.travel import copy_log
 
 PART_BYTES = 200 << 10
-_PARTS_PER_TURN_ROWS = 2_000
 
 log = structlog.get_logger()
 
@@ -68,14 +68,8 @@ async def _offered(store: Store, zones: Collection[str]) -> Sequence[tuple[str, 
 
 
 async def _parts(rows: Iterable[snapshot.Row]) -> list[list[Change]]:
-    parts: list[list[Change]] = [[]]
-    size = 0
-    for number, (kind, key, payload) in enumerate(rows, 1):
-        if size > PART_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(Change(kind, key, payload))
-        size += len(kind) + len(key) + len(payload) + 12
-        if number % _PARTS_PER_TURN_ROWS == 0:
-            await asyncio.sleep(0)
+    parts = []
+    for part in in_parts(starmap(Change, rows), PART_BYTES):
+        parts.append(part)
+        await asyncio.sleep(0)
     return parts

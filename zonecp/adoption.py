@@ -20,7 +20,7 @@ from zonemesh.ipam import BLOCK, pool_of
 from zonemesh.log import follower, snapshot
 from zonemesh.log.port import Head, Log, Raw, Store
 from zonemesh.log.writer import Writer
-from zonemesh.model import START, Change, Cursor, Position, zone_of
+from zonemesh.model import START, Change, Cursor, Position, in_parts, zone_of
 from zonemesh.recovery import RECOVERY, Recovery
 from zonemesh.registry import Registry, difference
 from zonemesh.replica import follows
@@ -68,7 +68,7 @@ async def adopt(
     beyond = min(began, copied.position) if copied is not None and same else START
     if later:
         changes += _deleted_since(own, changes, state.zone)
-    parts = _parts(changes)
+    parts: list[list[Change]] = list(in_parts(changes, _PART_BYTES)) or [[]]
     for number, part in enumerate(parts, 1):
         await writer.submit(Adopt(part, last=number == len(parts), later=later, beyond=beyond))
     log.info("zone_adopted", zone=state.zone, records=len(changes))
@@ -206,15 +206,3 @@ def _apply_raws(
                 known.put(*change)
         place = sealed.place
     return place, copied
-
-
-def _parts(changes: list[Change]) -> list[list[Change]]:
-    parts: list[list[Change]] = [[]]
-    size = 0
-    for change in changes:
-        if size > _PART_BYTES:
-            parts.append([])
-            size = 0
-        parts[-1].append(change)
-        size += len(change.kind) + len(change.key) + len(change.payload or b"") + 12
-    return parts

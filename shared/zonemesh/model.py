@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
@@ -136,6 +136,22 @@ class Change(NamedTuple):
     def size(self) -> int:
         """Bytes that it takes in an entry, at most."""
         return len(self.kind) + len(self.key) + len(self.payload or b"") + _FRAMING_BYTES
+
+
+def in_parts(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:
+    """Cut what is too much for one entry: each part goes beyond `size` bytes by one change at most;
+    none if there is nothing.
+    """
+    part: list[Change] = []
+    taken = 0
+    for change in changes:
+        part.append(change)
+        taken += change.size
+        if taken > size:
+            yield part
+            part, taken = [], 0
+    if part:
+        yield part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
