@@ -230,6 +230,8 @@ class Replica:
             id=str(first),
             reason=f"global's log was lost, and restored as of {registry.cursor}",
             since_ms=registry.log_time_ms,
+            wants=True,
+            held=str(registry.cursor),
         )
         return [recovery.change()]
 

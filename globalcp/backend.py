@@ -102,6 +102,10 @@ class GlobalBackend(PlaneBackend):
             yield zone, ""
         yield from self._namespaces.of(kind.name)
 
+    def unread(self) -> str | None:
+        known = self._state.registry.incarnation != ""
+        return None if known else "global's log has not been read yet"
+
     def mesh_exists(self, mesh: str) -> bool:
         return self._state.registry.get(_MESH, Key("", "", "", mesh).packed) is not None
 

@@ -34,16 +34,20 @@ class Claiming:
         ledgers: Mapping[str, Ledger],
         settings: Settings,
         *,
+        legacy: Ledger,
         others: Callable[[str], Iterable[Ledger]],
         leased: dict[int, str],
+        now_ms: int,
     ) -> None:
         """`others`: the ledgers of all pools but one; `leased`: zones by the first address of what
-        the decision has given out so far.
+        the decision has given out so far; `now_ms`: the wall time of what is granted by it.
         """
         self._draft = draft
         self._registry = registry
         self._ledgers = ledgers
         self._settings = settings
+        self._legacy = legacy
+        self._now_ms = now_ms
         self._others = others
         self._leased = leased
         self._taken: dict[tuple[str, int], tuple[str, Block]] = {}
@@ -108,6 +112,41 @@ class Claiming:
         self._lease(_claim_key(zone, pool, block), pool, block)
         self.former = self.former or not self._settings.pool(pool).covers(first, size)
         return True
+
+    def learn(self, settings: Settings) -> None:
+        """Judge by these from now on."""
+        self._settings = settings
+
+    def free_for_global(self, pool: str, address: int) -> bool:
+        """Whether no zone's block has an address; a block that it can only be of is global's then,
+        as it was when the address was given out.
+        """
+        if pool not in self._ledgers:  # legacy names' addresses are of no block
+            return all(each.owner(address) is None for each in self._ledgers.values())
+        held = self._ledgers[pool].block_of(address)
+        if held is not None:
+            return zone_of(held[0]) == ""
+        place = self.place_at(pool, address)
+        if place is None:
+            return False
+        given = self._taken.get((pool, place[0]))
+        if given is not None:
+            return zone_of(given[0]) == ""
+        return self.grant("", pool, Block(*place, self._now_ms))
+
+    def vacate(self, pool: str, address: int, key: str) -> None:
+        """Have whoever else is bound to an address look for another one."""
+        holder = self._holders(pool).holder(address)
+        packed = None if holder is None else self._draft.get(vip_kind(pool), holder)
+        if holder is None or holder == key or packed is None:
+            return
+        binding = Binding.unpack(packed)
+        if binding.address == address:
+            waits = binding._replace(address=None).pack() if binding.live else None
+            self._draft.set(vip_kind(pool), holder, waits)
+
+    def _holders(self, pool: str) -> Ledger:
+        return self._ledgers.get(pool, self._legacy)
 
     def _places(self, pool: str, address: int) -> list[tuple[int, int] | None]:
         """The blocks that it lies in now, and in ranges that were the pool's."""

@@ -16,7 +16,7 @@ from zonemesh.errors import NotFoundError, WireError, WrongKeyError
 from zonemesh.log import snapshot
 from zonemesh.log.port import SnapshotInfo, Store
 from zonemesh.log.writer import Writer
-from zonemesh.model import Change
+from zonemesh.model import Change, Position
 from zonemesh.travel import copy_log
 
 PART_BYTES = 200 << 10
@@ -25,9 +25,17 @@ _PARTS_PER_TURN_ROWS = 2_000
 log = structlog.get_logger()
 
 
-async def take(store: Store, zones: Collection[str], writer: Writer) -> None:
-    """Have the newest copy that can be read taken over; none at all is taken for an empty one."""
+async def take(
+    store: Store, zones: Collection[str], writer: Writer, *, beyond: Position | None = None
+) -> None:
+    """Have the newest copy that can be read taken over; none at all is taken for an empty one.
+
+    `beyond`: the log has all that was known there. Terms rise from incarnation to incarnation, so
+    that a copy with a later position is a newer one.
+    """
     for zone, info in await _offered(store, zones):
+        if beyond is not None and info.position <= beyond:
+            continue
         try:
             _, rows = await snapshot.decode_in_thread(
                 await store.log(copy_log(zone)).load_snapshot(info)
@@ -43,7 +51,8 @@ async def take(store: Store, zones: Collection[str], writer: Writer) -> None:
         )
         break
     else:
-        log.warning("no_copy_offered", zones=sorted(zones))
+        if beyond is None:
+            log.warning("no_copy_offered", zones=sorted(zones))
     await writer.submit(TakeCopy((), last=True))
 
 

@@ -9,6 +9,7 @@ from zonemesh.ipam import Binding, pool_of
 from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.model import Change, zone_of
 from zonemesh.registry import Registry
+from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import accepted_from_zone
 
 Tables = Mapping[str, Mapping[str, bytes]]
@@ -50,6 +51,8 @@ def steps(zone: str, tables: Tables, registry: Registry) -> Iterator[Change | No
     plain = [kind for kind in tables if pool_of(kind) is None]
     for kind in plain:
         for key, payload in tables[kind].items():
+            if (kind, key) == (SETTINGS, GLOBAL_KEY):
+                continue  # the zone's copy: what is to be learnt of it is known by now
             yield _wanted(zone, registry, Change(kind, key, payload))
     yield from _bindings(zone, {kind: tables[kind] for kind in tables.keys() - plain}, registry)
     yield from _removals(zone, tables, registry)

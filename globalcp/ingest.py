@@ -38,6 +38,8 @@ from zonemesh.wire import HASH_BYTES, NOWHERE, UP_ENTRY_BYTES_MAX, Place, Sealed
 _BLOCK_S = 0.25
 """Also how long a zone's very first entry may go unnoticed: the set of zones is read as often."""
 _HEADS_EVERY_S = 1.0
+_TOLD = {"claims", "returned"}
+"""Notes of entries without changes that are to be merged nevertheless."""
 _MERGE_BYTES = 256 << 10
 """Source entries put together into one entry: with what global adds, they fit into it."""
 _SHARED_BYTES = 48 << 10
@@ -405,9 +407,12 @@ class Ingest:
         cursor = entries[-1].place.cursor
         if report.cursor != cursor:
             report = _report(entries[-1], report)
-        report = replace(report, behind_ms=self._behind_ms(stream, last.log_time_ms))
-        tells = any(sealed.entry.changes or "claims" in sealed.entry.note for sealed in entries)
-        if not (tells or report.left) and self._known(zone):
+        report = replace(
+            report, behind_ms=self._behind_ms(stream, last.log_time_ms), lost=_lost(entries)
+        )
+        tells = any(sealed.entry.changes or _TOLD & sealed.entry.note.keys() for sealed in entries)
+        # What only waits for the next heartbeat is forgotten if news comes before it.
+        if not (tells or report.left or report.lost) and self._known(zone):
             return report
         return Merge(zone, entries, report)
 
@@ -613,7 +618,6 @@ def _report(sealed: Sealed, last: Report | None) -> Report:
         else (last.formats if last else None),
         own=_own(entry.src) or (last.own if last else None),
         left=note.get("leave") is True,
-        lost=_cursor(note.get("lost")),
     )
 
 
@@ -623,6 +627,12 @@ def _own(src: Mapping[str, Cursor]) -> Cursor | None:
         if _text(cursor.incarnation):
             return cursor
     return None
+
+
+def _lost(entries: Sequence[Sealed]) -> Cursor | None:
+    """What the zone had applied that global's log lacks, by the newest of its words about that."""
+    told = (_cursor(sealed.entry.note.get("lost")) for sealed in reversed(entries))
+    return next((cursor for cursor in told if cursor is not None), None)
 
 
 def _cursor(value: object) -> Cursor | None:

@@ -20,6 +20,7 @@ from zonemesh.errors import (
     UnavailableError,
     WrongKeyError,
 )
+from zonemesh.ipam import ipv4_text
 from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.followed import followed, known_term
@@ -96,11 +97,12 @@ class GlobalPlane:
                 f" it up to {best.place.position} and restores it"
             )
         incarnation = secrets.token_hex(8)
-        terms = [cursor.position.term for cursor in heard.values()]
+        terms = [each.cursor.position.term for each in heard.values()]
         term = max([*terms, await known_term(self._store)]) + 1
         changes: Sequence[Change] = ()
         if heard:
-            zone, cursor = max(heard.items(), key=lambda each: each[1].position)
+            zone, newest = max(heard.items(), key=lambda each: each[1].cursor.position)
+            cursor = newest.cursor
             log.warning("log_lost", followed_by=sorted(heard), up_to=str(cursor.position))
             recovery = Recovery(
                 id=str(Cursor(incarnation, Position(term, 0))),
@@ -108,7 +110,12 @@ class GlobalPlane:
                 since_ms=0,
                 wants=True,
             )
-            changes = [recovery.change()]
+            # Only the newest: what another one knows beyond it has been forgotten since.
+            settings = self._begin.settings.remembering(newest.ranges)
+            changes = [
+                recovery.change(),
+                Change(SETTINGS, GLOBAL_KEY, settings.pack()),
+            ]
         sealed = await appender.create(incarnation, term=term, changes=changes)
         log.info("log_created", log="global", incarnation=sealed.entry.incarnation)
         self._founded_h = sealed.h
@@ -118,7 +125,9 @@ class GlobalPlane:
         if appender.place.h == self._founded_h:
             return  # just founded: that entry opened the term
         await self._wait_for_longer(appender.place)
-        self._apply(await appender.open(appender.place.position.term + 1))
+        recovery = Recovery.of(self._state.registry)
+        lost = 0 if recovery is None else recovery.above
+        self._apply(await appender.open(max(appender.place.position.term, lost) + 1))
 
     async def _wait_for_longer(self, place: Place) -> None:
         """Let a replica that holds more than the log bring it back, for as long as that may take.
@@ -214,6 +223,10 @@ class GlobalPlane:
                 log.warning("zone_state_changed", zone=zone, state=state, why=why)
             for zone, why in sealed.entry.note.get("over_quota", ()):
                 log.warning("zone_over_quota", zone=zone, refused=why)
+            for zone, pool, first in sealed.entry.note.get("returned", ()):
+                log.info("block_handed_back", zone=zone, pool=pool, first=ipv4_text(first))
+            if (ranges := sealed.entry.note.get("ranges")) is not None:
+                log.warning("former_ranges_learned", **ranges)
             for zone in sealed.entry.note.get("readmitted", ()):
                 log.info("zone_asked_again", zone=zone, why="there is room for what was refused")
             _tell_recovery(sealed)
@@ -270,11 +283,20 @@ class GlobalPlane:
             await asyncio.sleep(_RECOVER_LOOK_S)
             registry = self._state.registry
             recovery = Recovery.of(registry)
+            if recovery is not None and recovery.above >= registry.position.term:
+                writer.depose(f"term {recovery.above} was used in what the log has lost")
             if recovery is None or not recovery.wants:
                 continue
-            zones = await self._store.zones()
+            zones = set(await self._store.zones())
+            if recovery.held:
+                zones |= self._known_zones()
             if recovery.takes_copies(zones, registry.log_time_ms):
-                await copies.take(self._store, zones, writer)
+                await copies.take(self._store, zones, writer, beyond=recovery.beyond)
+
+    def _known_zones(self) -> set[str]:
+        """Those that were not deleted, whether they are there or not."""
+        table = self._state.registry.table(SEEN)
+        return {zone_of(key) for key, packed in table.items() if not Seen.unpack(packed).deleted}
 
 
 def _told(changed: Mapping[str, tuple[Any, Any]], former: str, latter: str) -> dict[str, Any]:
@@ -296,5 +318,6 @@ def _tell_recovery(sealed: Sealed) -> None:
                 "recovering",
                 reason=recovery.reason,
                 reported=list(recovery.reported),
-                takes_copies=recovery.wants,
+                takes_copies=recovery.wants and not recovery.held,
+                takes_addresses=recovery.wants and bool(recovery.held),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from globalcp.claiming import Claiming
@@ -9,6 +10,7 @@ from globalcp.inputs import Doubt, TakeCopy
 from zonemesh.deciding import Decision, Now
 from zonemesh.draft import Draft
 from zonemesh.ipam import Binding, pool_of
+from zonemesh.legacypool import LEGACY
 from zonemesh.model import Change, Cursor, Key, Position, zone_of
 from zonemesh.recovery import RECOVERY, Claims, Recovery
 from zonemesh.registry import Registry
@@ -24,13 +26,22 @@ class Recovering:
     """One decision's view of the recovery that is under way, if any."""
 
     def __init__(
-        self, draft: Draft, registry: Registry, decision: Decision, now: Now, claiming: Claiming
+        self,
+        draft: Draft,
+        registry: Registry,
+        decision: Decision,
+        now: Now,
+        claiming: Claiming,
+        *,
+        named: Callable[[str], bool],
     ) -> None:
+        """`named`: whether there must be a legacy name, by its key."""
         self._draft = draft
         self._registry = registry
         self._decision = decision
         self._now = now
         self._claiming = claiming
+        self._named = named
 
     def under_way(self) -> bool:
         """As of this entry, or of the one before: by then nothing was bound yet."""
@@ -51,8 +62,11 @@ class Recovering:
         reason = f"zone {zone} has applied {lost}, which is not in this log"
         if lost.incarnation == self._registry.incarnation:
             self._begin(reason)
+            recovery = Recovery.of(self._draft)
+            if recovery is not None and lost.position.term >= self._term:
+                self._set(recovery.with_term(lost.position.term))
         elif self._now.log_time_ms < YOUNG_MS:
-            self._begin(reason, wants=True)
+            self._begin(reason, empty=True)
 
     def hear(self, zone: str, claims: Claims) -> int:
         """Take what a zone says that it holds; answers how many blocks it does not get."""
@@ -73,24 +87,38 @@ class Recovering:
     def close(self) -> None:
         """All that waited has what it can get: the map that zones are to show is whole again."""
         recovery = Recovery.of(self._draft)
-        if recovery is not None and recovery.settles:
+        # Before a term above the lost one, what is shown would be older than what was.
+        if recovery is not None and recovery.settles and recovery.above < self._term:
             self._set(None)
             silent = sorted(self._waited().difference(recovery.reported))
             self._decision.note["recovered"] = [recovery.id, silent]
+
+    @property
+    def _term(self) -> int:
+        return self._registry.position.term
 
     def _waited(self) -> set[str]:
         zones = {zone_of(key) for key in self._registry.table(SEEN)}
         zones.update(Key.parse(key).name for key in self._registry.table("Zone"))
         return {zone for zone in zones if not self._deleted(zone)}
 
-    def _begin(self, reason: str, *, wants: bool = False) -> None:
-        """Neither bind nor lease until zones have said what they hold; once at a time."""
+    def _begin(self, reason: str, *, empty: bool = False) -> None:
+        """Neither bind nor lease until zones have said what they hold; once at a time.
+
+        `empty`: the log began with nothing, where another one was lost.
+        """
         if self.under_way():
             return
         term, seq = self._registry.position
         begun = Cursor(self._registry.incarnation, Position(term, seq + 1))
         self._set(
-            Recovery(id=str(begun), reason=reason, since_ms=self._now.log_time_ms, wants=wants)
+            Recovery(
+                id=str(begun),
+                reason=reason,
+                since_ms=self._now.log_time_ms,
+                wants=True,
+                held="" if empty else str(self._registry.cursor),
+            )
         )
 
     def _waiting(self) -> Recovery | None:
@@ -104,13 +132,20 @@ class Recovering:
         return seen is not None and seen.deleted
 
     def _take_copy(self, item: TakeCopy) -> None:
-        """Records of a zone's copy: of global's own part they hold, of zones' what is absent."""
+        """Records of a zone's copy: of global's own part they hold, of zones' what is absent.
+
+        Where something is left, the operator's or a replica's, that holds, and only addresses that
+        global has given out since are taken.
+        """
+        recovery = self._waiting()
+        if recovery is None:
+            return
+        take = self._take_address if recovery.held else self._take
         for change in item.changes:
             if change.payload is not None and change.kind not in (SETTINGS, RECOVERY):
                 with suppress(Exception):  # foreign bytes: cost one record
-                    self._take(change)
-        recovery = self._waiting()
-        if item.last and recovery is not None:
+                    take(change)
+        if item.last:
             self._set(recovery.with_copy())
 
     def _take(self, change: Change) -> None:
@@ -129,3 +164,31 @@ class Recovering:
             self._draft.skip("order", order)
         if zone_of(key) == "" or present is None:
             self._draft.set(kind, key, payload)
+
+    def _take_address(self, change: Change) -> None:
+        """Where a key of global's own has its address by a copy that is newer than the log.
+
+        Where what the key is for does not exist here, the address rests for it, and nobody else
+        has it. Zones have said what they have: legacy names that follow from it are in use at once.
+        """
+        kind, key, payload = change
+        assert payload is not None
+        pool, then = pool_of(kind), Binding.unpack(payload) if pool_of(kind) else None
+        if pool is None or then is None or then.address is None or zone_of(key) != "":
+            return
+        packed = self._draft.get(kind, key)
+        present = None if packed is None else Binding.unpack(packed)
+        if present is not None and present.address == then.address:
+            return
+        if not self._claiming.free_for_global(pool, then.address):
+            return
+        if then.order is not None:
+            self._draft.skip("order", then.order)
+        if present is None:
+            live = then.live and self._exists(pool, key)
+            present = then if live else then._replace(released_ms=self._now.log_time_ms)
+        self._claiming.vacate(pool, then.address, key)
+        self._draft.set(kind, key, present._replace(address=then.address).pack())
+
+    def _exists(self, pool: str, key: str) -> bool:
+        return self._named(key) if pool == LEGACY else self._draft.get(pool, key) is not None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,8 +16,8 @@ from globalcp.fromzone import by_birth, check_place, check_record, named_address
 from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
 from globalcp.quota import Holdings, Quota, Use, label_faults
-from globalcp.recovering import Recovering
-from zonemesh.binding import Binder
+from globalcp.recovering import YOUNG_MS, Recovering
+from zonemesh.binding import Binder, binds_in
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import (
@@ -25,18 +26,19 @@ from zonemesh.errors import (
     PoolExhaustedError,
     TooLargeError,
     ValidationError,
+    WireError,
 )
 from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
-from zonemesh.ipam import BLOCK, Binding, Block, Ledger, pool_of
-from zonemesh.leasing import grants
+from zonemesh.ipam import BLOCK, Binding, Block, Ledger, Pool, pool_of
+from zonemesh.leasing import emptied, forgettable, grants
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.lostzones import Withdrawals
 from zonemesh.model import Change, Cursor, Key, Record, zone_of
 from zonemesh.parts import Parts
-from zonemesh.recovery import Claims, Recovery
+from zonemesh.recovery import Claims, Recovery, returned_of
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.seen import Seen
@@ -195,11 +197,18 @@ class _Deciding(Deciding):
             state.registry,
             state.ledgers,
             self._settings,
+            legacy=state.legacy.ledger,
             others=state.other_ledgers,
             leased=self._leased,
+            now_ms=now.wall_ms,
         )
         self._recovering = Recovering(
-            self._draft, state.registry, self._decision, now, self._claiming
+            self._draft,
+            state.registry,
+            self._decision,
+            now,
+            self._claiming,
+            named=state.legacy.wants,
         )
 
     def run(self, inputs: Sequence[Input]) -> Decision:
@@ -222,6 +231,7 @@ class _Deciding(Deciding):
             self._bind_legacy()
             if self._looks_around:
                 self._forget_rested()
+                self._forget_blocks()
             if not decision.more:
                 self._recovering.close()
         decision.changes = self._draft.changes()
@@ -287,10 +297,7 @@ class _Deciding(Deciding):
             )
         for key, packed in self._state.registry.table(BLOCK).items():
             if zone_of(key) == zone:
-                block = Block.unpack(packed)._replace(
-                    retired=True, retired_ms=self._now.log_time_ms
-                )
-                self._draft.set(BLOCK, key, block.pack())
+                self._retire_block(key, Block.unpack(packed))
         self._draft.set(SEEN, zone_key(zone), seen.but(deleted=True).pack())
 
     def _forget_zones(self) -> None:
@@ -321,7 +328,24 @@ class _Deciding(Deciding):
             claims = Claims.of(sealed.entry.note)
             if claims is not None:
                 counts.conflicts += self._recovering.hear(item.zone, claims)
+            for pool, first in returned_of(sealed.entry.note):
+                self._take_back(item.zone, pool, first)
         self._heard(item.zone, item.report, counts)
+
+    def _take_back(self, zone: str, pool: str, first: int) -> None:
+        """Retire a block that a zone says is empty, if by what it has published it is."""
+        ledger = self._state.ledgers.get(pool)
+        held = None if ledger is None else ledger.record_of(first)
+        if ledger is None or held is None or zone_of(held[0]) != zone or held[1].retired:
+            return
+        if ledger.filled(held[1]) or binds_in(self._draft, pool, held[1]):
+            return  # what empties it may be in this decision: it is told again
+        self._retire_block(*held)
+        self._decision.note.setdefault("returned", []).append([zone, pool, first])
+
+    def _retire_block(self, key: str, block: Block) -> None:
+        retired = block._replace(retired=True, retired_ms=self._now.log_time_ms)
+        self._draft.set(BLOCK, key, retired.pack())
 
     def _knows(self, zone: str, entries: Sequence[Sealed]) -> bool:
         seen = Seen.of(self._draft, zone)
@@ -347,6 +371,7 @@ class _Deciding(Deciding):
         Bounded: a large difference takes several entries, of which only the last moves the cursor.
         Another input that holds the same begins from what is merged by then: anyone can redo it.
         """
+        self._remember_ranges(item.tables)
         self._meet(item.zone, item.report)
         counts = _Counts()
         if item.progress.steps is None or item.zone in self._new_zones:
@@ -367,6 +392,25 @@ class _Deciding(Deciding):
         self._heard(item.zone, item.report, counts, whole=True)
         self._state.legacy.settled()
         return True
+
+    def _remember_ranges(self, tables: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Of a log that may lack them: ranges that pools had by a zone's copy of the settings.
+
+        What is bound there would be refused otherwise, by a global that has never heard of them.
+        """
+        packed = tables.get(SETTINGS, {}).get(GLOBAL_KEY)
+        young = self._now.log_time_ms < YOUNG_MS
+        if packed is None or not (young or self._recovering.under_way()):
+            return
+        with suppress(WireError):  # foreign bytes
+            settings = self._settings.remembering(Settings.unpack(packed).unusual_ranges())
+            if settings != self._settings:
+                self._settings = settings
+                self._claiming.learn(settings)
+                self._draft.set(SETTINGS, GLOBAL_KEY, settings.pack())
+                self._decision.note["ranges"] = {
+                    name: list(cidrs) for name, cidrs in settings.former.items()
+                }
 
     def _take_name(self, zone: str, change: Change, counts: _Counts) -> None:
         """Merge where a zone that stood alone has a legacy name, if nobody has that one yet."""
@@ -601,14 +645,29 @@ class _Deciding(Deciding):
 
     def _forget_rested(self) -> None:
         """Of what is bound here; zones forget their own, and what is left waits for a heartbeat."""
-        ledgers = (*self._state.ledgers.values(), self._state.legacy.ledger)
+        owned: list[tuple[Ledger, str, Pool | None]] = [
+            (ledger, "", self._settings.pool(name)) for name, ledger in self._state.ledgers.items()
+        ]
         self._state.forgetting.forget(
             self._draft,
-            [(ledger, "") for ledger in ledgers],
+            [*owned, (self._state.legacy.ledger, "", None)],
             log_time_ms=self._now.log_time_ms,
             quarantine_ms=self._settings.quarantine_ms,
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
+
+    def _forget_blocks(self) -> None:
+        """Of removed ranges: global's own once they are empty, and whosesoever after their rest."""
+        rested_ms = self._now.log_time_ms - self._settings.quarantine_ms
+        touched = self._draft.touched(BLOCK)
+        for name, ledger in self._state.ledgers.items():
+            pool = self._settings.pool(name)
+            for key, block in emptied(pool, ledger, ""):
+                if not binds_in(self._draft, name, block):
+                    self._retire_block(key, block)
+            for key in forgettable(pool, ledger, rested_ms):
+                if key not in touched and self._draft.bytes < ENTRY_BYTES:
+                    self._draft.set(BLOCK, key, None)
 
     def _touched_zones(self) -> set[str]:
         kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]

@@ -53,6 +53,8 @@ class FakeBackend:
     """Outcomes of services, by their key; looked at on a zone."""
     unbound: set[Key] = field(default_factory=set)
     """Services that have no address; all others have one."""
+    unknown: str | None = None
+    """Why not all is known."""
     leader: str | None = None
     """What `leader_url` answers."""
     refuse: Callable[[Put | Delete], MeshError | None] = lambda _: None
@@ -90,6 +92,9 @@ class FakeBackend:
 
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         return {(key.zone, key.namespace) for name, key in self.records if name == kind.name}
+
+    def unread(self) -> str | None:
+        return self.unknown
 
     def mesh_exists(self, mesh: str) -> bool:
         return any(("Mesh", Key("", zone, "", mesh)) in self.records for zone in {"", self.zone})

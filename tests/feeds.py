@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.maps import SERVICE, VIP, View, binding, key_of, service, started
+from zonecp.admission import Admission
 from zonecp.feed import Feed, query_revision
 from zonecp.revision import Revision
 from zonecp.trimming import Viewer
@@ -18,7 +19,9 @@ from zonemesh.model import Change
 class Served:
     """A zone's map, and its feed."""
 
-    def __init__(self, *, ring_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self, *, ring_bytes_max: int = 1 << 20, admission: Admission | None = None
+    ) -> None:
         self.view: View = started()
         self.lag_s: Callable[[], float] = lambda: 0.25
         own, copy = self.view.own.registry, self.view.copy.registry
@@ -29,6 +32,7 @@ class Served:
             lag_s=lambda: self.lag_s(),  # noqa: PLW0108 -- tests set it
             ready=lambda: None,
             ring_bytes_max=ring_bytes_max,
+            admission=admission,
         )
         self.feed.publish()
 

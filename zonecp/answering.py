@@ -17,10 +17,13 @@ from zonemesh.ipam import BLOCK, Block
 from zonemesh.log import snapshotter
 from zonemesh.log.follower import Follower
 from zonemesh.log.port import Store
-from zonemesh.model import Key, zone_of
+from zonemesh.model import Key, Position, zone_of
 from zonemesh.recovery import Claim, Recovery
 from zonemesh.registry import Registry
 from zonemesh.travel import copy_log
+
+RETURNED_MAX = 1_000
+"""Handed-back blocks that one heartbeat names."""
 
 log = structlog.get_logger()
 
@@ -54,20 +57,43 @@ class Answering:
         lost = self._holding.lost
         if lost is not None:
             notes["lost"] = [lost.incarnation, list(lost.position)]
+        if returned := self._returned():
+            notes["returned"] = returned
         recovery = Recovery.of(self._global.newest)
         asked = "" if recovery is None else recovery.id
-        if asked == self._answered:
+        heard = recovery is None or self._state.zone in recovery.reported
+        if asked == self._answered and heard:
             return notes
-        if recovery is not None and recovery.wants:
-            await self._offer()
+        if recovery is not None and recovery.wants and asked != self._answered:
+            await self._offer(recovery.beyond)
         self._answered = asked
         claims = [claim.pack() for claim in claims_of(self._state.registry, self._state.zone)]
         return {**notes, "claims": claims, "recovery": asked}
 
-    async def _offer(self) -> None:
-        shown = self._shown
-        if shown.blank or shown.incarnation == self._global.newest.incarnation:
+    def _returned(self) -> list[tuple[str, int]]:
+        """Blocks that this zone has handed back, as long as global has them as in use."""
+        own = {
+            (Key.parse(key).namespace, Block.unpack(payload).first)
+            for key, payload in self._state.registry.table(BLOCK).items()
+            if Block.unpack(payload).retired
+        }
+        if not own:
+            return []
+        told = []
+        for key, payload in self._global.newest.table(BLOCK).items():
+            place = Key.parse(key).namespace, Block.unpack(payload).first
+            if place in own and self._state.has_handed_back(key, payload):
+                told.append(place)
+        return sorted(told)[:RETURNED_MAX]
+
+    async def _offer(self, beyond: Position | None) -> None:
+        shown, newest = self._shown, self._global.newest
+        if shown.blank or shown is newest:
             return
+        if beyond is None and shown.incarnation == newest.incarnation:
+            return
+        if beyond is not None and shown.position <= beyond:
+            return  # nothing that the log has not
         target = self._store.log(copy_log(self._state.zone))
         try:
             info = await snapshotter.write(target, shown.freeze())

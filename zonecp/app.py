@@ -38,7 +38,7 @@ from zonecp.shrinkguard import ShrinkGuard
 from zonecp.state import ZoneState
 from zonecp.uplink import Uplink
 from zonemesh import __version__, travel
-from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.errors import ConfigError, DamagedFileError, UnavailableError
 from zonemesh.formats import Formats
 from zonemesh.ipam import Binding
 from zonemesh.legacybinding import LegacyBindings
@@ -242,6 +242,7 @@ class Zone:
             over_quota=self.over_quota.describe,
             held_back=self.shrink_guard.describe,
             about=self._about,
+            unread=self._unread,
             replicas=self.replicas,
         )
 
@@ -352,10 +353,8 @@ class Zone:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
         if self.own.follower.newer_format:
             return f"cannot read the zone's own log: {self.own.follower.halted}"
-        if (why := self.own.incomplete()) is not None:
+        if (why := self._unread()) is not None:
             return why
-        if not self.state.adopted:
-            return "the zone waits for global's copy of what was registered and bound here"
         if self.leadership.writer is not None and not self.plane.compared:
             return "the zone looks whether its log holds all that it has published to global"
         if not self._copy_loaded and self.follower is not None and self.follower.newer_format:
@@ -364,6 +363,14 @@ class Zone:
             return "global's log has not been read yet, and there is no copy of it on disk"
         if not self.feed.begun:
             return "the map of names is being made"
+        return None
+
+    def _unread(self) -> str | None:
+        """Why some of what was registered here may not be known yet, or None."""
+        if (why := self.own.incomplete()) is not None:
+            return why
+        if not self.state.adopted:
+            return "the zone waits for global's copy of what was registered and bound here"
         return None
 
     def _shows_less(self, wanted: Revision) -> bool:
@@ -629,7 +636,7 @@ async def _run(
         )
         if isinstance(own, SqliteLog):
             await lead_alone(own, zone.writer_id)
-        await zone.load_copy()
+        await _load(zone, own, federated=store is not None)
         zone_metrics.register(
             registry,
             zone.state,
@@ -690,6 +697,33 @@ async def _run(
         for each in (store, own_store):
             if each is not None:
                 await each.close()
+
+
+async def _load(zone: Zone, own: Log, *, federated: bool) -> None:
+    """Load what is on disk; a damaged own log is set aside where others hold what was in it.
+
+    Raises:
+        ConfigError: Nobody does.
+    """
+    try:
+        await zone.load_copy()
+    except DamagedFileError as error:
+        if not federated:
+            advice = "restore it from a backup, or move the file away to begin with nothing"
+            raise ConfigError([f"{error}; only this zone has what was in it: {advice}"]) from error
+        why = str(error)
+    else:
+        return
+    assert isinstance(own, SqliteLog)
+    aside = await own.set_aside()
+    log.error(
+        "own_log_damaged",
+        log=own.name,
+        error=why,
+        kept_as=str(aside),
+        next="the zone adopts what global holds of it",
+    )
+    await zone.load_copy()
 
 
 async def say_goodbye(config: ZoneConfig) -> Position:

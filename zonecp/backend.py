@@ -55,9 +55,10 @@ class ZoneBackend(PlaneBackend):
         over_quota: Callable[[], str | None] = lambda: None,
         held_back: Callable[[], str | None] = lambda: None,
         about: Callable[[], Mapping[str, Any]] = dict,
+        unread: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`replicas`: None for a control plane whose log nobody else can write; `about`: what the
-        process says of itself in `GET /_state`.
+        process says of itself in `GET /_state`; `unread`: see `unread`.
         """
         super().__init__(state.registry, leadership)
         self._state = state
@@ -70,6 +71,7 @@ class ZoneBackend(PlaneBackend):
         self._over_quota = over_quota
         self._held_back = held_back
         self._about = about
+        self._unread = unread
         self._replicas = replicas
 
     @property
@@ -127,6 +129,9 @@ class ZoneBackend(PlaneBackend):
             if zone_of(key) != self.zone:
                 yield zone_of(key), ""
         yield from self._namespaces.of(kind.name)
+
+    def unread(self) -> str | None:
+        return self._unread()
 
     def mesh_exists(self, mesh: str) -> bool:
         if self._copy.get("Mesh", Key("", "", "", mesh).packed) is not None:

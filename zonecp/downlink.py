@@ -9,7 +9,7 @@ import msgpack
 
 from zonecp.inputs import FromGlobal
 from zonecp.state import ZoneState
-from zonemesh.ipam import BLOCK, Binding, vip_kind
+from zonemesh.ipam import BLOCK, Binding, Block, vip_kind
 from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log.writer import Writer
 from zonemesh.model import Change, Key, zone_of
@@ -64,13 +64,22 @@ class Downlink:
         changes = [
             Change(BLOCK, key, payload)
             for key, payload in copy.table(BLOCK).items()
-            if zone_of(key) == zone and own.get(BLOCK, key) != payload
+            if zone_of(key) == zone
+            and own.get(BLOCK, key) != payload
+            and not self._state.has_handed_back(key, payload)
         ]
+        changes += self._forgotten_blocks()
         settings = copy.get(SETTINGS, GLOBAL_KEY)
         if settings is not None and own.get(SETTINGS, GLOBAL_KEY) != settings:
             changes.append(Change(SETTINGS, GLOBAL_KEY, settings))
         changes += [*self._names(), *self._verdicts()]
         return changes[: _BLOCKS_MAX + 1]
+
+    def _forgotten_blocks(self) -> Iterator[Change]:
+        """What this zone has handed back, and global knows nothing of any more."""
+        for key, payload in self._state.registry.table(BLOCK).items():
+            if self._copy.get(BLOCK, key) is None and Block.unpack(payload).retired:
+                yield Change(BLOCK, key, None)
 
     def _names(self) -> Iterator[Change]:
         """Legacy names from when this zone stood alone, with what global says of each."""

@@ -12,7 +12,6 @@ import contextlib
 from collections import defaultdict, deque
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Callable,
     Iterable,
     Iterator,
@@ -20,10 +19,13 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
 
+from zonecp import sse
+from zonecp.admission import Admission
 from zonecp.revision import Revision
 from zonecp.trimming import View, Viewer
 from zonemesh.errors import InputError, UnavailableError
@@ -34,14 +36,17 @@ from zonemesh.vipmap import TTL_S, Delta, VipMap
 
 RING_BYTES_MAX = 3 << 20
 """Per mesh: some 10,000 changes. Whoever was away for longer gets a snapshot."""
-CHUNK_RECORDS = 256
-"""Records on one line of a snapshot: a client can parse line by line without stalling."""
 PART_SERVICES = 1_000
 """Services brought up to date at once with the change that moved them, about 50 ms."""
 TURN_SERVICES = 100
 """More than that are brought up to date by so many in one turn: a write needs several turns."""
 DELTA_NAMES_MAX = 4_000
 """A change of more names or services than this is sent as a snapshot: that is made in parts."""
+REPLAYED_SHARE_MAX = 8
+"""A snapshot is sent on while what has changed since is no more than this part of it: a herd of
+agents shares one, though the map goes on changing."""
+WAITING = b": waiting for a turn\n"
+"""A comment, which readers skip and which tells them that they are not forgotten."""
 BEHIND_WAIT_S = 5.0
 """How long a subscriber whose revision is ahead of this control plane waits for it to catch up."""
 
@@ -51,6 +56,21 @@ of an age is otherwise too old by all that the map has got younger since the las
 """
 
 _encode = msgspec.json.encode
+
+
+class _Shared(NamedTuple):
+    """A snapshot that is being made, or is made."""
+
+    revision: Revision
+    made: asyncio.Task[Sequence[bytes]]
+
+    @property
+    def failed(self) -> bool:
+        return self.made.done() and (self.made.cancelled() or self.made.exception() is not None)
+
+    @property
+    def size(self) -> float:
+        return sum(map(len, self.made.result())) if self.made.done() else inf
 
 
 class Event(NamedTuple):
@@ -83,9 +103,8 @@ class _Mesh:
     """The revision of the last event."""
     names_at: Revision | None = None
     """The revision of the last event that changed a name."""
-    snapshots: dict[bool, tuple[Revision, asyncio.Task[Sequence[bytes]]]] = field(
-        default_factory=dict
-    )
+    snapshots: dict[bool, _Shared] = field(default_factory=dict)
+    """With outbounds, and without."""
     digest: str = ""
     """The hash of the map as it was last published."""
     subscribers: int = 0
@@ -113,10 +132,12 @@ class Feed:
         ready: Callable[[], str | None],
         behind: Callable[[Revision], bool] = lambda _: False,
         ring_bytes_max: int = RING_BYTES_MAX,
+        admission: Admission | None = None,
     ) -> None:
         """`ready` says why nothing may be answered yet, or None; `behind`, whether a revision is
         beyond what is shown though their places cannot be compared.
         """
+        self.admission = admission or Admission()
         self._vipmap = vipmap
         self._revision = revision
         self._uid = uid
@@ -195,8 +216,9 @@ class Feed:
             self._begin_again(revision)
         for mesh, state in self._meshes.items():
             state.digest = self._vipmap.digest(mesh)
-            # Of another revision by now, and as large as the map: whoever reads it holds it.
-            state.snapshots.clear()
+            if self.admission.idle:
+                # Of another revision by now, and as large as the map.
+                state.snapshots.clear()
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -241,15 +263,17 @@ class Feed:
         names_only = b""
         names_before = state.names_at
         if delta.put or delta.removed:
-            names_only = _sse("delta", revision, [_encode({**body, "from": str(names_before)})])
+            names_only = sse.event(
+                "delta", revision, [_encode({**body, "from": str(names_before)})]
+            )
             state.names_at = revision
         full: bytes | None = None
         if not delta.services:
             same = names_before == before
-            full = names_only if same else _sse("delta", revision, [_encode(body)])
+            full = names_only if same else sse.event("delta", revision, [_encode(body)])
         elif state.outbound_subscribers:
             put, gone = self._outbounds(delta.services)
-            full = _sse(
+            full = sse.event(
                 "delta",
                 revision,
                 [_encode({**body, "putOutbounds": put, "removeOutbounds": gone})],
@@ -283,6 +307,7 @@ class Feed:
     def close(self) -> None:
         """End every stream: the process stops."""
         self.closing = True
+        self.admission.close()
         self._news.set()
 
     def _check_open(self) -> None:
@@ -322,7 +347,17 @@ class Feed:
         start = self._resume(mesh, known)
         return start is None or start < self._end(mesh)
 
-    async def events(
+    def check_room(self, mesh: str, known: Revision | None, *, trimmed: bool) -> None:
+        """Whether who comes with a revision can be served without too long a wait.
+
+        Raises:
+            OverloadedError: It needs a snapshot, and too many wait for one.
+        """
+        self._begin()
+        if trimmed or known is None or self._resume(mesh, known) is None:
+            self.admission.check()
+
+    async def events(  # noqa: C901, PLR0915 -- one subscriber's states, in one place
         self,
         mesh: str,
         known: Revision | None,
@@ -334,7 +369,8 @@ class Feed:
         """What a subscriber is to be sent, piece by piece, until the process stops.
 
         `reach` says what it may reach. Whoever may not reach everything begins with a snapshot:
-        what it was allowed when it was here before is not known.
+        what it was allowed when it was here before is not known. Whoever has to wait for a snapshot
+        is sent comments meanwhile.
         """
         self._begin()
         clock = asyncio.get_running_loop().time
@@ -347,15 +383,24 @@ class Feed:
             allowed = reach()
             view = None if allowed is None else View(self._vipmap, allowed)
             place = None if known is None or view else self._resume(mesh, known)
+            told = known
             while not self.closing:
                 if (now := reach()) is not allowed:
                     allowed, place = now, None
                     view = None if allowed is None else View(self._vipmap, allowed)
                 if place is None or place < state.dropped:
-                    revision, chunks = await self._snapshot(mesh, outbounds=outbounds, view=view)
-                    yield chunks
-                    as_of_s = max(as_of_s, self._as_of_s(clock()))
-                    place = self._resume(mesh, revision)
+                    with self.admission.turn() as turn:
+                        while not await turn.within(heartbeat_s):
+                            yield [WAITING]
+                        if turn.dismissed:
+                            return
+                        told, chunks = await self._snapshot(
+                            mesh, outbounds=outbounds, view=view, told=told
+                        )
+                        yield chunks
+                    if told == self._now():  # else a heartbeat says at once how old the map is
+                        as_of_s = max(as_of_s, self._as_of_s(clock()))
+                    place = self._resume(mesh, told)
                     continue
                 end = self._end(mesh)
                 if place < end:
@@ -365,6 +410,7 @@ class Feed:
                     ]
                     place = None if None in pieces else end
                     if place is not None:
+                        told = state.last
                         yield list(_for(view, pieces))
                     continue
                 # By the clock, not by silence: most of what is news to this process is none here.
@@ -373,6 +419,7 @@ class Feed:
                 younger = known_s > as_of_s + EARLY_S and not self.catching_up
                 if now_s >= beat_s or younger:
                     beat_s, as_of_s = now_s + heartbeat_s, known_s
+                    told = self._now()
                     yield [self._heartbeat(mesh, view)]
                     continue
                 news = self._news
@@ -399,7 +446,7 @@ class Feed:
             "lag_s": round(self._lag_s(), 3),
             "hash": "" if view else digest,
         }
-        return _sse("heartbeat", revision, [_encode(body)])
+        return sse.event("heartbeat", revision, [_encode(body)])
 
     def _end(self, mesh: str) -> int:
         state = self._mesh(mesh)
@@ -423,12 +470,16 @@ class Feed:
         """The whole map, or what one data plane may reach of it, as one JSON document."""
         self._begin()
         view = None if reach is None else View(self._vipmap, reach)
-        _, chunks = await self._snapshot(mesh, outbounds=True, view=view)
-        return b"".join(_undressed(chunks))
+        with self.admission.turn() as turn:
+            await turn.granted.wait()
+            self._check_open()
+            _, chunks = await self._snapshot(mesh, outbounds=True, view=view, told=self._now())
+        return b"".join(sse.undressed(chunks))
 
     async def _snapshot(
-        self, mesh: str, *, outbounds: bool, view: View | None = None
+        self, mesh: str, *, outbounds: bool, view: View | None, told: Revision | None
     ) -> tuple[Revision, Sequence[bytes]]:
+        """The map, not older than what its reader was told of."""
         state = self._mesh(mesh)
         while self.catching_up and not self.closing:
             await self._news.wait()  # half of a map is none
@@ -438,8 +489,8 @@ class Feed:
             refs = view.outbounds(self._vipmap.addressed(mesh)) if outbounds else ()
             head = self._head(mesh, revision, view)
             return revision, await self._build(head, found, revision, refs=refs, view=view)
-        cached = state.snapshots.get(outbounds)
-        if cached is None or cached[0] != self._now():
+        shared = state.snapshots.get(outbounds)
+        if shared is None or not self._recent(mesh, shared, told, outbounds=outbounds):
             revision = self._now()
             # Read now, not when the task first runs: later it would be another revision's.
             published = dict(self._vipmap.published[mesh])
@@ -447,9 +498,29 @@ class Feed:
             refs = self._vipmap.addressed(mesh) if outbounds else ()
             build = self._build(head, published, revision, refs=refs)
             task = asyncio.ensure_future(build)
-            cached = state.snapshots[outbounds] = (revision, task)
+            shared = state.snapshots[outbounds] = _Shared(revision, task)
         # Shielded: one subscriber that goes away must not take it from the others.
-        return cached[0], await asyncio.shield(cached[1])
+        return shared.revision, await asyncio.shield(shared.made)
+
+    def _recent(
+        self, mesh: str, shared: _Shared, told: Revision | None, *, outbounds: bool
+    ) -> bool:
+        """Whether a snapshot will do for one who was told of a revision: what has come since can
+        be sent after it, and is little.
+        """
+        if shared.failed:
+            return False
+        if shared.revision == self._now():
+            return True
+        state, start = self._mesh(mesh), self._resume(mesh, shared.revision)
+        if start is None or (told is not None and told.ahead_of(shared.revision)):
+            return False
+        since = [
+            each.data(outbounds=outbounds) for each in _slice(state.ring, start - state.dropped)
+        ]
+        return None not in since and (
+            sum(len(each or b"") for each in since) * REPLAYED_SHARE_MAX <= shared.size
+        )
 
     def _head(self, mesh: str, revision: Revision, view: View | None = None) -> dict[str, Any]:
         return {
@@ -476,13 +547,13 @@ class Feed:
         """A snapshot: names, and the outbounds of some services."""
         self.snapshots_built += 1
         lines = [_encode(head)[:-1] + b',"records":[']
-        lines += [line async for line in _chunks(published.items(), self._records)]
+        lines += [line async for line in sse.chunks(published.items(), self._records)]
         lines.append(b'],"outbounds":[')
         lines += [
-            line async for line in _chunks(refs, lambda part: self._outbound_lines(part, view))
+            line async for line in sse.chunks(refs, lambda part: self._outbound_lines(part, view))
         ]
         lines.append(b"]}")
-        return _sse_lines("snapshot", revision, lines)
+        return sse.lines_of("snapshot", revision, lines)
 
     def _records(self, items: Sequence[tuple[str, Named]]) -> list[Any]:
         return [self._vipmap.record_json(name, named) for name, named in items]
@@ -504,46 +575,9 @@ def _for(view: View | None, pieces: Iterable[bytes | None]) -> Iterator[bytes]:
             yield found
 
 
-async def _chunks(
-    items: Iterable[Any], render: Callable[[Sequence[Any]], list[Any]]
-) -> AsyncIterator[bytes]:
-    """JSON array elements in lines of bounded length, without the brackets; one turn each."""
-    pending: bytes | None = None
-    for part in _batches(list(items), CHUNK_RECORDS):
-        rendered = render(part)
-        if rendered:
-            if pending is not None:
-                yield pending + b","
-            pending = _encode(rendered)[1:-1]
-        await asyncio.sleep(0)
-    if pending is not None:
-        yield pending
-
-
-def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
 def _slice(ring: deque[Event], start: int) -> Iterator[Event]:
     for number in range(start, len(ring)):
         yield ring[number]
-
-
-def _sse(event: str, revision: Revision, lines: Sequence[bytes]) -> bytes:
-    return b"".join(_sse_lines(event, revision, lines))
-
-
-def _sse_lines(event: str, revision: Revision, lines: Sequence[bytes]) -> list[bytes]:
-    """A Server-Sent Event as a list of lines, the data spread over several (WHATWG HTML 9.2.6)."""
-    head = f"id: {revision}\nevent: {event}\n".encode()
-    return [head, *(b"data: " + line + b"\n" for line in lines), b"\n"]
-
-
-def _undressed(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """The data of an event's lines."""
-    for line in lines[1:-1]:
-        yield line[len(b"data: ") :]
 
 
 def query_revision(text: str | None) -> Revision | None:

@@ -59,6 +59,8 @@ def register(
         yield from _canaries(canaries, mono_s())
         yield gauge("adopted", "1 once the zone may bind addresses.", state.adopted)
         yield gauge("feed_subscribers", "Open feed streams.", feed.subscribers)
+        yield gauge("feed_waiting", "Feeds that wait for a snapshot.", feed.admission.waiting)
+        yield counter("feed_refused", "Feeds told to come later.", feed.admission.refused)
         yield counter("feed_cut", "Subscribers cut since they took nothing.", feed.cut)
         yield counter("feed_deltas", "Deltas published.", feed.deltas)
         yield counter("feed_snapshots", "Snapshots encoded for subscribers.", feed.snapshots_built)

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from zonecp.ownership import newest_entry
 from zonecp.state import ZoneState
-from zonemesh.errors import UnavailableError
+from zonemesh.errors import DamagedFileError, NewerFormatError, UnavailableError
+from zonemesh.log import follower
 from zonemesh.log.clock import Clock
 from zonemesh.log.copykeeper import CopyKeeper, CopyLog
 from zonemesh.log.follower import Follower
@@ -61,6 +62,7 @@ class OwnLog:
         self._clock = clock
         self._on_replaced = on_replaced
         self._keeper = None if disk is None else CopyKeeper(disk, state.registry, formats=formats)
+        self._formats = formats
         self._read = False
         self._settled_s = 0.0
         self.follower = Follower(
@@ -87,9 +89,28 @@ class OwnLog:
         )
 
     async def load(self) -> None:
-        """Take up the log where the copy on disk ends."""
-        if self._keeper is not None and await self._keeper.load():
-            self._read = True
+        """Take up the log where the copy on disk ends; where it is a file itself, where that ends.
+
+        Raises:
+            DamagedFileError: The file cannot be read, or what is in it does not lead to its end.
+        """
+        if self._keeper is not None:
+            self._read = await self._keeper.load()
+        elif self.presence is None:
+            await self._load_file()
+
+    async def _load_file(self) -> None:
+        head = await self.log.head()
+        if head is None:
+            return
+        try:
+            found = await follower.load(self.log, self._state.registry, head, self._formats)
+        except NewerFormatError:
+            return  # whoever follows it says so
+        if found is None:
+            why = f"neither its beginning nor a snapshot leads to {head.position}"
+            raise DamagedFileError([f"log {self.log.name}: {why}"])
+        self._read = True
 
     async def flush(self) -> None:
         """Write what the copy on disk lacks yet."""

@@ -123,6 +123,7 @@ class FeedRoute:
         dataplane = Key(mesh, self.zone, "", name).packed if name else None
         reach = Reaching(self.zone, self.registry, dataplane)
         if watch:
+            self.feed.check_room(mesh, known, trimmed=reach() is not None)
             with self._following(dataplane, request):
                 events = self.feed.events(
                     mesh, known, outbounds=outbounds, heartbeat_s=self.heartbeat_s, reach=reach

@@ -18,14 +18,14 @@ from zonecp import generator, propagation
 from zonecp.inputs import Adopt, Begin, FromGlobal, Heard, Input, Proven, Tick
 from zonecp.unproven import Marks
 from zonemesh.agents import AGENT, AgentNote, Agents
-from zonemesh.binding import Binder
+from zonemesh.binding import Binder, binds_in
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError, TooLargeError
 from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_zone_generators
-from zonemesh.ipam import BLOCK, Binding, Ledger, pool_of, vip_kind
-from zonemesh.leasing import grants
+from zonemesh.ipam import BLOCK, Binding, Block, Ledger, Pool, pool_of, vip_kind
+from zonemesh.leasing import emptied, forgettable, grants, is_handed_back
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
@@ -147,6 +147,19 @@ class ZoneState:
         return {key: packed for key, packed in table.items() if Binding.unpack(packed).live}
 
     @property
+    def knows_pools(self) -> bool:
+        """Whether these are the mesh's: until global has said, all that is known is the usual."""
+        return not self.federated or self.registry.get(SETTINGS, GLOBAL_KEY) is not None
+
+    def has_handed_back(self, key: str, payload: bytes) -> bool:
+        """Whether a lease that global tells of is one that this zone has given up already."""
+        block, pool = Block.unpack(payload), Key.parse(key).namespace
+        ledger = self.ledgers.get(pool)
+        if block.retired or ledger is None or not self.knows_pools:
+            return False
+        return is_handed_back(self.settings.pool(pool), ledger, block)
+
+    @property
     def settings(self) -> Settings:
         """Global's where the zone has them, with the zone's own grace period."""
         own = self.registry.get(SETTINGS, zone_key(self.zone))
@@ -209,6 +222,7 @@ class _Deciding(Deciding):
         self._bind_legacy()
         if self._looks_around and self._state.adopted:
             self._forget_rested()
+            self._hand_back()
         decision.more = self._marks.forget(ENTRY_BYTES) or decision.more
         decision.changes = self._draft.changes()
         return decision
@@ -342,6 +356,10 @@ class _Deciding(Deciding):
                 self._obey(key, payload)
             elif kind == LEGACY_VIP:
                 self._give_up_name(key, payload)
+            elif (
+                kind == BLOCK and payload is not None and self._state.has_handed_back(key, payload)
+            ):
+                continue
             elif kind in (BLOCK, SETTINGS):
                 self._draft.set(kind, key, payload)
         note = ZoneNote.of(self._draft, self._zone)
@@ -364,7 +382,7 @@ class _Deciding(Deciding):
     def _adopt(self, item: Adopt) -> None:
         self._marks.beyond = item.beyond
         for change in item.changes:
-            if change.kind != CANARY:
+            if change.kind not in (CANARY, SETTINGS):
                 self._take_over(change, later=item.later)
         if item.last:
             self._marks.proven()
@@ -555,9 +573,12 @@ class _Deciding(Deciding):
         self._decision.more = self._decision.more or more
 
     def _forget_rested(self) -> None:
-        owned = [(ledger, self._zone) for ledger in self._state.ledgers.values()]
+        owned: list[tuple[Ledger, str, Pool | None]] = [
+            (ledger, self._zone, self._settings.pool(name))
+            for name, ledger in self._state.ledgers.items()
+        ]
         if self._state.legacy is not None:
-            owned.append((self._state.legacy.ledger, ""))
+            owned.append((self._state.legacy.ledger, "", None))
         more = self._state.forgetting.forget(
             self._draft,
             owned,
@@ -566,6 +587,30 @@ class _Deciding(Deciding):
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
         self._decision.more = self._decision.more or more
+
+    def _hand_back(self) -> None:
+        """Give up blocks of removed ranges that are empty. Global, if there is one, is told behind
+        all that was published of them, and lets them rest once more.
+        """
+        if not self._state.knows_pools:
+            return
+        for name, ledger in self._state.ledgers.items():
+            pool = self._settings.pool(name)
+            for _, block in emptied(pool, ledger, self._zone):
+                if not binds_in(self._draft, name, block):
+                    self._retire(name, block)
+            if not self._state.federated:
+                rested_ms = self._now.log_time_ms - self._settings.quarantine_ms
+                for key in forgettable(pool, ledger, rested_ms):
+                    self._draft.set(BLOCK, key, None)
+
+    def _retire(self, pool: str, block: Block) -> None:
+        """In all records of it: a zone that has joined may have two."""
+        for key, packed in self._state.registry.table(BLOCK).items():
+            there = Block.unpack(packed)
+            if there.first == block.first and Key.parse(key).namespace == pool:
+                retired = there._replace(retired=True, retired_ms=self._now.log_time_ms)
+                self._draft.set(BLOCK, key, retired.pack())
 
     def _lease_own(self, kind: str, ledger: Ledger) -> None:
         """A zone without a global leases itself blocks by global's rule."""

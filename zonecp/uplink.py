@@ -38,6 +38,7 @@ from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen
 from zonemesh.runtime.supervise import Backoff
 from zonemesh.seen import Seen
+from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import GLOBAL_LOG, goes_up, held_back, up_log
 from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Place, Sealed, decode
 
@@ -232,9 +233,11 @@ class Uplink:
 
     def _marks(self) -> dict[str, Any]:
         """In every entry, for whoever reads only the newest: where the stream's content begins,
-        and how far this zone has followed global, whose log may be lost.
+        how far this zone has followed global, whose log may be lost, and which ranges it knows of.
         """
-        return {"base": list(self._base), "applied": self._applied()}
+        marks = {"base": list(self._base), "applied": self._applied()}
+        ranges = self._state.settings.unusual_ranges()
+        return {**marks, "ranges": ranges} if ranges else marks
 
     def _applied(self) -> dict[str, Any]:
         copy = self._global.newest
@@ -533,6 +536,9 @@ class Uplink:
         }
         if claims := self._state.legacy_claims():
             tables[LEGACY_VIP] = claims
+        settings = self._state.registry.get(SETTINGS, GLOBAL_KEY)
+        if settings is not None:
+            tables[SETTINGS] = {GLOBAL_KEY: settings}
         await snapshotter.write(self._log, Frozen(meta=_meta(sealed, zone), tables=tables))
         self._begin_anew = False
         # Nobody needs them any more, and global may not be there to say so.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from zonemesh.draft import Draft
 from zonemesh.errors import PoolExhaustedError
-from zonemesh.ipam import Allocation, Binding, Ledger, vip_kind
+from zonemesh.ipam import Allocation, Binding, Block, Ledger, vip_kind
 from zonemesh.settings import Settings
 
 
@@ -117,3 +117,12 @@ class Binder:
         if evicted is not None:
             self._draft.set(vip_kind(kind), evicted, None)
         return address
+
+
+def binds_in(draft: Draft, kind: str, block: Block) -> bool:
+    """Whether a decision gives out an address of a block, which the ledger does not know yet."""
+    for key in draft.touched(vip_kind(kind)):
+        packed = draft.get(vip_kind(kind), key)
+        if packed is not None and Binding.unpack(packed).address in block:
+            return True
+    return False

@@ -3,6 +3,7 @@
 MeshError
 ├── InputError               the caller's fault; the same input fails again          400
 │   ├── ConfigError          a configuration that must be changed; exit code 2
+│   │   └── DamagedFileError a file of ours that cannot be read
 │   ├── ValidationError      named fields of a document                              400
 │   ├── TooLargeError        over a documented limit                                 413
 │   └── WireError            an entry or record that is not of the format
@@ -13,6 +14,7 @@ MeshError
 │   ├── PoolExhaustedError   no address left
 │   └── RefusedError         an append that does not follow the log's head: writer deposed
 ├── UnavailableError         a peer's or the network's fault; may succeed later      503
+│   ├── OverloadedError      too many ask at once; it says when to come again
 │   ├── WrongKeyError        the store answers, but one key of it holds what it should not
 │   └── FateUnknownError     an append that may or may not have happened: send the same bytes again
 └── LogFaultError            what a reader finds wrong with a log; heals by resynchronisation
@@ -53,6 +55,10 @@ class ConfigError(InputError):
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("; ".join(faults))
         self.faults = tuple(faults)
+
+
+class DamagedFileError(ConfigError):
+    code = "damaged_file"
 
 
 class Violation(NamedTuple):
@@ -106,6 +112,15 @@ class RefusedError(ConflictError):
 
 class UnavailableError(MeshError):
     code = "unavailable"
+
+
+class OverloadedError(UnavailableError):
+    code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """Whole seconds, as `Retry-After` has them (RFC 9110, 10.2.3)."""
 
 
 class WrongKeyError(UnavailableError):

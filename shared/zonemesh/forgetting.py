@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 
 from zonemesh.draft import Draft
-from zonemesh.ipam import Binding, Ledger, vip_kind
+from zonemesh.ipam import Binding, Ledger, Pool, vip_kind
 
 KEPT_MS = 30 * 24 * 3600 * 1000
 """Log time after the quarantine for which a former address is remembered."""
@@ -34,7 +34,7 @@ class Forgetting:
     def forget(
         self,
         draft: Draft,
-        owned: Iterable[tuple[Ledger, str]],
+        owned: Iterable[tuple[Ledger, str, Pool | None]],
         *,
         log_time_ms: int,
         quarantine_ms: int,
@@ -42,17 +42,21 @@ class Forgetting:
     ) -> bool:
         """Put removals into a draft, until it is full; True if there are more to be made.
 
-        `owned`: ledgers, each with the owner whose bindings in it are to be looked at.
+        `owned`: ledgers, each with the owner whose bindings in it are to be looked at, and with the
+        pool where addresses outside of it are remembered no longer than they rest: nobody may have
+        them again, and it is by being empty that a block of a removed range comes free.
         """
         more = False
-        for ledger, owner in owned:
+        for ledger, owner, pool in owned:
             if full():
                 return True
-            more = self._forget(draft, ledger, owner, log_time_ms - quarantine_ms) or more
+            more = self._forget(draft, ledger, owner, pool, log_time_ms - quarantine_ms) or more
         return more
 
-    def _forget(self, draft: Draft, ledger: Ledger, owner: str, rested_ms: int) -> bool:
-        due = self._due(ledger, owner, rested_ms)
+    def _forget(
+        self, draft: Draft, ledger: Ledger, owner: str, pool: Pool | None, rested_ms: int
+    ) -> bool:
+        due = self._due(ledger, owner, pool, rested_ms)
         kind = vip_kind(ledger.pool)
         for key in due[:_FORGOTTEN_MAX]:
             packed = draft.get(kind, key)
@@ -60,7 +64,7 @@ class Forgetting:
                 draft.set(kind, key, None)
         return len(due) > _FORGOTTEN_MAX
 
-    def _due(self, ledger: Ledger, owner: str, rested_ms: int) -> list[str]:
+    def _due(self, ledger: Ledger, owner: str, pool: Pool | None, rested_ms: int) -> list[str]:
         resting = ledger.resting(owner)
         start = self._at.get(ledger.pool, 0)
         if start >= len(resting):
@@ -71,7 +75,8 @@ class Forgetting:
         for address, released_ms in looked_at:
             if released_ms > rested_ms:
                 continue
-            if len(due) < excess or released_ms <= rested_ms - KEPT_MS:
+            drains = pool is not None and not pool.covers(address)
+            if drains or len(due) < excess or released_ms <= rested_ms - KEPT_MS:
                 key = ledger.holder(address)
                 if key is not None:
                     due.append(key)

@@ -103,9 +103,10 @@ class Block(NamedTuple):
     granted_ms: int
     """Wall time of the grant: of two claims, the earlier grant wins."""
     retired: bool = False
-    """Its zone was deleted: leased again only when nothing else is left, and after quarantine."""
+    """Its zone was deleted, or has handed it back: leased again only when nothing else is left, and
+    after quarantine."""
     retired_ms: int = 0
-    """Global's log time of that."""
+    """Global's log time of that; in a zone's own log the zone's."""
 
     def __contains__(self, address: object) -> bool:
         return isinstance(address, int) and self.first <= address < self.first + self.size
@@ -283,6 +284,11 @@ class Ledger:
     def blocks(self, zone: str) -> list[Block]:
         """A zone's blocks in use, oldest grant first."""
         return [block for block in self._blocks[zone].values() if not block.retired]
+
+    def retired(self) -> list[tuple[str, Block]]:
+        """Everybody's blocks that are in use no more, each behind the key of its record."""
+        every = (block for blocks in self._blocks.values() for block in blocks.values())
+        return [(self._record[block.first], block) for block in every if block.retired]
 
     def open_blocks(self, pool: Pool, zone: str) -> list[Block]:
         """Those that do not drain: what is new is chosen from them alone."""

@@ -72,6 +72,45 @@ def grants(
     return result
 
 
+def emptied(pool: Pool, ledger: Ledger, owner: str) -> list[tuple[str, Block]]:
+    """An owner's blocks of ranges that were removed, in which nothing is bound or rests any more,
+    each behind the key of its record: nothing will ever be bound there again.
+    """
+    return [
+        record
+        for block in ledger.blocks(owner)
+        if not pool.covers(block.first, block.size)
+        and not ledger.filled(block)
+        and (record := ledger.record_of(block.first)) is not None
+    ]
+
+
+def is_handed_back(pool: Pool, ledger: Ledger, block: Block) -> bool:
+    """Whether a zone's own log has that very lease as handed back, and nothing has changed since.
+
+    Global may not have heard of it yet: what it says of the block is older.
+    """
+    own = ledger.record_of(block.first)
+    return (
+        own is not None
+        and own[1].retired
+        and own[1].granted_ms == block.granted_ms
+        and not pool.covers(block.first, block.size)
+        and not ledger.filled(own[1])
+    )
+
+
+def forgettable(pool: Pool, ledger: Ledger, rested_ms: int) -> list[str]:
+    """The records of blocks in removed ranges that were retired by `rested_ms`, and are empty."""
+    return [
+        key
+        for key, block in ledger.retired()
+        if block.retired_ms <= rested_ms
+        and not pool.covers(block.first, block.size)
+        and not ledger.filled(block)
+    ]
+
+
 def foreign_to(pool: Pool, others: Sequence[Ledger]) -> Callable[[int, int], bool]:
     """Whether other pools have something in a place of this one."""
     found: list[int] | None = None

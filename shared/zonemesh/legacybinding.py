@@ -71,6 +71,10 @@ class LegacyBindings:
         draft.set(LEGACY_VIP, key, Binding(address, None, None, 0).pack())
         return True
 
+    def wants(self, key: str) -> bool:
+        """Whether there must be a legacy name, by what is known of services."""
+        return self._index.wants(key)
+
     def settled(self) -> None:
         """All that the zone has is known: names that nobody wants may rest."""
         self._due.update(self._claimed.values())

@@ -7,7 +7,7 @@ not deleted has reported its blocks behind all that it had published, or after 6
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ import msgpack
 from zonemesh.draft import Draft
 from zonemesh.errors import WireError
 from zonemesh.ipam import BLOCK_ADDRESSES_MAX
-from zonemesh.model import TIME_MS_MAX, Change
+from zonemesh.model import TIME_MS_MAX, Change, Cursor, Position
 from zonemesh.registry import Registry
 from zonemesh.settings import GLOBAL_KEY
 
@@ -43,15 +43,28 @@ class Recovery:
     since_ms: int
     """Log time."""
     wants: bool = False
-    """Nothing is left of global's own part: it is taken from whoever holds the newest copy."""
+    """Something of global's own part is lost: it is taken from whoever holds the newest copy."""
+    held: str = ""
+    """Up to where the log has what it had before, as the text of a cursor: of a copy that goes
+    beyond, only addresses are taken. "" if nothing is left: all of it."""
     reported: tuple[str, ...] = ()
     """Zones that have said what they hold."""
+    above: int = 0
+    """A term that was used in what is lost: whoever has read of it passes over what is below it."""
     settles: bool = False
     """Nothing more is waited for: what is without an address or a block gets one, and the record
     goes with the last of that. Zones, which show the map they had until it does, miss nothing."""
 
     def with_report(self, zone: str) -> Recovery:
         return replace(self, reported=tuple(sorted({*self.reported, zone})))
+
+    def with_term(self, term: int) -> Recovery:
+        return replace(self, above=max(term, self.above))
+
+    @property
+    def beyond(self) -> Position | None:
+        """Which copies are of use: those after this; None: any."""
+        return Cursor.parse(self.held).position if self.held else None
 
     def with_copy(self) -> Recovery:
         return replace(self, wants=False)
@@ -67,7 +80,9 @@ class Recovery:
 
     def takes_copies(self, announced: Collection[str], log_time_ms: int) -> bool:
         """Whether whoever holds a copy has had the time to offer it."""
-        if not self.wants or log_time_ms - self.since_ms < COPIES_MS:
+        # Of a log that is not empty it is known who comes: whoever reports has offered before.
+        settled_ms = 0 if self.held else COPIES_MS
+        if not self.wants or log_time_ms - self.since_ms < settled_ms:
             return False
         waited = log_time_ms - self.since_ms >= LIMIT_MS // 2
         return waited or set(announced) <= set(self.reported)
@@ -85,7 +100,9 @@ class Recovery:
                 reason=fields["reason"],
                 since_ms=int(fields["since_ms"]),
                 wants=bool(fields["wants"]),
+                held=str(fields.get("held", "")),
                 reported=tuple(fields["reported"]),
+                above=int(fields.get("above", 0)),
                 settles=fields.get("settles") is True,
             )
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
@@ -143,6 +160,20 @@ class Claims:
                 )
             case _:
                 return None
+
+
+def returned_of(note: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The blocks, pool and first address, that a zone has handed back, of an entry's note."""
+    match note.get("returned"):
+        case list() | tuple() as returned:
+            pairs = [each for each in returned[:CLAIMS_MAX] if isinstance(each, list | tuple)]
+            return [
+                (pool, first)
+                for pool, first in (each for each in pairs if len(each) == 2)
+                if isinstance(pool, str) and isinstance(first, int)
+            ]
+        case _:
+            return []
 
 
 def _claim(value: Any) -> Claim | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import msgpack
 
 from zonemesh.errors import WireError
-from zonemesh.ipam import Pool
+from zonemesh.ipam import Pool, check_pools
 from zonemesh.legacy import Naming
 from zonemesh.legacypool import LEGACY, LEGACY_CIDR
 
@@ -91,6 +91,27 @@ class Settings:
                 former[name] = kept[-FORMER_MAX:]
         return replace(self, former=former)
 
+    def unusual_ranges(self) -> Mapping[str, Sequence[str]]:
+        """CIDRs by pool, now and formerly, beyond those that every mesh knows of."""
+        usual = {**POOLS, LEGACY: (LEGACY_CIDR,)}
+        now = {**self.pools, LEGACY: self.legacy_cidrs}
+        found = {}
+        for name in sorted({*now, *self.former}):
+            every = dict.fromkeys((*self.former.get(name, ()), *now.get(name, ())))
+            found[name] = [cidr for cidr in every if cidr not in usual.get(name, ())]
+        return {name: cidrs for name, cidrs in found.items() if cidrs}
+
+    def remembering(self, ranges: Mapping[str, Iterable[str]]) -> Settings:
+        """These, with ranges remembered that lost settings have had, by somebody's copy of them.
+
+        Of foreign origin: what is no IPv4 range is left out.
+        """
+        former = {
+            name: (*filter(_readable, ranges.get(name, ())), *self.former.get(name, ()))
+            for name in {*self.former, *ranges}
+        }
+        return self.following(replace(self, former=former))
+
     def changed_from(self, before: Settings) -> dict[str, tuple[Any, Any]]:
         """What is otherwise than before, by name: what it was, and what it is."""
         then, now = _flat(asdict(before)), _flat(asdict(self))
@@ -121,6 +142,10 @@ class Settings:
     @staticmethod
     def unpack(payload: bytes) -> Settings:
         return _unpack(payload)
+
+
+def _readable(cidr: str) -> bool:
+    return not check_pools([Pool("", (cidr,))])
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:

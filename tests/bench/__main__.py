@@ -29,6 +29,7 @@ from tests.bench import (
     failover,
     firstuse,
     flood,
+    herd,
     load,
     propagation,
 )
@@ -100,6 +101,13 @@ async def _flood(quick: bool) -> Result:
         return await flood.measure(mesh, rate=50, samples=samples)
 
 
+async def _herd(quick: bool) -> Result:
+    loaded, agents = (500, 50) if quick else (10_000, 1_000)
+    async with running(alone=True) as mesh:
+        await load.bulk(mesh, loaded, prefix="loaded", zone="west")
+        return await herd.measure(mesh, agents, rate=5, seconds=3 if quick else 20)
+
+
 async def _dns(quick: bool) -> Result:
     result = {}
     for names in (1_000,) if quick else (10_000, 100_000):
@@ -136,6 +144,7 @@ _STAGES: dict[str, Callable[[bool], Coroutine[Any, Any, Result]]] = {
     "one_by_one": _one_by_one,
     "bulk": _bulk,
     "flood": _flood,
+    "herd": _herd,
     "failover": _failover,
     "dns": _dns,
     "forward": _forward,

@@ -29,12 +29,16 @@ from tests.chaos.checker import RULES
 from tests.chaos.faults import FAULTS
 from tests.chaos.measure import Figure
 from tests.chaos.run import Outcome, Run
+from tests.chaos.sentinels import SENTINEL_FAULTS
+from tests.redis_server import program_version
 
 DETECT_S = 2.0
 HEAL_S = 10.0
 HEAL_MANY_S = 60.0
 _MANY = 100_000
 MEASURES = ("kills", "handovers", "deltas", "herd")
+_SENTINELS_NEED = (7,)
+_EVERYTHING = (*FAULTS, *SENTINEL_FAULTS, *MEASURES)
 
 
 class Chaos:
@@ -45,6 +49,7 @@ class Chaos:
         self._directory = directory
         self._meshes = 0
         self._run: Run | None = None
+        self._sentinels = False
         self.outcomes: list[Outcome] = []
         self.figures: list[Figure] = []
         self.heal_s = HEAL_MANY_S if options.services >= _MANY else HEAL_S
@@ -56,7 +61,7 @@ class Chaos:
 
     def fault(self, name: str) -> None:
         start_s = time.monotonic()
-        run = self._mesh()
+        run = self._mesh(sentinels=name in SENTINEL_FAULTS)
         outcome = run.do(name)
         self.outcomes.append(outcome)
         told = "ok" if self._passed(outcome) else "FAILED"
@@ -69,7 +74,7 @@ class Chaos:
     def measure(self, name: str) -> None:
         start_s = time.monotonic()
         self.close()  # not on a mesh that was broken before
-        run, options = self._mesh(), self._options
+        run, options = self._mesh(sentinels=False), self._options
         try:
             match name:
                 case "kills":
@@ -88,13 +93,16 @@ class Chaos:
         _say(f"{'MISSED' if missed else 'ok':6} {name:34} {time.monotonic() - start_s:6.1f} s")
         self.close()
 
-    def _mesh(self) -> Run:
+    def _mesh(self, *, sentinels: bool) -> Run:
+        if self._sentinels != sentinels:
+            self.close()
         if self._run is None:
             self._meshes += 1
             directory = self._directory / str(self._meshes)
             directory.mkdir()
             options = self._options
-            self._run = Run(directory, options.seed, services=options.services)
+            self._sentinels = sentinels
+            self._run = Run(directory, options.seed, services=options.services, sentinels=sentinels)
         return self._run
 
     def _passed(self, outcome: Outcome) -> bool:
@@ -170,9 +178,13 @@ class Chaos:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    only = options.only.split(",") if options.only else [*FAULTS, *MEASURES]
-    names = [name for name in only if name in FAULTS]
+    only = options.only.split(",") if options.only else list(_EVERYTHING)
+    names = [name for name in only if name not in MEASURES]
+    if program_version() < _SENTINELS_NEED:
+        _say("without the faults of sentinels: the redis-server here is older than 7.0")
+        names = [name for name in names if name not in SENTINEL_FAULTS]
     Random(options.seed).shuffle(names)
+    names.sort(key=lambda name: name in SENTINEL_FAULTS)  # which have a mesh of their own
     with tempfile.TemporaryDirectory(prefix="zonemesh-chaos-") as directory:
         chaos = Chaos(options, Path(directory))
         _say(f"seed {options.seed}, {len(names)} faults, {options.services} services")
@@ -200,7 +212,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--zones", type=int, default=100, help="that reconnect at once")
     parser.add_argument("--json", type=Path, default=Path("chaos.json"))
     options = parser.parse_args(arguments)
-    known = {*FAULTS, *MEASURES}
+    known = set(_EVERYTHING)
     unknown = sorted(set((options.only or "").split(",")) - known - {""})
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(sorted(known))}")

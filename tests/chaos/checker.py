@@ -7,8 +7,8 @@ wrong_answer       an agent answered an address that is not the service's
 nxdomain           an agent denied a name that it had answered and nobody had removed
 no_answer          an agent that runs said nothing, or SERVFAIL after it had once answered; a
                    restarted one may say so of what it does not have on disk
-resurrected        a name was answered again after it had gone, registered by nobody; not what
-                   a restarted agent has on disk, until its zone feeds it
+resurrected        a name was answered again after it had gone, and no registration is left that
+                   it could be; not what a restarted agent has on disk, until its zone feeds it
 history_rewritten  one position of one incarnation held two entries
 undetected_gap     a reader's state differs from the log's at the reader's position
 lag_too_low        what is exported is younger than what an agent demonstrably lacks
@@ -85,10 +85,7 @@ def check(history: History, *, lag_within_s: float = LAG_WITHIN_S) -> list[Viola
 def lives(writes: Iterable[Write]) -> dict[str, list[Life]]:
     """By service, in order. A removal that may not have happened ends a life as well."""
     found: defaultdict[str, list[Life]] = defaultdict(list)
-    by_service: defaultdict[str, list[Write]] = defaultdict(list)
-    for write in sorted(writes):
-        by_service[write.service].append(write)
-    for service, own in by_service.items():
+    for service, own in _by_service(writes).items():
         sent_s: float | None = None
         current: Life | None = None
         for write in own:
@@ -157,7 +154,7 @@ def _answers(history: History) -> Iterator[Violation]:
     for _, _, service, address in sorted(_sightings(history)):
         of.setdefault(service, address)
     lived = lives(history.writes)
-    puts = _puts(history.writes)
+    written = _by_service(history.writes)
     downs = _by_name(history.downs)
     unfed = {agent: [_until_fed(history, down) for down in own] for agent, own in downs.items()}
     streams: defaultdict[tuple[str, str], list[Answer]] = defaultdict(list)
@@ -165,10 +162,11 @@ def _answers(history: History) -> Iterator[Violation]:
         streams[answer.agent, answer.service].append(answer)
     for (agent, service), answers in streams.items():
         answers.sort()
-        yield from _wrong(answers, of.get(service), ever=service in puts)
+        writes = written.get(service, [])
+        yield from _wrong(answers, of.get(service), ever=any(write.put for write in writes))
         yield from _denied(answers, lived.get(service, []))
         fed = [each for each in answers if not _within(each, unfed.get(agent, []))]
-        yield from _resurrected(fed, _gone(history.writes, service), puts.get(service, []))
+        yield from _resurrected(fed, writes)
         yield from _silent(answers, downs.get(agent, []), unfed.get(agent, []))
 
 
@@ -202,36 +200,37 @@ def _denied(answers: list[Answer], lived: Iterable[Life]) -> Iterator[Violation]
                 break
 
 
-def _gone(writes: Iterable[Write], service: str) -> list[float]:
-    return sorted(w.start_s for w in writes if w.service == service and not w.put)
-
-
-def _puts(writes: Iterable[Write]) -> dict[str, list[float]]:
-    """When each service's registrations were sent, acknowledged or not."""
-    found: defaultdict[str, list[float]] = defaultdict(list)
+def _by_service(writes: Iterable[Write]) -> dict[str, list[Write]]:
+    found: defaultdict[str, list[Write]] = defaultdict(list)
     for write in sorted(writes):
-        if write.put:
-            found[write.service].append(write.start_s)
+        found[write.service].append(write)
     return found
 
 
-def _resurrected(
-    answers: list[Answer], removals: list[float], puts: list[float]
-) -> Iterator[Violation]:
-    """Gone at an agent after a removal, and back though no registration was sent in between."""
-    for removed_s in removals:
-        again_s = next((put_s for put_s in puts if put_s > removed_s), float("inf"))
-        gone = False
-        for answer in answers:
-            if answer.asked_s < removed_s:
-                continue
-            if answer.got_s >= again_s:
-                break
-            gone = gone or answer.rcode == NXDOMAIN
-            if gone and _positive(answer):
-                what = f"{answer.service} is back {answer.got_s - removed_s:.2f} s after removal"
-                yield Violation(answer.got_s, "resurrected", answer.agent, what)
-                break
+def _resurrected(answers: list[Answer], writes: list[Write]) -> Iterator[Violation]:
+    """What is answered goes on along the writes, each taken to have come as early as it can have.
+
+    A registration may come late, after a removal was sent: it is back only if no write is left that
+    it could be.
+    """
+    at = -1  # before all of them: not there
+    for answer in answers:
+        there = _positive(answer)
+        if not (there or answer.rcode == NXDOMAIN) or there == (at >= 0 and writes[at].put):
+            continue
+        later = (
+            number
+            for number in range(at + 1, len(writes))
+            if writes[number].put == there and writes[number].start_s <= answer.got_s
+        )
+        found = next(later, None)
+        if found is not None:
+            at = found
+        elif there and at >= 0:
+            since_s = answer.got_s - writes[at].start_s
+            what = f"{answer.service} is back {since_s:.2f} s after removal"
+            yield Violation(answer.got_s, "resurrected", answer.agent, what)
+            return
 
 
 def _until_fed(history: History, down: Down) -> Down:
@@ -378,11 +377,10 @@ def _too_high(
 
 
 def _finals(history: History) -> Iterator[Violation]:
-    by_service: defaultdict[str, list[Write]] = defaultdict(list)
-    for write in sorted(history.writes):
-        by_service[write.service].append(write)
+    by_service = _by_service(history.writes)
     for (answer,) in history.finals:
-        before = [write for write in by_service[answer.service] if write.end_s <= answer.asked_s]
+        own = by_service.get(answer.service, [])
+        before = [write for write in own if write.end_s <= answer.asked_s]
         if not before or not before[-1].done:
             continue
         if before[-1].put != _positive(answer):

@@ -33,6 +33,8 @@ class _Pair:
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.ends = {"down": client, "up": server}
         """By the way of the bytes that are written to it."""
+        self.ended: set[Way] = set()
+        """Ways that were closed: what is sent on is lost."""
 
     def reset(self) -> None:
         for writer in self.ends.values():
@@ -43,6 +45,7 @@ class _Pair:
 
     def half_close(self, way: Way) -> None:
         writer = self.ends[way]
+        self.ended.add(way)
         if not writer.is_closing():
             with suppress(OSError):
                 writer.write_eof()
@@ -190,7 +193,7 @@ class Link:
             await self._open[way].wait()
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
-            if writer.is_closing():
+            if writer.is_closing() or way in pair.ended:
                 return
             self.sent[way] += len(data)
             writer.write(data)

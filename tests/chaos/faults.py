@@ -7,13 +7,13 @@ from __future__ import annotations
 import itertools
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.chaos.faultproxy import WAYS
+from tests.chaos.faultproxy import WAYS, Way
 from tests.chaos.redisnode import RedisNode
 from tests.chaos.stage import Stage
 from tests.e2e.mesh import AGENTS, GLOBALS, HOST, PLANES, ZONES, Process, eventually
@@ -129,63 +129,67 @@ def pause_agent(scene: Scene) -> None:
 # Links
 
 
-@fault
-def cut_zone(scene: Scene) -> None:
-    with scene.stage.faulty("cut", scene.zone()) as links:
+def _cut(scene: Scene, *names: str, factor: float = 1.0) -> None:
+    with scene.stage.faulty("cut", *names) as links:
         for link in links:
             link.cut()
-        scene.hold()
+        scene.hold(factor)
+
+
+def _hold(scene: Scene, *names: str, ways: Sequence[Way] = WAYS, factor: float = 1.0) -> None:
+    """Nothing gets through in these ways; connections stay."""
+    with scene.stage.faulty(f"nothing {' or '.join(ways)}", *names) as links:
+        for link in links:
+            link.hold(*ways)
+        scene.hold(factor)
+
+
+@fault
+def cut_zone(scene: Scene) -> None:
+    _cut(scene, scene.zone())
 
 
 @fault
 def cut_leader(scene: Scene) -> None:
-    with scene.stage.faulty("cut", scene.stage.leading()) as links:
-        for link in links:
-            link.cut()
-        scene.hold(1.7)
+    _cut(scene, scene.stage.leading(), factor=1.7)
 
 
 @fault
 def cut_everyone(scene: Scene) -> None:
-    with scene.stage.faulty("cut", *PLANES) as links:
-        for link in links:
-            link.cut()
-        scene.hold()
+    _cut(scene, *PLANES)
+
+
+@fault
+def cut_agent(scene: Scene) -> None:
+    _cut(scene, f"{scene.zone()}-agent")
 
 
 @fault
 def one_way_up(scene: Scene) -> None:
     """What one of them sends does not arrive; what is sent to it does."""
-    with scene.stage.faulty("nothing up", scene.random.choice(PLANES)) as links:
-        for link in links:
-            link.hold("up")
-        scene.hold()
+    _hold(scene, scene.random.choice(PLANES), ways=("up",))
 
 
 @fault
 def one_way_down(scene: Scene) -> None:
     """What one of them sends arrives and has its effect; no reply comes back."""
-    with scene.stage.faulty("nothing down", scene.random.choice(PLANES)) as links:
-        for link in links:
-            link.hold("down")
-        scene.hold()
+    _hold(scene, scene.random.choice(PLANES), ways=("down",))
 
 
 @fault
 def one_way_down_to_leader(scene: Scene) -> None:
     """Its appends are in the log, and it does not know."""
-    with scene.stage.faulty("nothing down", scene.stage.leading()) as links:
-        for link in links:
-            link.hold("down")
-        scene.hold(1.7)
+    _hold(scene, scene.stage.leading(), ways=("down",), factor=1.7)
 
 
 @fault
 def blackhole(scene: Scene) -> None:
-    with scene.stage.faulty("black hole", *PLANES) as links:
-        for link in links:
-            link.hold()
-        scene.hold()
+    _hold(scene, *PLANES)
+
+
+@fault
+def blackhole_agent(scene: Scene) -> None:
+    _hold(scene, f"{scene.zone()}-agent")
 
 
 @fault
@@ -231,22 +235,6 @@ def swizzle(scene: Scene) -> None:
         for link in scene.random.sample(links, len(links)):
             link.heal()
             time.sleep(scene.random.uniform(0.1, 0.5))
-
-
-@fault
-def cut_agent(scene: Scene) -> None:
-    with scene.stage.faulty("cut", f"{scene.zone()}-agent") as links:
-        for link in links:
-            link.cut()
-        scene.hold()
-
-
-@fault
-def blackhole_agent(scene: Scene) -> None:
-    with scene.stage.faulty("black hole", f"{scene.zone()}-agent") as links:
-        for link in links:
-            link.hold()
-        scene.hold()
 
 
 # Redis, keeping what it has
@@ -523,6 +511,36 @@ def zone_copy_flipped(scene: Scene) -> None:
 @fault
 def global_copy_torn(scene: Scene) -> None:
     _damaged(scene, scene.random.choice(GLOBALS), "global.db", _torn)
+
+
+@fault
+def global_copy_flipped(scene: Scene) -> None:
+    _damaged(scene, scene.random.choice(GLOBALS), "global.db", _flipped)
+
+
+def _own_damaged(scene: Scene, damage: Callable[[Path], None]) -> None:
+    """What had gone up comes back from global; nothing else is registered meanwhile."""
+    with scene.quiet():
+        scene.hold()
+        _damaged(scene, scene.zone(), "own.db", damage)
+
+
+@fault
+def own_log_torn(scene: Scene) -> None:
+    _own_damaged(scene, _torn)
+
+
+@fault
+def own_log_flipped(scene: Scene) -> None:
+    _own_damaged(scene, _flipped)
+
+
+@fault
+def own_log_flipped_at_its_end(scene: Scene) -> None:
+    """In what was written last, which is in the write-ahead log."""
+    with scene.quiet():
+        scene.hold()
+        _damaged(scene, scene.zone(), "own.db-wal", _flipped)
 
 
 @fault

@@ -83,8 +83,12 @@ class RedisNode:
             file.truncate(max(0, files[-1].stat().st_size - size))
 
     def command(self, *words: str) -> bytes:
-        """The beginning of its reply."""
-        parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
-        with socket.create_connection((HOST, self.port), timeout=_REPLY_S) as connection:
-            connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
-            return connection.recv(65_536)
+        return command(self.port, *words)
+
+
+def command(port: int, *words: str) -> bytes:
+    """The beginning of a server's reply."""
+    parts = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+    with socket.create_connection((HOST, port), timeout=_REPLY_S) as connection:
+        connection.sendall(f"*{len(words)}\r\n{''.join(parts)}".encode())
+        return connection.recv(65_536)

@@ -18,6 +18,7 @@ from tests.chaos.history import NOERROR, NXDOMAIN, Answer, Final
 from tests.chaos.load import Loads
 from tests.chaos.preload import preload
 from tests.chaos.recorder import Recorder, log_events
+from tests.chaos.sentinels import SENTINEL_FAULTS, SentinelStage
 from tests.chaos.stage import Stage
 from tests.e2e.mesh import AGENTS, PLANES, ZONES, at_home, elsewhere, eventually
 
@@ -54,10 +55,18 @@ class Run:
     """A mesh that is up, loaded and watched. Close it."""
 
     def __init__(
-        self, directory: Path, seed: int, *, every_s: float = 0.1, services: int = 0
+        self,
+        directory: Path,
+        seed: int,
+        *,
+        every_s: float = 0.1,
+        services: int = 0,
+        sentinels: bool = False,
     ) -> None:
+        """`sentinels`: for the faults that are done to those (`SENTINEL_FAULTS`)."""
         self.seed = seed
-        self.stage = Stage(directory)
+        self._faults = SENTINEL_FAULTS if sentinels else FAULTS
+        self.stage = SentinelStage(directory) if sentinels else Stage(directory)
         self.loads = Loads(self.stage, seed, every_s=every_s)
         self.recorder = Recorder(self.stage, self.loads, seed)
         self._probes = 0
@@ -86,7 +95,7 @@ class Run:
         begun_s, wall_s = time.monotonic(), time.time()
         self.stage.note(f"--- {name}")
         try:
-            FAULTS[name](scene)
+            self._faults[name](scene)
             since_s = scene.answers_s or time.monotonic()
             outcome.healed_s = self.settle(since_s)
             if scene.lossy:

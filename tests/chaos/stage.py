@@ -34,13 +34,17 @@ GRACE = "0s"
 
 
 class Stage(Mesh):
+    servers = 2
+    """Redis servers; the first is the master."""
+
     def __init__(self, directory: Path, *, global_config: Mapping[str, Any] | None = None) -> None:
         self.proxy = FaultProxy()
         self.links: dict[str, Link] = {}
-        first, second, *self.spare_ports = free(6)
-        self.nodes = (
-            RedisNode(directory / "redis-1", first),
-            RedisNode(directory / "redis-2", second),
+        ports = free(self.servers + 4)
+        self.spare_ports = ports[self.servers :]
+        self.nodes = tuple(
+            RedisNode(directory / f"redis-{number}", port)
+            for number, port in enumerate(ports[: self.servers], 1)
         )
         self.node = self.nodes[0]
         """Which is the truth now, as far as the links lead there."""

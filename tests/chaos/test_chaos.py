@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.run import Run
+from tests.redis_server import needs_redis
 
 SEED = 7
 
@@ -46,6 +48,16 @@ def test_redis_is_emptied(run: Run) -> None:
     check(run, "flushall")
 
 
-@pytest.mark.timeout(60)
-def test_disks_are_full_and_copies_torn(run: Run) -> None:
-    check(run, "zone_disk_full", "zone_copy_torn")
+@pytest.mark.timeout(90)
+def test_disks_are_full_and_files_damaged(run: Run) -> None:
+    check(run, "zone_disk_full", "zone_copy_torn", "own_log_torn")
+
+
+@pytest.mark.timeout(120)
+def test_sentinels_promote_a_replica_that_lacks_entries(tmp_path: Path) -> None:
+    needs_redis(7)
+    run = Run(tmp_path, SEED, sentinels=True)
+    try:
+        check(run, "sentinels_killed_in_turn", "master_killed_whose_replicas_are_behind")
+    finally:
+        run.close()

@@ -177,6 +177,11 @@ def test_a_removed_name_that_comes_back_by_itself_is_found() -> None:
     assert rules(History(writes=writes, answers=[yes(1), yes(3), no(4)])) == []
     again = [*writes, put(3.5, done=False)]
     assert rules(History(writes=again, answers=[yes(1), no(3), yes(4)])) == []
+    late = [put(0), removed(2), put(2.5), removed(3)]
+    assert rules(History(writes=late, answers=[yes(1), no(4), yes(5), no(6)])) == []
+    assert rules(History(writes=late, answers=[yes(1), no(4), yes(5), no(6), yes(7)])) == [
+        "resurrected"
+    ]
 
 
 def test_what_a_restarted_agent_has_on_disk_may_be_old_until_its_zone_feeds_it() -> None:

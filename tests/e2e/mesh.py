@@ -144,6 +144,18 @@ class Mesh:
             name, [program(script), "run", "-c", str(path)], self.directory / f"{name}.log"
         )
 
+    def configure(self, name: str, **sections: Any) -> None:
+        """For the next start: sections that are set, or left out with None."""
+        path = self.directory / f"{name}.yaml"
+        config = {**yaml.safe_load(path.read_text()), **sections}
+        given = {key: each for key, each in config.items() if each is not None}
+        path.write_text(yaml.safe_dump(given))
+
+    def add_zone(self, name: str) -> None:
+        """Another zone's control plane; not started."""
+        self.ports[name], self._diagnostics[name] = free(2)
+        self._add(name, "zonecp", {"multizone": {"zone": {"name": name}}})
+
     def config(self, name: str) -> dict[str, Any]:
         return {
             "redis": {"url": f"redis://{HOST}:{self.redis_port}/0"},

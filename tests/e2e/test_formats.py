@@ -46,7 +46,10 @@ def test_a_later_format_is_written_once_every_process_reads_it_and_not_before(me
     known = mesh.registered("one")
 
     with watching(mesh, {("east", elsewhere("one")): known["one"]}):
-        old = {name: upgrade(mesh, name) for name in ("g2", "g1", "west")}
+        first = eventually(mesh.leader, 10, mesh, *GLOBALS)
+        assert first is not None
+        (standby,) = set(GLOBALS) - {first}
+        old = {name: upgrade(mesh, name) for name in (standby, first, "west")}
         leader = eventually(mesh.leader, 10, mesh, *GLOBALS)
         assert leader is not None
         eventually(
@@ -68,5 +71,9 @@ def test_a_later_format_is_written_once_every_process_reads_it_and_not_before(me
         known |= mesh.registered("four")
         upgrade(mesh, standby)
 
+    for agent in AGENTS:
+        mesh[agent].stop()
+        mesh.start(agent)
+    assert mesh.resolves("east", elsewhere("one")) == known["one"]
     for plane in PLANES:
         eventually(lambda plane=plane: mesh.holds(plane, known), 15, mesh, plane)  # type: ignore[misc]

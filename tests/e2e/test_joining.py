@@ -6,23 +6,14 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from tests.e2e.mesh import AGENTS, GLOBALS, HOST, PLANES, Mesh, at_home, eventually, watching
 from zonemesh.cli.main import cli
 
 OTHER = "10.64.0.0/10"
-
-
-def configure(mesh: Mesh, name: str, **sections: Any) -> None:
-    """For the next start: sections that are set, or left out with None."""
-    path = mesh.directory / f"{name}.yaml"
-    config = {**yaml.safe_load(path.read_text()), **sections}
-    path.write_text(yaml.safe_dump({key: each for key, each in config.items() if each is not None}))
 
 
 def join(mesh: Mesh, *arguments: str, planes: Sequence[str] = ("west", "g1")) -> Result:
@@ -34,7 +25,7 @@ def join(mesh: Mesh, *arguments: str, planes: Sequence[str] = ("west", "g1")) ->
 @pytest.mark.timeout(120)
 def test_a_zone_joins_with_its_addresses_and_its_agent_answers_all_the_while(mesh: Mesh) -> None:
     redis = mesh.config("west")["redis"]
-    configure(mesh, "west", redis=None)
+    mesh.configure("west", redis=None)
     mesh.start()
     mesh.start(*AGENTS)
     for service in ("one", "two"):
@@ -47,7 +38,7 @@ def test_a_zone_joins_with_its_addresses_and_its_agent_answers_all_the_while(mes
     document = json.loads(join(mesh, "-o", "json", planes=("g1", "west")).stdout)
     with watching(mesh, {("west", name): address for name, address in before.items()}):
         assert mesh["west"].stop() == 0
-        configure(mesh, "west", redis=redis)
+        mesh.configure("west", redis=redis)
         mesh.start("west")
         held = {name.partition(".")[0]: before[name] for name in names[:2]}
         for plane in PLANES:
@@ -64,7 +55,7 @@ def test_a_zone_joins_with_its_addresses_and_its_agent_answers_all_the_while(mes
 
 @pytest.mark.timeout(120)
 def test_what_only_global_may_have_is_named_before_a_zone_joins(mesh: Mesh) -> None:
-    configure(mesh, "west", redis=None)
+    mesh.configure("west", redis=None)
     mesh.start()
     path = "/meshes/default/meshmultizoneservices/all"
     spec = {
@@ -92,7 +83,7 @@ def test_a_pool_is_changed_by_restarting_one_global_after_the_other(mesh: Mesh) 
 
     for name in GLOBALS:
         assert mesh[name].stop() == 0
-        configure(mesh, name, ipam={"meshService": {"cidr": [OTHER]}})
+        mesh.configure(name, ipam={"meshService": {"cidr": [OTHER]}})
         mesh.start(name)
     eventually(lambda: mesh.state("g1")["settings"]["pools"]["MeshService"] == [OTHER], 15, mesh)
     eventually(lambda: sum(mesh.metric("west", "zonemesh_vips_draining").values()) == 2, 15, mesh)

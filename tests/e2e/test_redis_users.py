@@ -107,15 +107,53 @@ def test_a_zones_passwords_are_changed_while_it_runs(users_mesh: UsersMesh, tmp_
     assert "WRONGPASS" not in users_mesh["west"].log.read_text()
     eventually(lambda: users_mesh.is_ready("west"), 10, users_mesh, "west")
     assert users_mesh["west"].stop() == 0
-    left = subprocess.run(
-        [program("zonecp"), "leave", "-c", str(tmp_path / "west.yaml")],
+    left = run("zonecp", "leave", "-c", str(tmp_path / "west.yaml"))
+    assert (left.returncode, left.stderr) == (0, "")
+
+
+@pytest.mark.timeout(90)
+def test_an_operators_commands_read_a_zones_own_log_with_its_users_password_file(
+    users_mesh: UsersMesh, tmp_path: Path
+) -> None:
+    users_mesh.start("g1", "west")
+    assert users_mesh.register("west", "shop") == 201
+    at = users_mesh.from_file("west-own")
+    redis = ("--redis", at["url"], "--password-path", at["passwordPath"])
+    url = f"http://127.0.0.1:{users_mesh.ports['west']}"
+    saved = str(tmp_path / "west.zms")
+
+    shown = run("zonemesh", "log", "zone:west:own", *redis, "--after", "0-0", "--changes")
+    snapshot = run("zonemesh", "snapshot", "save", *redis, "--zone", "west", "--output", saved)
+    told = run("zonemesh", "doctor", "--url", url, *redis, "--zone", "west", "-o", "json")
+    foreign = run("zonemesh", "doctor", "--url", url, *redis, "--zone", "east", "-o", "json")
+
+    assert "MeshService default/west//shop" in shown.stdout, shown.stderr
+    assert "saved log zone:west:own" in snapshot.stderr
+    assert [(each["check"], each["what"]) for each in faults(told)] == [
+        (
+            "redis",
+            "appendfsync and min-replicas-to-write could not be checked: CONFIG GET is refused",
+        ),
+        ("replicas", f"1 zonecp of zone west live: {url}"),
+    ]
+    needs, _, denied = faults(foreign)
+    assert "user west-own may not do what the own log of zone east needs" in needs["what"]
+    assert "its ACL denies this user" in denied["what"]
+
+
+def faults(told: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    return [each for each in json.loads(told.stdout)["findings"] if each["level"] != "ok"]
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program(script), *arguments],
         capture_output=True,
         text=True,
         timeout=30,
         env=environment(),
         check=False,
     )
-    assert (left.returncode, left.stderr) == (0, "")
 
 
 def command(node: Node, *words: str) -> None:

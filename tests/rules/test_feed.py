@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.builders import put_dataplane
 from tests.feeds import Client, Served, assert_same_as_snapshot, parsed
 from tests.maps import MULTI_ZONE, binding, bound, multi_zone, record, service
-from zonecp.feed import CHUNK_RECORDS, PART_SERVICES
+from zonecp.feed import PART_SERVICES
+from zonecp.sse import CHUNK_RECORDS
 from zonemesh.model import Cursor, Position, ServiceRef
 
 pytestmark = pytest.mark.looptime

@@ -33,7 +33,7 @@ def resting(count: int, *, released_ms: int = 0, live: int = 0) -> tuple[Registr
 def forget(rounds: Forgetting, draft: Draft, ledger: Ledger, at_ms: int) -> None:
     rounds.forget(
         draft,
-        [(ledger, "west")],
+        [(ledger, "west", None)],
         log_time_ms=at_ms,
         quarantine_ms=QUARANTINE_MS,
         full=lambda: False,

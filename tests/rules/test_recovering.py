@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 
+import msgpack
 import pytest
 
 from globalcp.inputs import Doubt, Merge, TakeCopy
@@ -94,6 +95,8 @@ def test_it_is_over_once_every_zone_has_said_what_it_holds(
     mesh.tick()
     assert recovery_of(mesh).reported == ("west",)
     mesh.submit(east.claim(recovery=asked))
+    assert recovering(mesh), "a zone's copy may know of addresses that this log does not"
+    mesh.submit(TakeCopy((), last=True))
 
     assert not recovering(mesh)
     packed = mesh.state.registry.get("vip.MeshMultiZoneService", MULTI.key.packed)
@@ -107,6 +110,7 @@ def test_it_is_not_over_for_zones_before_what_waited_is_bound(mesh: Global, west
     mesh.submit(Doubt("a test says so"))
     mesh.submit(MULTI)
     mesh.submit(west.claim(recovery=recovery_of(mesh).id))
+    mesh.submit(TakeCopy((), last=True))
 
     assert not recovering(mesh)
     changed = [
@@ -143,11 +147,13 @@ def test_what_a_zone_has_applied_of_this_log_and_beyond_it_is_a_doubt(
 ) -> None:
     here = mesh.state.registry.incarnation
     mesh.submit(west.merge())
+    before = mesh.state.registry.position
 
     mesh.submit(lost(west, Cursor(here, Position(9, 9))))
 
     assert "west" in recovery_of(mesh).reason
-    assert not recovery_of(mesh).wants
+    assert recovery_of(mesh).wants
+    assert recovery_of(mesh).beyond == before
 
 
 def test_another_incarnation_is_a_doubt_only_in_a_log_that_has_just_begun(
@@ -275,3 +281,168 @@ def test_a_recovery_is_a_record_like_any_other() -> None:
 
     assert Recovery.unpack(recovery.pack()) == recovery
     assert GLOBAL_KEY == "///"
+
+
+def test_a_recovery_of_a_lost_term_lasts_until_a_term_above_it_has_begun(
+    mesh: Global, west: Stream
+) -> None:
+    mesh.submit(west.merge())
+    at = mesh.state.registry.cursor
+    mesh.submit(lost(west, at._replace(position=Position(at.position.term + 1, 7))))
+    assert recovery_of(mesh).above == at.position.term + 1
+
+    mesh.submit(west.claim(recovery=recovery_of(mesh).id))
+    mesh.tick()
+
+    assert recovering(mesh)
+
+
+def test_a_recovery_written_by_an_earlier_build_passes_over_no_term() -> None:
+    recovery = Recovery(id="one.1-1", reason="a test says so", since_ms=0)
+    fields = msgpack.unpackb(recovery.pack())
+    del fields["above"]
+
+    assert Recovery.unpack(msgpack.packb(fields)) == recovery
+
+
+# Addresses that global has given out since the state that it was set back to
+
+
+MULTI_VIP = "vip.MeshMultiZoneService"
+LEGACY_KEY = "default//service/api"
+
+
+def at(mesh: Global, kind: str, key: str) -> Binding | None:
+    packed = mesh.state.registry.get(kind, key)
+    return None if packed is None else Binding.unpack(packed)
+
+
+def set_back(mesh: Global, *rows: Change) -> None:
+    """In doubt, and then a newer copy: what zones hold is known."""
+    mesh.submit(Doubt("a test says so"))
+    mesh.submit(TakeCopy(rows, last=False), TakeCopy((), last=True))
+    mesh.tick(LIMIT_MS)
+    assert not recovering(mesh)
+
+
+def multi_binding(address: int, *, key: str = MULTI.key.packed, order: int = 50) -> Change:
+    return Change(MULTI_VIP, key, Binding(address, order, None, 0).pack())
+
+
+MULTI_FIRST = 243 << 24
+
+
+def test_what_is_made_again_has_the_address_that_a_newer_copy_knows(mesh: Global) -> None:
+    address = MULTI_FIRST + 4096 * 7 + 99
+
+    set_back(mesh, multi_binding(address))
+    assert mesh.state.registry.get(MULTI.kind, MULTI.key.packed) is None
+    rests = at(mesh, MULTI_VIP, MULTI.key.packed)
+    assert rests is not None
+    assert rests.released_ms is not None
+
+    mesh.submit(MULTI)
+    mesh.tick()
+    found = at(mesh, MULTI_VIP, MULTI.key.packed)
+    assert found is not None
+    assert (found.address, found.live) == (address, True)
+    assert mesh.state.ledgers[MULTI.kind].owner(address) == ""
+
+
+def test_what_exists_stays_in_use_where_the_copy_has_it_elsewhere(mesh: Global) -> None:
+    mesh.submit(MULTI)
+    mesh.tick()
+    before = at(mesh, MULTI_VIP, MULTI.key.packed)
+    assert before is not None
+    assert before.address is not None
+
+    set_back(mesh, multi_binding(before.address + 1))
+
+    found = at(mesh, MULTI_VIP, MULTI.key.packed)
+    assert found == before._replace(address=before.address + 1)
+
+
+def test_of_two_the_newer_has_the_address_and_the_other_gets_another_one(mesh: Global) -> None:
+    mesh.submit(MULTI)
+    mesh.tick()
+    before = at(mesh, MULTI_VIP, MULTI.key.packed)
+    assert before is not None
+    assert before.address is not None
+    newer = Key("default", "", "", "newer").packed
+
+    set_back(mesh, multi_binding(before.address, key=newer))
+    mesh.tick()
+
+    found, other = at(mesh, MULTI_VIP, MULTI.key.packed), at(mesh, MULTI_VIP, newer)
+    assert found is not None
+    assert other is not None
+    assert other.address == before.address
+    assert found.live
+    assert found.address != before.address
+
+
+def test_two_that_have_changed_places_since_both_have_theirs(mesh: Global) -> None:
+    other = replace(MULTI, key=Key("default", "", "", "other"))
+    mesh.submit(MULTI, other)
+    mesh.tick()
+    keys = MULTI.key.packed, other.key.packed
+    first, second = (at(mesh, MULTI_VIP, key) for key in keys)
+    assert first is not None
+    assert second is not None
+    assert first.address is not None
+    assert second.address is not None
+
+    set_back(
+        mesh,
+        multi_binding(second.address, key=keys[0]),
+        multi_binding(first.address, key=keys[1]),
+    )
+
+    assert at(mesh, MULTI_VIP, keys[0]) == first._replace(address=second.address)
+    assert at(mesh, MULTI_VIP, keys[1]) == second._replace(address=first.address)
+
+
+def test_an_address_in_a_zone_s_block_is_not_taken_for_global_s(mesh: Global, west: Stream) -> None:
+    mesh.submit(west.merge())
+    address = mesh.blocks()[0].first + 1
+
+    set_back(mesh, Change("vip.Legacy", LEGACY_KEY, Binding(address, None, None, 0).pack()))
+
+    assert at(mesh, "vip.Legacy", LEGACY_KEY) is None
+
+
+def test_a_legacy_name_that_nobody_wants_any_more_rests(mesh: Global) -> None:
+    address = 250 << 24
+
+    set_back(mesh, Change("vip.Legacy", LEGACY_KEY, Binding(address, None, None, 0).pack()))
+
+    found = at(mesh, "vip.Legacy", LEGACY_KEY)
+    assert found is not None
+    assert found.address == address
+    assert found.released_ms is not None
+
+
+def test_nothing_but_addresses_of_global_s_own_is_taken_where_something_is_left(
+    mesh: Global, west: Stream
+) -> None:
+    mesh.submit(west.merge())
+    held = mesh.block_records()
+    there = service_record("web", "north"), Change("Zone", Key("", "", "", "north").packed, b"x")
+
+    set_back(mesh, *there, bound("web", 241 << 24, "north"), Change(MULTI_VIP, "x", b"\xc1"))
+
+    assert mesh.state.registry.get(SERVICE, key_of("web", "north")) is None
+    assert mesh.state.registry.get("Zone", Key("", "", "", "north").packed) is None
+    assert mesh.state.registry.get(VIP, key_of("web", "north")) is None
+    assert mesh.block_records() == held
+
+
+def test_no_order_is_drawn_twice(mesh: Global) -> None:
+    set_back(mesh, multi_binding(MULTI_FIRST, order=50))
+
+    mesh.submit(replace(MULTI, key=Key("default", "", "", "late")))
+
+    found = at(mesh, MULTI_VIP, Key("default", "", "", "late").packed)
+    assert found is not None
+    assert found.order is not None
+    assert found.order > 50

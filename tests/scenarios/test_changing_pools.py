@@ -158,3 +158,42 @@ async def test_a_range_that_is_taken_back_is_in_use_again(world: World) -> None:
     blocks = world.leader.registry.table(BLOCK).values()
     firsts = [Block.unpack(payload).first for payload in blocks]
     assert len(firsts) == len(set(firsts))
+
+
+async def test_an_emptied_range_goes_back_and_another_pool_may_have_it(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world()
+    world.auditor.reuse = True
+    await world.start()
+    await roll_out(world, config(OLD, quarantine=60.0))
+    west, east = world["west"], world["east"]
+    await west.register("redis", "kafka")
+    await world.until(world.converged)
+    kept = west.services["kafka"]
+
+    await roll_out(world, config(NEW, quarantine=60.0))
+    await west.remove("redis")
+    await world.pass_time(30.0)
+    assert west.services == {"kafka": kept}
+    held = old_blocks(world)
+    assert held
+    await west.remove("kafka")
+    await world.until(lambda: not old_blocks(world), 240.0)
+
+    for zone in (west, east):
+        own = zone.zone.state.registry.table(BLOCK).values()
+        assert not any(in_old(Block.unpack(payload)) for payload in own)
+    await west.register("kafka")
+    await world.until(world.converged)
+    assert new(west.services["kafka"])
+
+
+def in_old(block: Block) -> bool:
+    return Pool("MeshService", (OLD,)).covers(block.first, block.size)
+
+
+def old_blocks(world: World) -> list[int]:
+    """Of the removed range: held by anybody, or at rest."""
+    blocks = map(Block.unpack, world.leader.registry.table(BLOCK).values())
+    return [block.first for block in blocks if in_old(block)]

@@ -299,6 +299,31 @@ async def test_a_hole_in_globals_log_is_bridged_by_a_snapshot(world: World, who:
     assert agent.removed == []
 
 
+async def test_a_reader_for_whom_no_snapshot_is_made_yet_looks_again_soon(world: World) -> None:
+    """That there is none is not the same fault met again and again, which is waited out."""
+    west, east, agent = await filled(world)
+    east.cut()
+    await west.register("mongo")
+    await world.pass_time(3.0)
+    for entry in world.entries("global")[:-1]:
+        world.store.delete_entry("global", entry.position)
+    for replica in world.replicas:
+        replica.freeze()
+    east.heal()
+    await world.pass_time(7.0)
+    follower = east.zone.follower
+    assert follower is not None
+    assert follower.unbridged
+
+    for replica in world.replicas:
+        replica.thaw()
+
+    await world.until(lambda: follower.current and follower.halted is None, 6.0)
+    await world.until(world.converged)
+    assert resyncs(east) == {"gap": 1}
+    assert agent.removed == []
+
+
 async def test_a_lost_up_stream_is_published_again_and_nothing_is_swept(world: World) -> None:
     west, _, agent = await filled(world)
     world.store.delete_key(up_log("west"), "log")
@@ -446,6 +471,44 @@ async def test_a_stale_failover_that_lost_registrations_heals_without_moving_an_
     await world.until(world.digests_agree)
     await world.until(world.up_matches)
     assert west.services == bound
+
+
+async def test_a_term_that_was_lost_is_passed_over_and_no_map_goes_back(world: World) -> None:
+    """Two masters: a leader goes on in its term, and readers have followed a later one elsewhere.
+
+    Whoever has been told of the later one takes nothing older, so that it would wait for ever.
+    """
+    west, east, agent = await filled(world)
+    first, second = world.leader, world.standby
+    first.freeze()
+    clone = world.store.clone()
+    await world.until(lambda: second.leads, 10.0)
+    second.kill()
+    second.start()
+    await world.until(lambda: second.leads, 10.0)
+    await west.register("mongo")
+    await world.until(lambda: "mongo.svc.west.mesh.local" in east.map)
+    lost = east.zone.copy.position
+    for node in (second, west, east):
+        node.freeze()
+    world.store.restore(clone)
+    first.thaw()
+    await world.until(lambda: first.leads and first.registry.position.seq > 3, 10.0)
+    assert first.registry.position.term < lost.term
+
+    for node in (second, west, east):
+        node.thaw()
+    shown = [lost]
+
+    def heals() -> bool:
+        shown.append(east.zone.copy.position)
+        return bool(shown[-1] > lost) and world.converged()
+
+    await world.until(heals, 15.0)
+    assert shown == sorted(shown)
+    assert agent.removed == []
+    await west.register("last")
+    await world.until(lambda: "last.svc.west.mesh.local" in east.map)
 
 
 async def test_a_global_standby_behind_a_trimmed_log_resynchronises(

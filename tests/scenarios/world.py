@@ -230,7 +230,7 @@ class Agent:
                 MESH, self.revision, outbounds=True, heartbeat_s=HEARTBEAT_S
             ):
                 for text in b"".join(pieces).split(b"\n\n"):
-                    if text:
+                    if text and not text.startswith(b":"):
                         self._take(text.decode())
 
     def _take(self, text: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner, Result
 
 from globalcp.config import GlobalConfig
@@ -233,3 +234,57 @@ def test_the_worst_comes_first_and_lines_fit() -> None:
 
     assert shown[0].startswith("ERROR")
     assert max(map(len, shown)) <= 80
+
+
+def holding(zone: str, uid: str, **held: Any) -> web.Application:
+    """A control plane that says what it holds (`GET /_addresses`)."""
+    nothing: dict[str, Any] = {
+        "zones": {},
+        "pools": {"MeshService": ["241.0.0.0/8"]},
+        "former": {},
+        **dict.fromkeys(("blocks", "vips", "names", "made_here"), ()),
+    }
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({**nothing, "zone": zone, "uid": uid, **held})
+
+    app = web.Application()
+    app.router.add_get("/_addresses", answer)
+    return app
+
+
+def standing_alone() -> web.Application:
+    return holding(
+        "west",
+        "5f1e",
+        blocks=[["MeshService", "west", "241.16.0.0", 4096]],
+        vips=[["MeshService", "default", "redis", "241.16.0.5"]],
+    )
+
+
+def test_what_joining_would_change_is_told_in_whatever_order_and_within_the_width() -> None:
+    taken = ["MeshService", "a-zone-of-a-long-name", "241.16.0.0", 4096]
+    with serving(standing_alone()) as zone, serving(holding("", "", blocks=[taken])) as mesh:
+        told = [
+            CliRunner(env={"COLUMNS": "60"}).invoke(
+                cli, ["doctor", "--join", "--url", first, "--url", second], catch_exceptions=False
+            )
+            for first, second in ((zone, mesh), (mesh, zone))
+        ]
+
+    assert told[0].stdout == told[1].stdout
+    assert [each.exit_code for each in told] == [1, 1]
+    assert "  MeshService default/redis, now 241.16.0.5" in told[0].stdout
+    assert max(map(len, told[0].stdout.splitlines())) <= 60
+
+
+def test_joining_needs_a_zone_and_a_global_that_answer() -> None:
+    with serving(standing_alone()) as zone, serving(web.Application()) as other:
+        one = run("--join", url=zone)
+        neither = run("--join", "--url", zone, "--url", other)
+        gone = run("--join", "--url", zone, "--url", f"http://127.0.0.1:{free_port()}")
+
+    assert (one.exit_code, "needs --url twice" in one.stderr) == (2, True)
+    assert (neither.exit_code, "is no control plane" in neither.stderr) == (2, True)
+    assert gone.exit_code == 1
+    assert gone.stderr.startswith("Error: ")

@@ -132,7 +132,7 @@ def test_a_trimmed_beginning_is_no_fault(path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, told",
     [
-        ((), "give either --redis URL or --file PATH"),
+        ((), "say where the log is: --redis URL or --file PATH"),
         (("--file", "nowhere.db"), "nowhere.db: no such file"),
         (("zone:a:b:up", "--redis", "redis://127.0.0.1:1"), "is not global, zone:<name>:up"),
         (("--redis", "http://x"), "--redis: Redis URL must specify"),

@@ -276,3 +276,15 @@ async def test_what_was_not_merged_is_not_passed_by_the_next_cursor(
     await mesh.until(lambda: mesh.has("web") and mesh.has("api"))
     assert "not_merged" in mesh.resyncs("west")
     assert SEEN in mesh.replica.state.registry.tables
+
+
+async def test_a_loss_that_a_zone_tells_of_once_is_heard_whatever_comes_next(mesh: Mesh) -> None:
+    await mesh.west_is_merged()
+    registry = mesh.replica.state.registry
+
+    await mesh.write("west", note={"lost": [registry.incarnation, [9, 9]]})
+    for number in range(5):
+        await mesh.write("west", service(f"news-{number}"))
+
+    await mesh.until(lambda: registry.position.term > 9)
+    await mesh.west_is_merged("later")

@@ -10,6 +10,7 @@ import structlog
 from tests.redis_deployments import weaknesses
 from tests.redis_server import RedisServer, running
 from zonemesh.errors import ConfigError, UnavailableError
+from zonemesh.log.pools import Named
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redischecks import Weakness
 from zonemesh.log.redisfacts import facts_of
@@ -81,8 +82,23 @@ async def test_a_server_that_is_away_or_a_wrong_password_is_no_weakness(redis_ur
         await weaknesses("http://127.0.0.1")
 
 
+async def test_what_a_zones_own_redis_refuses_names_the_settings_that_lead_there(
+    redis_url: str,
+) -> None:
+    wrong = redis_url.replace("redis://", "redis://nobody:wrong@")
+    store = RedisStore(wrong, named=Named("log.url", "log.passwordPath"))
+
+    with pytest.raises(UnavailableError, match=r"in log\.url \(or log\.passwordPath\)"):
+        await store.log("zone:west:own").head()
+    assert "log.url" in (store.fault or "")
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    "role, setting", [(Role("west"), "redis.url"), (Role("west", own_log=True), "log.url")]
+)
 async def test_a_start_says_each_weakness_once_with_its_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: Role, setting: str
 ) -> None:
     told = structlog.testing.LogCapture()
     # Of its own: whatever level another test has set stays with a logger that was used under it.
@@ -94,8 +110,8 @@ async def test_a_start_says_each_weakness_once_with_its_remedy(
     with running(tmp_path) as server:
         server.command("CONFIG SET maxmemory-policy allkeys-lru")
         store = RedisStore(server.url)
-        await check_redis(store, Role("west"))
-        facts = await facts_of(store.commands, store.keys, Role("west"))
+        await check_redis(store, role)
+        facts = await facts_of(store.commands, store.keys, role)
         await store.close()
 
     logs = told.entries
@@ -104,5 +120,6 @@ async def test_a_start_says_each_weakness_once_with_its_remedy(
     assert logs[0]["event"] == "redis_found"
     assert logs[0]["version"] == ".".join(map(str, facts.version or ()))
     assert evicts["log_level"] == "warning"
+    assert {line["setting"] for line in logs} == {setting}
     assert set(evicts) == {"event", "log_level", "setting", *Weakness.__slots__}
     assert len(said) == len({line["code"] for line in said})

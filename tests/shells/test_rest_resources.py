@@ -236,6 +236,16 @@ async def test_a_document_of_more_than_a_mebibyte_is_refused() -> None:
         assert (await answer.json())["status"] == 413
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_while_not_all_is_known_nothing_is_said_not_to_be_there(method: str) -> None:
+    backend = zone_west(unknown="the zone's own log has not been read yet")
+    async with rest_client(backend) as client:
+        found = await client.request(method, ITEM)
+
+        assert found.status == 503
+        assert "has not been read yet" in await found.text()
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_a_mesh_that_is_not_there_is_said_first(method: str) -> None:
     async with rest_client(zone_west()) as client:

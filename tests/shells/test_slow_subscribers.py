@@ -15,7 +15,9 @@ from tests.fake_zone import until
 from zonecp.feed import Feed
 from zonecp.liveness import Liveness
 from zonecp.routes import FeedRoute
+from zonemesh.errors import OverloadedError
 from zonemesh.registry import Registry
+from zonemesh.rest.errors import problems
 from zonemesh.rest.pages import PAGES
 
 PIECE = b"x" * (256 << 10)
@@ -28,9 +30,14 @@ class BusyFeed:
         self.cut = 0
         self.subscribers = 0
         self.sent = 0
+        self.full = False
 
     def ready(self) -> None:
         return None
+
+    def check_room(self, *_: Any, **__: Any) -> None:
+        if self.full:
+            raise OverloadedError("many wait", retry_after_s=7)
 
     def close(self) -> None:
         """Nothing: the streams are cut."""
@@ -48,7 +55,7 @@ class BusyFeed:
 
 @asynccontextmanager
 async def serving(feed: BusyFeed, *, stalled_s: float) -> AsyncIterator[int]:
-    app = web.Application()
+    app = web.Application(middlewares=[problems])
     app[PAGES] = []
     FeedRoute(
         feed=cast("Feed", feed),
@@ -107,3 +114,14 @@ async def test_what_is_kept_for_one_that_never_reads_is_bounded() -> None:
         # The kernel's buffers, and one piece that waits here.
         assert feed.sent <= 16 << 20
         stuck.close()
+
+
+async def test_who_is_one_too_many_is_told_when_to_come_again() -> None:
+    feed = BusyFeed()
+    feed.full = True
+    async with serving(feed, stalled_s=1.0) as port, aiohttp.ClientSession() as session:
+        url = f"http://127.0.0.1:{port}/meshes/default/_vips?watch=true"
+        async with session.get(url) as refused:
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "7")
+            assert (await refused.json())["detail"] == "many wait"
+    assert feed.subscribers == 0

@@ -7,6 +7,7 @@ next zone address. The table keeps answering in between.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -46,7 +47,10 @@ CONNECT_S: Final = 2.0
 RESPONSE_S: Final = 10.0
 """A zone that is behind this agent waits for up to 5 s before it says so."""
 
-RETRY_AFTER_S_MAX: Final = 5.0
+RETRY_AFTER_S_MAX: Final = 60.0
+RETRY_SPREAD: Final = 1.5
+"""Those who were told the same come again spread over half of that time."""
+
 _REFUSED: Final = frozenset({"status", "malformed", "older", "drop", "other_mesh"})
 """Reasons after which a zone that is up would at once do the same again."""
 
@@ -137,7 +141,8 @@ class Feed:
             self._state.ended[error.reason] += 1
             self._zone = (self._zone + 1) % len(self._options.zones)
             refused = error.reason in _REFUSED
-            await asyncio.sleep(self._options.refused_pause_s if refused else error.retry_after_s)
+            pause_s = self._options.refused_pause_s if refused else error.retry_after_s
+            await asyncio.sleep(pause_s * random.uniform(1.0, RETRY_SPREAD))
             raise
         finally:
             self._state.connected = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -35,6 +36,7 @@ _STATUS = "/status"
 """Of an agent's diagnostics."""
 
 _MARKS = {Level.OK: "ok", Level.UNKNOWN: "?", Level.WARNING: "warning", Level.ERROR: "ERROR"}
+_INDENT = 8
 
 
 @dataclass
@@ -134,18 +136,24 @@ def lines(findings: Sequence[Finding], *, verbose: bool, width: int | None) -> I
     order = list(Level)[::-1]
     shown = [each for each in findings if verbose or each.level is not Level.OK]
     for each in sorted(shown, key=lambda each: order.index(each.level)):
-        head = f"{_MARKS[each.level]:8}{each.where}: {each.what}"
-        yield from output.wrapped(head, width or output.PROSE) if width else [head]
+        head = f"{_MARKS[each.level]:{_INDENT}}{each.where}: {each.what}"
+        yield from output.wrapped(head, width, hanging=_INDENT) if width else [head]
         if each.remedy:
-            yield from output.wrapped(f"        → {each.remedy}", width or 10_000)
-    counts = {level: sum(each.level is level for each in findings) for level in Level}
+            remedy = f"{'':{_INDENT}}→ {each.remedy}"
+            yield from output.wrapped(remedy, width) if width else [remedy]
+    counts = Counter(each.level for each in findings)
     if shown:
         yield ""
+    warnings = _counted(counts[Level.WARNING], "warning")
     yield (
-        f"{len(findings)} checks: {counts[Level.OK]} ok, {counts[Level.WARNING]} warnings, "
-        f"{counts[Level.ERROR]} errors"
+        f"{len(findings)} checks: {counts[Level.OK]} ok, {warnings}, "
+        + _counted(counts[Level.ERROR], "error")
         + (f", {counts[Level.UNKNOWN]} not known" if counts[Level.UNKNOWN] else "")
     )
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _ask_planes(found: Found, urls: Sequence[str], timeout_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from zonemesh.cli import output
@@ -32,7 +32,7 @@ def join(urls: Sequence[str], timeout_s: float, form: str) -> tuple[str, int]:
     if form == "json":
         text = output.pretty_json(_document(zone, outcome))
     else:
-        text = "\n".join(lines(zone, outcome))
+        text = "\n".join(_folded(lines(zone, outcome), output.width()))
     return text, 0 if outcome.harmless else 1
 
 
@@ -46,6 +46,11 @@ def _side(url: str, timeout_s: float) -> Side:
         raise
     finally:
         client.close()
+
+
+def _folded(told: Iterable[str], width: int | None) -> Iterator[str]:
+    for line in told:
+        yield from output.wrapped(line, width) if width else [line]
 
 
 def lines(zone: Side, outcome: Outcome) -> Iterator[str]:

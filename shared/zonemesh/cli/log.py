@@ -45,7 +45,7 @@ class Source(Protocol):
     "--file",
     "path",
     type=click.Path(path_type=Path),
-    help="A log's file instead, own.db or global.db in a dataDir; LOG is not needed.",
+    help="A log's file, own.db or global.db in a dataDir, without LOG; comes before --redis.",
 )
 @click.option("--after", metavar="POSITION", help="Begin after this one; 0-0 for all there is.")
 @click.option(
@@ -98,11 +98,10 @@ def log(
 
 
 def _source(name: str, redis: Redis | None, path: Path | None) -> Source:
-    if (redis is None) == (path is None):
-        raise ConfigError(["give either --redis URL or --file PATH"])
     if path is not None:
         return FileSource(SqliteFile(path))
-    assert redis is not None
+    if redis is None:
+        raise ConfigError(["say where the log is: --redis URL or --file PATH"])
     Keys(redis.prefix).of(name)  # refuses what is no log's name
     return RedisSource(redis.store(), name)
 

@@ -51,13 +51,14 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Cell]], width: int | No
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def wrapped(line: str, columns: int) -> list[str]:
-    """A line of prose folded between words, its indentation kept and deepened."""
-    indent = " " * (len(line) - len(line.lstrip()))
+def wrapped(line: str, columns: int, *, hanging: int | None = None) -> list[str]:
+    """A line of prose folded between words, its indentation kept and deepened, or `hanging`."""
+    if hanging is None:
+        hanging = len(line) - len(line.lstrip()) + 2
     return textwrap.wrap(
         line,
         columns,
-        subsequent_indent=indent + "  ",
+        subsequent_indent=" " * hanging,
         break_long_words=False,
         break_on_hyphens=False,
     ) or [""]

@@ -28,17 +28,19 @@ async def examine(redis: Redis, zone: str | None) -> tuple[list[Finding], list[s
         store = redis.store()
     except ConfigError as error:
         return [Finding(Level.ERROR, "redis", where, str(error), "correct the option")], []
+    remedy = "is it up, is the port open, is the password right?"
+    found: list[Finding] = []
+    urls: list[str] = []
     try:
-        found = _of_server(weaknesses_of(await facts_of(store.commands, store.keys, role)), where)
-        log_findings, urls = await _of_log(store, role, where)
-    except ConfigError as error:
-        return [Finding(Level.ERROR, "redis", where, str(error), "upgrade Redis")], []
+        found += _of_server(weaknesses_of(await facts_of(store.commands, store.keys, role)), where)
+        remedy = "whose Redis and user is that? docs/operations.md, Users"
+        of_log, urls = await _of_log(store, role, where)
+        found += of_log
     except MeshError as error:
-        remedy = "is it up, is the port open, is the password right?"
-        return [Finding(Level.ERROR, "redis", where, str(error), remedy)], []
+        found.append(Finding(Level.ERROR, "redis", where, str(error), remedy))
     finally:
         await store.close()
-    return [*found, *log_findings], urls
+    return found, urls
 
 
 def _of_server(found: Sequence[Weakness], where: str) -> list[Finding]:

@@ -175,6 +175,8 @@ async def found_global(
                 id=str(first),
                 reason=f"restored from the snapshot of {_text(backup.saved_ms)}",
                 since_ms=registry.log_time_ms,
+                wants=True,
+                held=str(registry.cursor),
             )
             return [recovery.change()]
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from zonemesh.errors import NewerFormatError, UnavailableError
+from zonemesh.errors import DamagedFileError, NewerFormatError, UnavailableError
 from zonemesh.log import follower, snapshotter
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
 from zonemesh.model import Position
@@ -58,6 +58,14 @@ class CopyKeeper:
 
         To be called before anything else changes the registry.
         """
+        try:
+            return await self._load()
+        except DamagedFileError as error:
+            log.warning("copy_unusable", log=self._log.name, error=str(error))
+            await self._log.clear()
+            return False
+
+    async def _load(self) -> bool:
         head = await self._log.head()
         if head is None:
             return False
@@ -119,6 +127,10 @@ class CopyKeeper:
                     await self._write_entries()
         except UnavailableError as error:
             log.warning("copy_failed", log=self._log.name, error=str(error))
+            self.replaced()
+        except DamagedFileError as error:
+            log.warning("copy_failed", log=self._log.name, error=str(error))
+            await self._log.clear()
             self.replaced()
         except BaseException:
             # By a stop, which flushes once more: what was taken from here may not be there.

@@ -5,8 +5,8 @@ It is what is known of that log where nothing of it is left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -21,31 +21,40 @@ _INCARNATION_MAX = 100
 log = structlog.get_logger()
 
 
-async def followed(store: Store) -> dict[str, Cursor]:
+class Followed(NamedTuple):
+    """What one zone says of a log that it has followed."""
+
+    cursor: Cursor
+    ranges: Mapping[str, Sequence[str]]
+    """CIDRs by pool that the mesh gives addresses out of, or did, beyond the usual ones."""
+
+
+async def followed(store: Store) -> dict[str, Followed]:
     """By zone; without zones that have followed none, or whose stream cannot be read."""
     found = {}
     for zone in sorted(await store.zones()):
-        cursor = await _followed_by(store, zone)
-        if cursor is not None:
-            found[zone] = cursor
+        there = await _followed_by(store, zone)
+        if there is not None:
+            found[zone] = there
     return found
 
 
 async def known_term(store: Store) -> int:
     """The highest term of global's log that zones, or announced snapshots, know of."""
-    terms = [cursor.position.term for cursor in (await followed(store)).values()]
+    terms = [each.cursor.position.term for each in (await followed(store)).values()]
     terms += [info.position.term for info in await store.log(GLOBAL_LOG).snapshots()]
     return max(terms, default=0)
 
 
-async def _followed_by(store: Store, zone: str) -> Cursor | None:
+async def _followed_by(store: Store, zone: str) -> Followed | None:
     up = store.log(up_log(zone))
     try:
         head = await up.head()
         raws = () if head is None else await up.read(head.position.before(), count=1)
         for raw in raws:
             sealed, _ = decode(raw.data, NO_HASH)
-            return _applied(sealed.entry.note)
+            cursor = _applied(sealed.entry.note)
+            return None if cursor is None else Followed(cursor, _ranges(sealed.entry.note))
     except (WireError, WrongKeyError) as error:
         log.warning("zone_stream_unreadable", zone=zone, error=str(error))
     return None
@@ -60,3 +69,15 @@ def _applied(note: Mapping[str, Any]) -> Cursor | None:
             return Cursor(incarnation, Position(term, seq))
         case _:
             return None
+
+
+def _ranges(note: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    match note.get("ranges"):
+        case dict() as ranges:
+            return {
+                name: [cidr for cidr in cidrs if isinstance(cidr, str)]
+                for name, cidrs in ranges.items()
+                if isinstance(name, str) and isinstance(cidrs, list | tuple)
+            }
+        case _:
+            return {}

@@ -38,9 +38,15 @@ _SLICE_CHANGES = 250
 _SLICE_ROWS = 2_000
 _MISSING_LOOK_S = 0.2
 """Between two looks for a log that is missing: somebody restores it."""
+_BRIDGE_LOOK_S = 0.5
+"""Between two looks for a snapshot that leads over a hole: the log's leader is asked for one."""
 _HALTED_RETRY_S = 10.0
 
 log = structlog.get_logger()
+
+
+class _UnbridgedError(UnavailableError):
+    """Neither the log's beginning nor a snapshot leads to its head."""
 
 
 class Healer(Protocol):
@@ -206,7 +212,20 @@ class Follower:
             try:
                 await self._follow()
             except (LogFaultError, WireError) as fault:
-                await self._heal(fault)
+                await self._heal_or_wait(fault)
+
+    async def _heal_or_wait(self, fault: LogFaultError | WireError) -> None:
+        try:
+            await self._heal(fault)
+        except _UnbridgedError as error:
+            why = str(error)
+        else:
+            return
+        if self.halted is None:
+            log.error("log_halted", log=self._log.name, reason=fault.code, error=why)
+        self.halted = f"{fault.code}: {why}"
+        # Not to be tried later and later, as what does not answer is: the snapshot comes soon.
+        await asyncio.sleep(_BRIDGE_LOOK_S)
 
     async def _follow(self) -> None:
         while True:
@@ -320,7 +339,7 @@ class Follower:
             self.bad_entries += 1
         asked_s = self._clock.mono_s()
         head = await self._log.head()
-        if self.place != NOWHERE and self.missing is None:
+        if self.place != NOWHERE and self.missing is None and not self.unbridged:
             self._met(fault)
         self.missing = str(fault) if head is None else None
         if head is None:
@@ -365,7 +384,8 @@ class Follower:
         fresh = await load(self._log, self._registry, head, self._formats)
         self.unbridged = fresh is None
         if fresh is None:
-            raise UnavailableError(
+            self._patience.progressed()  # nothing was tried that could fail again
+            raise _UnbridgedError(
                 f"log {self._log.name} has neither its beginning nor a snapshot: {fault}"
             )
         self._note_head(head, asked_s)

@@ -13,12 +13,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from zonemesh.errors import (
     ConfigError,
+    DamagedFileError,
     FateUnknownError,
     NotFoundError,
     UnavailableError,
@@ -33,6 +34,9 @@ LOCK = "lock"
 """Beside the file: whoever holds its flock leads. Local disks only; NFS may grant it twice."""
 
 APPLICATION_ID = 0x5A4D4C47  # "ZMLG": tells our files from other people's
+DAMAGED = ".damaged"
+"""Ends the name of a file that was set aside."""
+_MAGIC = b"SQLite format 3"
 _BUSY_S = 2.0
 _WAL_BYTES_MAX = 16 << 20
 """What a checkpoint leaves of a write-ahead log that a snapshot made large."""
@@ -57,7 +61,6 @@ CREATE TABLE log (name TEXT NOT NULL);
 _WRONG_FILE = frozenset(
     {
         sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_NOTADB,
         sqlite3.SQLITE_PERM,
         sqlite3.SQLITE_READONLY,
@@ -176,9 +179,35 @@ class SqliteLog:
         self._tell()
 
     async def clear(self) -> None:
-        """Forget a copy whose original turned out to be another history."""
+        """Forget a copy whose original turned out to be another history, or a damaged one."""
         self._require_copy()
-        await self._write(_clear)
+        try:
+            await self._write(_clear)
+        except DamagedFileError:
+            await self.set_aside()
+
+    async def set_aside(self) -> Path:
+        """Keep a damaged file beside its place, and begin with none; where it is now.
+
+        One is kept: the one before goes.
+
+        Raises:
+            UnavailableError: The directory takes no change.
+        """
+        await self._in(self._reading, self._close_reader)
+        return await self._in(self._writing, self._move)
+
+    def _move(self) -> Path:
+        self._close_writer_connection()
+        aside = self._path.with_name(self._path.name + DAMAGED)
+        try:
+            for end in ("", "-wal", "-shm"):
+                aside.with_name(aside.name + end).unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    self._path.with_name(self._path.name + end).rename(f"{aside}{end}")
+        except OSError as error:
+            raise UnavailableError(f"{error.filename}: {error.strerror}") from error
+        return aside
 
     async def acquire(self, lease: Lease) -> bool:
         return await self._in(self._writing, lambda: self._flock(lease))
@@ -293,6 +322,10 @@ class SqliteLog:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            fault = str(found).rpartition("\n")[2]
+            raise DamagedFileError([f"{self._path}: database disk image is malformed: {fault}"])
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_MAX}")
         connection.execute("BEGIN IMMEDIATE")
@@ -390,9 +423,21 @@ class SqliteLog:
         except sqlite3.Error as error:
             # The low byte is the primary code; the others only refine it.
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if code == sqlite3.SQLITE_CORRUPT or (
+                code == sqlite3.SQLITE_NOTADB and self._was_ours()
+            ):
+                raise DamagedFileError([f"{self._path}: {error}"]) from error
             if code in _WRONG_FILE:
                 raise ConfigError([f"{self._path}: {error}"]) from error
             raise UnavailableError(f"{self._path}: {error}") from error
+
+    def _was_ours(self) -> bool:
+        """Whether what SQLite cannot read is an SQLite file all the same."""
+        try:
+            with self._path.open("rb") as file:
+                return file.read(len(_MAGIC)) == _MAGIC
+        except OSError:
+            return False
 
 
 # ── what is done within a transaction ──

@@ -56,6 +56,11 @@ class Backend(Protocol):
     def origins(self, kind: Kind) -> Iterable[tuple[str, str]]:
         """The (zone, namespace) pairs that objects of this kind may have: few."""
 
+    def unread(self) -> str | None:
+        """Why some of what there is may not be known here yet, or None: until it is, nothing is
+        said not to be there.
+        """
+
     def mesh_exists(self, mesh: str) -> bool: ...
 
     def status(self, kind: Kind, found: Found) -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ from zonemesh.errors import (
     InputError,
     MeshError,
     NotFoundError,
+    OverloadedError,
     TooLargeError,
     UnavailableError,
     ValidationError,
@@ -115,7 +116,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except MeshError as error:
         document = problem(error, title_of(request))
-        return answer.json(document, status=document["status"])
+        response = answer.json(document, status=document["status"])
+        if isinstance(error, OverloadedError):
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise

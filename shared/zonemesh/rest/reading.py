@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from zonemesh import labels
-from zonemesh.errors import InputError, NotFoundError
+from zonemesh.errors import InputError, MeshError, NotFoundError, UnavailableError
 from zonemesh.model import Key
 from zonemesh.resources.kind import Kind, Scope
 from zonemesh.rest import answer, document, naming, ordering, paging
@@ -51,7 +51,7 @@ async def get_by_kri(request: web.Request) -> web.Response:
         raise InputError(f"{short} is no kind's short name")
     record = api.backend.get(kind, key)
     if record is None:
-        raise NotFoundError(request.match_info["name"])
+        raise absent(api.backend, request.match_info["name"])
     return answer.json(render(api.backend, kind, Found(key, record)))
 
 
@@ -78,17 +78,24 @@ def wants_kubernetes(request: web.Request) -> bool:
     return wanted != "universal"
 
 
+def absent(backend: Backend, what: str) -> MeshError:
+    """What to raise of something that is not known here."""
+    why = backend.unread()
+    return NotFoundError(what) if why is None else UnavailableError(f"{what}: {why}")
+
+
 async def find(api: Api, kind: Kind, mesh: str, name: str) -> Found:
     """What is called so here.
 
     Raises:
         NotFoundError: Nothing.
+        UnavailableError: Nothing is known here yet.
     """
     objects = source(api, kind)
     key = objects.resolve(mesh, name)
     for found in () if key is None else await objects.read([key]):
         return found
-    raise NotFoundError(f"{kind.name} {name}")
+    raise absent(api.backend, f"{kind.name} {name}")
 
 
 async def item(api: Api, kind: Kind, mesh: str, name: str) -> dict[str, Any]:

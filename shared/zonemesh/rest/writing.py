@@ -13,7 +13,7 @@ from aiohttp import web
 
 from zonemesh import labels, names
 from zonemesh.deciding import Delete, Put
-from zonemesh.errors import MeshError, NotFoundError, ValidationError, Violation
+from zonemesh.errors import MeshError, ValidationError, Violation
 from zonemesh.model import Key
 from zonemesh.resources.kind import Kind, Scope
 from zonemesh.rest import answer, document, naming, proxy, reading
@@ -42,7 +42,9 @@ async def put_item(request: web.Request) -> web.StreamResponse:
 
 
 async def delete_item(request: web.Request) -> web.StreamResponse:
-    """Remove a resource: 200, 404 if it is not there, 400 if others depend on it."""
+    """Remove a resource: 200, 404 if it is not there, 400 if others depend on it; 503 while it is
+    not known whether it is there.
+    """
     api = request.app[API]
     if (url := api.backend.leader_url()) is not None:
         return await proxy.forward(request, url)
@@ -51,7 +53,7 @@ async def delete_item(request: web.Request) -> web.StreamResponse:
     name = request.match_info["name"]
     key = naming.resolve(api.backend, kind, mesh, name)
     if key is None:
-        raise NotFoundError(f"{kind.name} {name}")
+        raise reading.absent(api.backend, f"{kind.name} {name}")
     _require_own(api, kind, key)
     _require_free(api, kind, key)
     return await _write(request, Delete(kind.name, key))

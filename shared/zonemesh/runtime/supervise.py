@@ -35,7 +35,8 @@ class Backoff:
     """Exponential, bounded, jittered: replicas that fail together do not return together."""
 
     base_s: float = 0.1
-    max_s: float = 5.0
+    max_s: float = 2.0
+    """A store that is back is read again within this: what it has lost is found so soon."""
 
     def delay_s(self, attempt: int, rng: random.Random) -> float:
         """Seconds before restart `attempt` (from 0): between half and all of the bound."""
