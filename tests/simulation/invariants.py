@@ -90,7 +90,8 @@ class Watch(Auditor):
         self._said: defaultdict[tuple[str, str], set[bytes | None]] = defaultdict(set)
         self._requests: Counter[tuple[str, int]] = Counter()
         self._sealed_s: dict[bytes, float] = {}
-        self._log_offsets_ms: dict[tuple[int, str, str], float] = {}
+        self._log_offsets_ms: dict[bytes, float] = {}
+        """By entry: the least by which log time was ahead of time along the way there."""
 
     def violated(self, number: str, what: str) -> None:
         self.broken.add(number)
@@ -217,7 +218,7 @@ class Watch(Auditor):
             self._after(log, top, sealed)
         if self.store is not None and server is self.store._server and log.name == "global":
             self.accepted_s[entry.incarnation, entry.position, sealed.h] = self.now_s
-        self._timely(server, log.name, sealed)
+        self._timely(log.name, top, sealed)
 
     def _after(self, log: MemoryLog, top: Sealed, sealed: Sealed) -> None:
         before, entry = top.entry, sealed.entry
@@ -243,19 +244,18 @@ class Watch(Auditor):
             self.violated("I11", f"{entry.position} of a second writer was applied")
         self._writers[registry] = entry.incarnation, term, entry.writer
 
-    def _timely(self, server: object, name: str, sealed: Sealed) -> None:
-        """Log time less the time of sealing never rises."""
+    def _timely(self, name: str, top: Sealed | None, sealed: Sealed) -> None:
+        """Log time less the time of sealing never rises from an entry to those that follow it."""
         entry = sealed.entry
         sealed_s = self._sealed_s.pop(sealed.h, None)
         if sealed_s is None:
             return  # once more: what a store had lost was restored
         offset_ms = entry.log_time_ms - sealed_s * 1000
-        place = id(server), name, entry.incarnation
-        first_ms = self._log_offsets_ms.setdefault(place, offset_ms)
+        first_ms = offset_ms if top is None else self._log_offsets_ms.get(top.h, offset_ms)
         if offset_ms > first_ms + LOG_TIME_SLACK_MS:
             ahead_s = (offset_ms - first_ms) / 1000
             self.violated("I21", f"{name}'s log time is {ahead_s:.1f} s ahead of time")
-        self._log_offsets_ms[place] = min(first_ms, offset_ms)
+        self._log_offsets_ms[sealed.h] = min(first_ms, offset_ms)
 
     def sealed(self, sealed: Sealed) -> None:
         self._sealed_s[sealed.h] = self.now_s
