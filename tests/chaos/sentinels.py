@@ -121,7 +121,10 @@ class SentinelStage(Stage):
 
 
 def _role(node: RedisNode) -> bytes:
-    _, _, rest = node.command("INFO", "replication").partition(b"role:")
+    try:
+        _, _, rest = node.command("INFO", "replication").partition(b"role:")
+    except OSError:
+        return b""  # who is demoted cuts its connections
     return rest.partition(b"\r\n")[0]
 
 

@@ -26,6 +26,7 @@ from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
 from zonemesh.registry import Registry
 from zonemesh.replica import Patience, check_head, follows
+from zonemesh.runtime.supervise import check_cancelled
 from zonemesh.wire import NOWHERE, Entry, Place, Sealed, check_format, decode
 
 _READ_COUNT = 512
@@ -229,6 +230,7 @@ class Follower:
 
     async def _follow(self) -> None:
         while True:
+            check_cancelled()  # a client of Redis may have lost it, between two timeouts of its own
             if self._head_s is None or self._clock.mono_s() >= self._head_s + _HEAD_EVERY_S:
                 await self._look()
             await self._read_on(block_s=_READ_BLOCK_S)
