@@ -186,6 +186,7 @@ def a_map_served_before_it_is_whole(patch: pytest.MonkeyPatch) -> None:
     led = "the zone's own log has not been read yet"
     patch.setattr(Zone, "ready", lambda self: led if self.leadership.terms_led == 0 else None)
     patch.setattr(Zone, "_map_complete", lambda self: self.leadership.terms_led > 0)
+    patch.setattr(Zone, "_shows_less", lambda *_: False)
     patch.setattr(agentfeed.Follower, "_suspect", lambda *_: None)
 
 
