@@ -36,6 +36,9 @@ from zonemesh.runtime.supervise import Backoff
 from zonemesh.wire import Sealed
 
 SEEDS = 60
+LENGTH = 22
+RARE = {"I22": 60}
+"""Operations of a plan, where it takes several to come together."""
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -225,7 +228,7 @@ def test_a_planted_bug_is_caught(
     plant(monkeypatch)
 
     for seed in range(SEEDS):
-        outcome = simulate(plan(seed, also=groups, only=groups))
+        outcome = simulate(plan(seed, length=RARE.get(number, LENGTH), also=groups, only=groups))
         if number in outcome.broken:
             print(f"{number}: {plant.__name__} was caught by seed {seed}")
             return
