@@ -447,6 +447,12 @@ class GlobalNode(Node):
     def leads(self) -> bool:
         return self.running and self.replica.leadership.writer is not None
 
+    async def write(self, *items: Put | Delete) -> None:
+        """What an operator writes here."""
+        for outcome in await self.replica.backend.write(items):
+            if isinstance(outcome, MeshError):
+                raise outcome
+
     def start(self) -> None:
         self._replica = None
         super().start()
@@ -697,9 +703,7 @@ class World:
 
     async def write(self, *items: Put | Delete) -> None:
         """What an operator writes on global."""
-        for outcome in await self.leader.replica.backend.write(items):
-            if isinstance(outcome, MeshError):
-                raise outcome
+        await self.leader.write(*items)
 
     @property
     def standby(self) -> GlobalNode:

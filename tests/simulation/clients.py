@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.scenarios.world import MESH, Node
+from tests.scenarios.world import MESH
 from tests.simulation.agents import SimulatedAgent
 from tests.simulation.carrying import Carrying
 from tests.simulation.simulatedworld import OTHER_KINDS, SHARED
@@ -145,12 +145,13 @@ class Clients(Carrying):
         return outcome
 
     async def _write(self, zone: str, item: Put | Delete) -> str:
-        node: Node | None = self.acting(zone) if zone else self.lead()
-        if node is None:
-            return "nobody leads"
         if zone:
-            return await self.attempt(node, lambda: self.acting(zone).write(item))
-        return await self.attempt(node, lambda: self.world.write(item))
+            node = self.acting(zone)
+            return await self.attempt(node, lambda: node.write(item))
+        leader = self.lead()
+        if leader is None:
+            return "nobody leads"
+        return await self.attempt(leader, lambda: leader.write(item))
 
 
 def _key(kind: str, zone: str, number: int) -> Key:
