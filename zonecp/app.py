@@ -353,16 +353,23 @@ class Zone:
         """Why no map may be served yet, or None: an early map would lack names that exist."""
         if self.own.follower.newer_format:
             return f"cannot read the zone's own log: {self.own.follower.halted}"
-        if (why := self._unread()) is not None:
+        if (why := self._unread() or self._unproven()) is not None:
             return why
-        if self.leadership.writer is not None and not self.plane.compared:
-            return "the zone looks whether its log holds all that it has published to global"
         if not self._copy_loaded and self.follower is not None and self.follower.newer_format:
             return f"cannot read global's log: {self.follower.halted}"
         if not self._copy_loaded:
             return "global's log has not been read yet, and there is no copy of it on disk"
         if not self.feed.begun:
             return "the map of names is being made"
+        return None
+
+    def _unproven(self) -> str | None:
+        """Why the own log may be an old one, or None."""
+        alone = self.replicas is None  # nobody else leads: until this one does, nothing is known
+        if alone and not self.plane.has_led:
+            return "the zone does not lead its own log yet"
+        if (alone or self.leadership.writer is not None) and not self.plane.compared:
+            return "the zone looks whether its log holds all that it has published to global"
         return None
 
     def _unread(self) -> str | None:

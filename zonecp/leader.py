@@ -93,6 +93,7 @@ class ZonePlane:
         """Where the log ended before this term."""
         self._began: Position | None = None
         """Where it ended before the first one of this process."""
+        self.has_led = False
         self.compared = store is None
         """Whether the own log was compared with what was published of it, or that was given up."""
         self.renumbered = 0
@@ -141,6 +142,7 @@ class ZonePlane:
         note = self._state.note
         uid = secrets.token_hex(8) if note is None else note.uid
         alone = self._store is None
+        self.has_led = True
         begin = Begin(
             uid,
             self._settings,

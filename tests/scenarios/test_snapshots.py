@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
 from globalcp.config import GlobalConfig
 from tests.scenarios.world import GlobalNode, World
+from zonemesh.log.leadership import Leadership
 from zonemesh.runtime.sections import SnapshotConfig
 from zonemesh.travel import up_log
 
@@ -152,6 +154,31 @@ async def test_an_old_backup_is_found_out_where_the_zones_stream_is_lost_as_well
     await in_step(world)
     assert west.services == bound
     assert agent.removed == []
+
+
+async def test_nothing_of_a_log_off_a_disk_is_answered_before_it_is_led(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+    await world.start()
+    west = world["west"]
+    await west.register("redis")
+    await in_step(world)
+    west.kill()
+    led, run = asyncio.Event(), Leadership.run
+
+    async def late(leadership: Leadership) -> None:
+        await led.wait()
+        await run(leadership)
+
+    monkeypatch.setattr(Leadership, "run", late)
+    west.start()
+    await world.until(lambda: west.composed)
+    await world.pass_time(1.0)
+
+    assert not west.ready  # it may be an old backup, which only its leader finds out
+    led.set()
+    await world.until(lambda: west.ready)
 
 
 async def test_lost_snapshots_are_made_again(make_world: Callable[..., World]) -> None:
