@@ -142,6 +142,7 @@ class GlobalPlane:
                 each
                 for each in await self._presence.others()
                 if each.place.incarnation == place.incarnation
+                or each.place.position.term > place.position.term
             )
             if best is None or best.place.position <= place.position:
                 return

@@ -160,6 +160,39 @@ async def test_an_emptied_store_is_restored_from_the_longest_history(world: Worl
     assert world.leader.registry.position.term > 2  # above every term that was
 
 
+async def test_a_store_from_before_the_log_was_founded_again_gives_way_to_what_came_since(
+    world: World,
+) -> None:
+    west, east, agent = await filled(world)
+    before = world.store.clone()
+    former = world.leader.registry.incarnation
+
+    def founded_again() -> bool:
+        return world.has_leader() and world.leader.registry.incarnation != former
+
+    world.store.flush()
+    await world.until(founded_again, 15.0)
+    await world.until(lambda: not recovering(world), 15.0)
+    await west.register("mongo")
+    await world.until(world.converged)
+    await world.write(MULTI_ZONE)
+    await world.until(lambda: "redis.mzsvc.mesh.local" in agent.names)
+    bound, positions = west.services, world.leader.registry.position
+    multi = agent.names["redis.mzsvc.mesh.local"]
+
+    world.store.restore(before)
+
+    await world.until(lambda: resyncs(east).get("store_lost", 0) > 1, 3 * FOUND_S)
+    await world.until(founded_again, 15.0)
+    await world.until(lambda: not recovering(world), 30.0)
+    await world.until(world.digests_agree)
+    await world.until(world.up_matches)
+    assert world.leader.registry.position.term > positions.term
+    assert west.services == bound
+    assert agent.names["redis.mzsvc.mesh.local"] == multi
+    assert agent.removed == []
+
+
 async def test_the_longest_history_restores_and_the_shorter_ones_follow_it(
     make_world: Callable[..., World],
 ) -> None:

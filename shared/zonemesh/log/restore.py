@@ -105,8 +105,12 @@ class Restorer:
             head = None if await self._log.repair() else head  # a head and nothing below it
         if head is None:
             return await self._found_again(fault)
-        self._missing_s = None
         place = self._registry.place
+        if head.incarnation != place.incarnation and head.position.term < place.position.term:
+            # Terms rise from incarnation to incarnation: the store is as it was before the log was
+            # founded again, and what has been written since is here.
+            return await self._found_again(fault, replacing=head)
+        self._missing_s = None
         if head.incarnation != place.incarnation:
             return False
         if head.position < place.position:
@@ -135,7 +139,7 @@ class Restorer:
             return chained and sealed.entry.previous == place.position
         return (head.position, head.h) == (place.position, place.h)
 
-    async def _found_again(self, fault: LogFaultError) -> bool:
+    async def _found_again(self, fault: LogFaultError, replacing: Head | None = None) -> bool:
         await self._presence.say()
         if self._missing_s is None:
             self._missing_s = self._clock.mono_s()
@@ -146,25 +150,28 @@ class Restorer:
                 held=str(self._registry.position),
                 restored_in_s=WINDOW_S,
             )
-        if await self._exists_by(self._missing_s + WINDOW_S):
+        if await self._founded_by(self._missing_s + WINDOW_S, replacing):
             return False
         others = await self._presence.others()
         best = longest(others)
         if best is not None and best.place.position > self._registry.position:
             log.info("restore_left_to", log=self._log.name, writer=best.writer, url=best.url)
-            if await self._exists_by(self._missing_s + 2 * WINDOW_S):
+            if await self._founded_by(self._missing_s + 2 * WINDOW_S, replacing):
                 return False
-        await self._found(max((each.place.position.term for each in others), default=0))
+        await self._found(max((each.place.position.term for each in others), default=0), replacing)
         return True
 
-    async def _exists_by(self, until_s: float) -> bool:
+    async def _founded_by(self, until_s: float, replacing: Head | None) -> bool:
+        """Whether somebody else has founded the log."""
+        former = None if replacing is None else replacing.incarnation
         while self._clock.mono_s() < until_s:
             await asyncio.sleep(_LOOK_S)
-            if await self._log.head() is not None:
+            head = await self._log.head()
+            if head is not None and head.incarnation != former:
                 return True
         return False
 
-    async def _found(self, others_term: int) -> None:
+    async def _found(self, others_term: int, replacing: Head | None) -> None:
         registry = self._registry
         term = max(registry.position.term, others_term, await self._known_term()) + 1
         appender = Appender(
@@ -174,7 +181,18 @@ class Restorer:
             log_time_ms=registry.log_time_ms,
             version=registry.format,
         )
-        await found(self._log, appender, registry, term=term, first_changes=self._first_changes)
+        if replacing is not None:
+            former, replacing = replacing.incarnation, await self._log.head()  # it may have gone on
+            if replacing is not None and replacing.incarnation != former:
+                raise RefusedError(f"the log was founded at {replacing.cursor} by another replica")
+        await found(
+            self._log,
+            appender,
+            registry,
+            term=term,
+            first_changes=self._first_changes,
+            replacing=replacing,
+        )
         log.warning(
             "log_restored",
             log=self._log.name,
