@@ -171,14 +171,8 @@ async def found_global(
         )
 
         def first_changes(first: Cursor) -> Sequence[Change]:
-            recovery = Recovery(
-                id=str(first),
-                reason=f"restored from the snapshot of {_text(backup.saved_ms)}",
-                since_ms=registry.log_time_ms,
-                wants=True,
-                held=str(registry.cursor),
-            )
-            return [recovery.change()]
+            reason = f"restored from the snapshot of {_text(backup.saved_ms)}"
+            return [Recovery.founded(first, registry, reason).change()]
 
         try:
             async with asyncio.timeout(WRITE_S):
