@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgpack
-
 from globalcp.claiming import Claiming
 from globalcp.deletions import Deletions
-from globalcp.fromzone import by_birth, check_place, check_record, named_address
+from globalcp.fromzone import by_birth
 from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
 from globalcp.leases import Leases
+from globalcp.merging import Merging, Taken
 from globalcp.quota import Holdings, Quota, Use, label_faults
 from globalcp.recovering import YOUNG_MS, Recovering
 from zonemesh.binding import Binder
@@ -23,7 +21,6 @@ from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import (
     ConflictError,
-    MeshError,
     TooLargeError,
     ValidationError,
     WireError,
@@ -35,7 +32,7 @@ from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.lostzones import Withdrawals
-from zonemesh.model import Change, Cursor, Key, Record, zone_of
+from zonemesh.model import Cursor, Key, Record, zone_of
 from zonemesh.parts import Parts
 from zonemesh.recovery import Claims, Recovery, returned_of
 from zonemesh.registry import Registry
@@ -56,12 +53,8 @@ from zonemesh.wire import Sealed
 ENTRY_BYTES = 400 << 10
 """What one decision may fill. The last up entry taken in (256 KiB at most, and with a verdict or a
 grant for each of its bindings over twice that) must still fit into the entry of 1 MiB."""
-REJECTED_SHOWN_MAX = 20
-"""Rejected records that one entry describes; all are counted. A zone may send thousands."""
 ZONES_SHOWN_MAX = 100
 """Zones whose new state one entry gives reasons for; there may be more to log than is of use."""
-_ORDER_MAX = 1 << 53
-"""A zone's claim to an order beyond any drawn one is none."""
 _COMPARED_MAX = 10_000
 """Records of a full sync that one decision looks at: some 20 ms, in which nothing else is done."""
 _TAKEN_AS_COMPARED = 9
@@ -179,7 +172,6 @@ class _Deciding(Deciding):
         self._begun = False
         self._looks_around = False
         """Whether what only time changed is looked at."""
-        self._uses: dict[str, Use] = {}
         leased: dict[int, str] = {}  # the ledgers learn of them when this is applied
         self._binder = Binder(
             self._draft,
@@ -209,6 +201,9 @@ class _Deciding(Deciding):
             others=state.other_ledgers,
             leased=leased,
             shortages=state.shortages,
+        )
+        self._merging = Merging(
+            self._draft, self._decision, now, self._leases, state.legacy, use=state.use
         )
         self._recovering = Recovering(
             self._draft,
@@ -325,13 +320,13 @@ class _Deciding(Deciding):
         if item.report.left and not self._knows(item.zone, item.entries):
             return  # whoever was deleted and says goodbye is not to be met anew by that
         self._meet(item.zone, item.report)
-        counts = _Counts()
+        counts = Taken()
         for sealed in item.entries:
             if self._merged(item.zone, sealed.place.cursor):
                 continue  # read twice, after the reader was restarted: in effect exactly once
             counts.entries += 1
             for change in by_birth(sealed.entry.changes):
-                self._take(item.zone, change, counts)
+                self._merging.take(item.zone, change, counts)
             claims = Claims.of(sealed.entry.note)
             if claims is not None:
                 counts.conflicts += self._recovering.hear(item.zone, claims)
@@ -367,7 +362,7 @@ class _Deciding(Deciding):
         """
         self._remember_ranges(item.tables)
         self._meet(item.zone, item.report)
-        counts = _Counts()
+        counts = Taken()
         if item.progress.steps is None or item.zone in self._new_zones:
             counts.anew = True
             item.progress.steps = steps(item.zone, item.tables, self._registry)
@@ -375,10 +370,10 @@ class _Deciding(Deciding):
         for change in item.progress.steps:
             compared += 1
             if change is not None and change.kind == LEGACY_VIP:
-                self._take_name(item.zone, change, counts)
+                self._merging.take_name(item.zone, change, counts, self._settings)
                 compared += _TAKEN_AS_COMPARED
             elif change is not None:
-                self._take(item.zone, change, counts)
+                self._merging.take(item.zone, change, counts)
                 compared += _TAKEN_AS_COMPARED
             if compared >= _COMPARED_MAX or self._draft.bytes >= ENTRY_BYTES:
                 self._heard(item.zone, None, counts)
@@ -406,87 +401,6 @@ class _Deciding(Deciding):
                     name: list(cidrs) for name, cidrs in settings.former.items()
                 }
 
-    def _take_name(self, zone: str, change: Change, counts: _Counts) -> None:
-        """Merge where a zone that stood alone has a legacy name, if nobody has that one yet."""
-        key, payload = change.key, change.payload
-        try:
-            address = named_address(key, payload)
-        except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
-            self._reject(zone, change, error, counts)
-            return
-        if address is not None:
-            given = self._state.legacy.claim(self._draft, self._settings, key, address)
-            counts.conflicts += not given
-
-    def _take(self, zone: str, change: Change, counts: _Counts) -> None:
-        """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
-        kind, key, payload = change
-        try:
-            check_place(zone, kind, key)
-            use = self._use(zone)
-            held = self._draft.get(kind, key)
-            why = use.refuses(self._draft, change) if held is None and payload is not None else None
-            if why is not None:
-                counts.refused, counts.refusal = counts.refused + 1, why
-                return
-            if pool_of(kind) is not None:
-                payload = self._binding(zone, change, counts)
-            elif payload is not None and kind in KINDS:
-                check_record(kind, key, payload)
-        except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
-            self._reject(zone, change, error, counts)
-            return
-        if self._draft.set(kind, key, payload):
-            counts.records += 1
-            use.put(Change(kind, key, payload), held)
-
-    def _use(self, zone: str) -> Use:
-        """What a zone has by now, changes of this entry included."""
-        if zone not in self._uses:
-            self._uses[zone] = self._state.use(zone, self._draft)
-        return self._uses[zone]
-
-    def _reject(self, zone: str, change: Change, error: Exception, counts: _Counts) -> None:
-        counts.rejected += 1
-        shown = self._decision.note.setdefault("rejected", [])
-        if len(shown) < REJECTED_SHOWN_MAX:
-            why = str(error) if isinstance(error, MeshError) else repr(error)
-            shown.append([zone, change.kind[:100], change.key[:300], why[:300]])
-
-    def _binding(self, zone: str, change: Change, counts: _Counts) -> bytes | None:
-        """A zone's binding with the order that global keeps beside it, its address checked."""
-        kind, key, payload = change
-        if payload is None:
-            self._draft.set(VERDICT, key, None)
-            return None
-        pool = kind.removeprefix("vip.")
-        packed = self._draft.get(kind, key)
-        present = None if packed is None else Binding.unpack(packed)
-        binding = self._reckoned(Binding.unpack(payload), present)
-        if binding.address is not None and not self._leases.allows(zone, pool, binding.address):
-            counts.conflicts += 1
-            verdict = msgpack.packb((pool, binding.address))
-            self._draft.set(VERDICT, key, verdict)
-            binding = binding._replace(address=None)
-        elif self._draft.get(VERDICT, key) is not None:
-            self._draft.set(VERDICT, key, None)
-        return binding.pack()
-
-    def _reckoned(self, binding: Binding, present: Binding | None) -> Binding:
-        """A zone's binding with the order it has here, and its rest in global's own log time."""
-        order = binding.order if present is None or present.order is None else present.order
-        if order is None or not 0 < order <= _ORDER_MAX:
-            order = self._draft.draw("order")
-        elif present is None or present.order is None:
-            # Known to the zone, and to this global not any more: none is drawn twice.
-            self._draft.skip("order", order)
-        released_ms = binding.released_ms
-        if released_ms is not None:
-            rests = present is not None and present.address == binding.address
-            since_ms = present.released_ms if present is not None and rests else None
-            released_ms = self._now.log_time_ms if since_ms is None else since_ms
-        return binding._replace(order=order, released_ms=released_ms)
-
     def _meet(self, zone: str, report: Report) -> None:
         """A zone is known from its first entry on.
 
@@ -512,7 +426,7 @@ class _Deciding(Deciding):
             self._draft.set(SEEN, zone_key(zone), seen.pack())
 
     def _heard(
-        self, zone: str, report: Report | None, counts: _Counts, *, whole: bool = False
+        self, zone: str, report: Report | None, counts: Taken, *, whole: bool = False
     ) -> None:
         """Note that a zone was heard from, and move its cursor if there is one to move to.
 
@@ -609,7 +523,7 @@ class _Deciding(Deciding):
         self._looks_around = True
         for zone, report in item.moved.items():
             self._meet(zone, report)
-            self._heard(zone, report, _Counts())
+            self._heard(zone, report, Taken())
         # Whoever found the pool empty: blocks come free by the passing of time alone.
         self._state.unserved |= {zone for _, zone in self._state.shortages}
         for key in self._state.registry.table(SEEN):
@@ -635,7 +549,7 @@ class _Deciding(Deciding):
         What global says of the entry at the cursor makes it do so; the full sync that follows takes
         in whatever fits, and counts again what does not.
         """
-        if self._use(zone).asks_again(seen, self._now.log_time_ms):
+        if self._merging.use(zone).asks_again(seen, self._now.log_time_ms):
             seen = seen.but(h=NOT_MERGED, retried_ms=self._now.log_time_ms)
             self._draft.set(SEEN, zone_key(zone), seen.pack())
             self._decision.note.setdefault("readmitted", []).append(zone)
@@ -662,15 +576,3 @@ def _short(shortages: dict[tuple[str, str], str], pool: str, why: str | None) ->
         shortages.pop((pool, ""), None)
     else:
         shortages[pool, ""] = why
-
-
-@dataclass(slots=True)
-class _Counts:
-    entries: int = 0
-    records: int = 0
-    rejected: int = 0
-    conflicts: int = 0
-    refused: int = 0
-    refusal: str = ""
-    anew: bool = False
-    """What was refused before is about to come again."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from globalcp import state as globalstate
 from globalcp.ingest import Ingest
+from globalcp.merging import Merging
 from tests.simulation.operations import plan
 from tests.simulation.simulation import simulate
 from zonecp import adoption
@@ -113,7 +113,7 @@ def a_reader_that_skips_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_global_that_believes_foreign_records(patch: pytest.MonkeyPatch) -> None:
-    take = globalstate._Deciding._take
+    take = Merging.take
 
     def planted(self: Any, zone: str, change: Change, counts: Any) -> None:
         if zone_of(change.key) != zone:
@@ -121,7 +121,7 @@ def a_global_that_believes_foreign_records(patch: pytest.MonkeyPatch) -> None:
         else:
             take(self, zone, change, counts)
 
-    patch.setattr(globalstate._Deciding, "_take", planted)
+    patch.setattr(Merging, "take", planted)
 
 
 def an_append_that_compares_nothing(patch: pytest.MonkeyPatch) -> None:
