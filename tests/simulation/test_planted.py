@@ -16,11 +16,12 @@ from globalcp.merging import Merging
 from tests.simulation.operations import plan
 from tests.simulation.simulation import simulate
 from zonecp import adoption
-from zonecp.app import Zone
+from zonecp.ages import Ages
 from zonecp.dataplane import feed as agentfeed
 from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.resolver import Table
 from zonecp.feed import Feed
+from zonecp.readiness import Readiness
 from zonecp.uplink import Uplink
 from zonemesh import replica, wire
 from zonemesh.deciding import Deciding
@@ -143,7 +144,7 @@ def a_write_of_the_same_that_counts_as_one(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_lag_that_is_always_none(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Zone, "lag_s", lambda _: 0.0)
+    patch.setattr(Ages, "lag_s", lambda _: 0.0)
 
 
 def a_table_that_thinks_it_is_loaded(patch: pytest.MonkeyPatch) -> None:
@@ -187,9 +188,9 @@ def a_log_time_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
 
 def a_map_served_before_it_is_whole(patch: pytest.MonkeyPatch) -> None:
     led = "the zone's own log has not been read yet"
-    patch.setattr(Zone, "ready", lambda self: led if self.leadership.terms_led == 0 else None)
-    patch.setattr(Zone, "_map_complete", lambda self: self.leadership.terms_led > 0)
-    patch.setattr(Zone, "_shows_less", lambda *_: False)
+    patch.setattr(Readiness, "ready", lambda self: None if self._leadership.terms_led else led)
+    patch.setattr(Readiness, "complete", lambda self: self._leadership.terms_led > 0)
+    patch.setattr(Readiness, "shows_less", lambda *_: False)
     patch.setattr(agentfeed.Follower, "_suspect", lambda *_: None)
 
 
