@@ -30,10 +30,10 @@ async def test_a_zone_restarted_while_cut_off_says_how_old_its_copy_is(world: Wo
     east.start()
     await world.pass_time(30.0)
 
-    assert east.zone.ready() is None  # it serves what it knows
-    assert AWAY_S < east.zone.lag_s() < AWAY_S + 60
+    assert east.zone.readiness.ready() is None  # it serves what it knows
+    assert AWAY_S < east.zone.ages.lag_s() < AWAY_S + 60
     east.heal()
-    await world.until(lambda: east.zone.lag_s() < 3)
+    await world.until(lambda: east.zone.ages.lag_s() < 3)
 
 
 async def test_a_leader_has_no_lag_however_long_ago_it_took_over(world: World) -> None:
@@ -76,8 +76,10 @@ class Truth:
 
     def _check_zone(self, node: ZoneNode) -> None:
         copy = node.zone.copy
-        self._compare(f"{node.name}'s copy", node.zone.lag_s(), self.age_s("global", copy.cursor))
-        for other, told_s in node.zone.origin_lags_s().items():
+        self._compare(
+            f"{node.name}'s copy", node.zone.ages.lag_s(), self.age_s("global", copy.cursor)
+        )
+        for other, told_s in node.zone.ages.origin_lags_s().items():
             true_s = self.age_s(up_log(other), copy.cursors.get(up_log(other)))
             self._compare(f"{other} at {node.name}", told_s, true_s)
 

@@ -27,11 +27,11 @@ import structlog
 from globalcp.app import Replica
 from globalcp.config import GlobalConfig
 from tests.scenarios.virtualtime import Process, current
-from zonecp.app import Zone
 from zonecp.config import MultizoneConfig, ZoneConfig, ZoneNameConfig
 from zonecp.feed import Feed
 from zonecp.liveness import Subscriber
 from zonecp.revision import Revision
+from zonecp.zone import Zone
 from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, ipv4_text, pool_of, vip_kind
@@ -505,7 +505,7 @@ class ZoneNode(Node):
 
     @property
     def ready(self) -> bool:
-        return self.running and self.zone.ready() is None
+        return self.running and self.zone.readiness.ready() is None
 
     @property
     def leads(self) -> bool:
@@ -799,7 +799,7 @@ class World:
             yield f"leaders: {[node.name for node in self.replicas if node.leads]}"
         for zone, node in zones.items():
             if not node.ready:
-                yield f"{zone} is not ready: {node.zone.ready()}"
+                yield f"{zone} is not ready: {node.zone.readiness.ready()}"
             waiting = [service for service, address in node.services.items() if address is None]
             if waiting:
                 yield f"{zone} has no address for {waiting}"
