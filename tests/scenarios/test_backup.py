@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.scenarios.nodes import ZoneNode
 from tests.scenarios.test_pool import pooled
 from tests.scenarios.test_readers import MULTI_ZONE, filled, recovering
-from tests.scenarios.world import World, ZoneNode
+from tests.scenarios.world import World
 from zonemesh.deciding import Delete
 from zonemesh.errors import ConflictError
 from zonemesh.ipam import BLOCK, Block

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from globalcp.config import GlobalConfig, IpamConfig, MeshServicePool
-from tests.scenarios.world import World, newest_log
+from tests.scenarios.loglines import newest_log
+from tests.scenarios.world import World
 from zonemesh.ipam import BLOCK, Block, Pool, parse_ipv4
 
 OLD, NEW = "241.0.0.0/8", "10.64.0.0/10"

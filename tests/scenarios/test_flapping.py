@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.world import Agent, World
+from tests.scenarios.agents import Agent
+from tests.scenarios.world import World
 
 LEADERS = 1_000
 FLAPS = 1_000

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.scenarios.world import MESH, World
+from tests.scenarios.agents import MESH
+from tests.scenarios.world import World
 from zonemesh.deciding import Put
 from zonemesh.model import Key
 

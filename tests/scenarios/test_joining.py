@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.world import MESH, World, ZoneNode, newest_log
+from tests.scenarios.agents import MESH
+from tests.scenarios.loglines import newest_log
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.errors import ConfigError
 from zonemesh.ipam import BLOCK, Binding, Block, ipv4_text, parse_ipv4
 from zonemesh.joining import HeldBlock, Side, Vip, block_rows, compare, vip_rows

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.world import MESH, Address, World, ZoneNode
+from tests.scenarios.agents import MESH, Address
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonecp.config import RuntimeConfig, UniversalConfig
 from zonecp.liveness import RETURN_S, SETTLE_S
 from zonemesh.agents import AGENT

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.world import MESH, Address, World, ZoneNode
+from tests.scenarios.agents import MESH, Address
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonecp.leaving import leave
 from zonemesh.deciding import Delete, Put
 from zonemesh.errors import ConfigError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from globalcp.config import GlobalConfig, IpamConfig, MeshServicePool
-from tests.scenarios.world import World, ZoneNode
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.ipam import ipv4_text
 from zonemesh.model import Record
 from zonemesh.resources.catalogue import KINDS

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from globalcp.config import GlobalConfig
-from tests.scenarios.world import Agent, World, ZoneNode
+from tests.scenarios.agents import Agent
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.deciding import Put
 from zonemesh.log.appender import Appender
 from zonemesh.log.memory import Part

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.scenarios.world import Agent, World, ZoneNode
+from tests.scenarios.agents import Agent
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonecp.config import ShrinkGuardConfig
 from zonemesh.deciding import Delete
 from zonemesh.log.appender import Appender

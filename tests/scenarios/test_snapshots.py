@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from globalcp.config import GlobalConfig
-from tests.scenarios.world import GlobalNode, World
+from tests.scenarios.nodes import GlobalNode
+from tests.scenarios.world import World
 from zonemesh.log.leadership import Leadership
 from zonemesh.runtime.sections import SnapshotConfig
 from zonemesh.travel import up_log

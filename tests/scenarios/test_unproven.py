@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scenarios.world import World, ZoneNode
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.log.memory import Clone
 from zonemesh.travel import up_log
 

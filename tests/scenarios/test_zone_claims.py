@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.scenarios.world import GlobalNode, World, ZoneNode
+from tests.scenarios.nodes import GlobalNode, ZoneNode
+from tests.scenarios.world import World
 from zonemesh.errors import ConfigError
 from zonemesh.travel import up_log
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.scenarios.world import World, ZoneNode
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonecp.config import RuntimeConfig, UniversalConfig
 from zonecp.liveness import MOVE_S, RETURN_S
 from zonemesh.agents import AGENT, AgentNote

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.scenarios.world import Agent, World, ZoneNode
+from tests.scenarios.agents import Agent
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.log.memory import Clone, MemoryStore
 from zonemesh.travel import own_log, up_log
 

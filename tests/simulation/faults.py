@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.scenarios.world import MESH, GlobalNode, ZoneNode
+from tests.scenarios.agents import MESH
+from tests.scenarios.nodes import GlobalNode, ZoneNode
 from tests.simulation.carrying import Carrying
 from zonecp.uplink import Uplink
 from zonemesh.log.memory import MemoryStore, Way
