@@ -14,7 +14,7 @@ from tests.scenarios.virtualtime import Process, now_s
 from zonecp.app import Zone
 from zonecp.config import ZoneConfig
 from zonemesh.deciding import Delete, Put, Written
-from zonemesh.errors import MeshError
+from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, ipv4_text, vip_kind
 from zonemesh.log import fence
 from zonemesh.log.clock import Clock
@@ -308,6 +308,12 @@ class ZoneNode(Node):
         return self.running and not self.frozen and self.zone.leadership.writer is not None
 
     @property
+    def resyncs(self) -> dict[str, int]:
+        """How often it had to read global's log anew, by the reason."""
+        assert self.zone.follower is not None
+        return dict(self.zone.follower.resyncs)
+
+    @property
     def map(self) -> dict[str, Address]:
         """Names and IPv4 addresses as published."""
         published = self.zone.vipmap.published[MESH]
@@ -395,6 +401,21 @@ class ZoneNode(Node):
     async def register(self, *services: str) -> None:
         """Make MeshServices, as a user would through REST."""
         await self.write(*(self.put(service) for service in services))
+
+    async def register_and_die(self, *services: str, steps: int) -> set[str]:
+        """Killed after so many callbacks, while somebody registers; what it acknowledged."""
+        self.kill_after(steps)
+        acknowledged = set()
+        for service in services:
+            try:
+                async with asyncio.timeout(0.02):
+                    await self.register(service)
+                acknowledged.add(service)
+            except (UnavailableError, TimeoutError):
+                pass
+            await asyncio.sleep(0.002)
+        await self.world.until(lambda: not self.alive)
+        return acknowledged
 
     async def remove(self, *services: str) -> None:
         self.world.removals.update(services)

@@ -21,9 +21,7 @@ SKEW_MS = 600_000
 
 
 async def test_a_zone_restarted_while_cut_off_says_how_old_its_copy_is(world: World) -> None:
-    await world.start()
-    await world["west"].register("redis")
-    await world.until(world.converged)
+    await world.start_with("redis")
     east = world["east"]
     await east.stop()
     east.cut()
@@ -110,12 +108,7 @@ def frozen(world: World) -> Callable[[], None]:
 def nobody_leads(world: World) -> Callable[[], None]:
     for each in world.replicas:
         each.kill()
-
-    def again() -> None:
-        for each in world.replicas:
-            each.start()
-
-    return again
+    return world.start_globals
 
 
 def all_cut(world: World) -> Callable[[], None]:

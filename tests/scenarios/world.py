@@ -31,8 +31,10 @@ from zonemesh.legacy import service_key, services_of
 from zonemesh.legacypool import LEGACY_VIP
 from zonemesh.log.memory import MemoryStore
 from zonemesh.model import Key, Record, zone_of
+from zonemesh.recovery import Recovery
 from zonemesh.registry import Registry
 from zonemesh.runtime.sections import RedisConfig as ZoneRedis
+from zonemesh.travel import up_log
 from zonemesh.wire import NO_HASH, Entry, decode
 
 
@@ -127,12 +129,39 @@ class World:
     def has_leader(self) -> bool:
         return sum(each.leads for each in self.replicas) == 1
 
+    def recovering(self) -> bool:
+        """Whether global's log is still to be completed by the zones, or nobody leads it."""
+        return not self.has_leader() or Recovery.of(self.leader.registry) is not None
+
     async def start(self) -> None:
         """Start everything and wait until every zone serves and has blocks to bind from."""
         for node in self.nodes:
             node.start()
         await self.until(self.has_leader)
         await self.until(lambda: all(self.settled(each) for each in self.zone_nodes.values()))
+
+    async def start_with(self, *services: str) -> ZoneNode:
+        """Start everything, with services in zone west of which everybody has heard; the zone."""
+        await self.start()
+        west = self["west"]
+        await west.register(*services)
+        await self.until(self.converged)
+        return west
+
+    def start_globals(self) -> None:
+        """Those that do not run."""
+        for each in self.replicas:
+            if not each.alive:
+                each.start()
+
+    async def roll_out(self, wanted: GlobalConfig) -> None:
+        """An operator restarts one global after the other with another configuration."""
+        for node in self.replicas:
+            await node.stop()
+            node.config = wanted
+            node.start()
+            await self.until(self.has_leader)
+        await self.until(lambda: self.leader.replica.state.settings.pools == wanted.pools)
 
     def settled(self, node: ZoneNode) -> bool:
         if not node.ready:
@@ -257,6 +286,10 @@ class World:
             h = sealed.h
             found.append(sealed.entry)
         return found
+
+    def full_syncs(self, zone: str) -> int:
+        """How often a zone has published all that it has; of what its stream still holds."""
+        return sum(bool(entry.note.get("full")) for entry in self.entries(up_log(zone)))
 
     def times_written(self, log: str, kind: str, key: Key) -> int:
         """How many entries of a log put a record: a doubled append would be two."""
