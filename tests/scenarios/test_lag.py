@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.world import GlobalNode, World, ZoneNode, _time
+from tests.scenarios.nodes import GlobalNode, ZoneNode
+from tests.scenarios.virtualtime import now_s
+from tests.scenarios.world import World
 from zonemesh.travel import up_log
 
 AWAY_S = 1_200.0
@@ -19,9 +21,7 @@ SKEW_MS = 600_000
 
 
 async def test_a_zone_restarted_while_cut_off_says_how_old_its_copy_is(world: World) -> None:
-    await world.start()
-    await world["west"].register("redis")
-    await world.until(world.converged)
+    await world.start_with("redis")
     east = world["east"]
     await east.stop()
     east.cut()
@@ -58,11 +58,11 @@ class Truth:
         for log in ("global", *map(up_log, self._world.zones)):
             head = self._world.store._server.data.log(log).head
             if head is not None:
-                self._written.setdefault((log, str(head.cursor)), _time())
+                self._written.setdefault((log, str(head.cursor)), now_s())
 
     def age_s(self, log: str, cursor: object) -> float | None:
         written_s = self._written.get((log, str(cursor)))
-        return None if written_s is None else _time() - written_s
+        return None if written_s is None else now_s() - written_s
 
     def check(self) -> None:
         """Compare what every live process says with the truth."""
@@ -94,7 +94,7 @@ class Truth:
             return
         # What is noted here is up to a sample late, which makes the truth younger than it was.
         if not true_s - TOO_YOUNG_S <= told_s <= true_s + SAMPLE_S + TOO_OLD_S:
-            self.wrong.append(f"{_time():.2f}: {what} is {true_s:.2f} s old, told are {told_s:.2f}")
+            self.wrong.append(f"{now_s():.2f}: {what} is {true_s:.2f} s old, told are {told_s:.2f}")
 
 
 def cut(world: World) -> Callable[[], None]:
@@ -110,12 +110,7 @@ def frozen(world: World) -> Callable[[], None]:
 def nobody_leads(world: World) -> Callable[[], None]:
     for each in world.replicas:
         each.kill()
-
-    def again() -> None:
-        for each in world.replicas:
-            each.start()
-
-    return again
+    return world.start_globals
 
 
 def all_cut(world: World) -> Callable[[], None]:
@@ -162,8 +157,8 @@ async def test_what_is_told_of_an_age_is_the_truth_whatever_fails(
     truth = Truth(world)
 
     async def watch(seconds: float) -> None:
-        until_s = _time() + seconds
-        while _time() < until_s:
+        until_s = now_s() + seconds
+        while now_s() < until_s:
             truth.check()
             await world.pass_time(SAMPLE_S)
 
