@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.scenarios.world import GlobalNode, World, ZoneNode, _time
+from zonemesh.deciding import Put
+from zonemesh.model import Key
 from zonemesh.travel import up_log
 
 AWAY_S = 1_200.0
@@ -16,6 +18,8 @@ TOO_OLD_S = 1.0
 TOO_YOUNG_S = 0.05
 """How much younger: what a message takes."""
 SKEW_MS = 600_000
+SHORT_S = 1.2
+"""Of the store: a leader's lease outlives it."""
 
 
 async def test_a_zone_restarted_while_cut_off_says_how_old_its_copy_is(world: World) -> None:
@@ -52,6 +56,12 @@ class Truth:
         self._world = world
         self.wrong: list[str] = []
         self._written: dict[tuple[str, str], float] = {}
+
+    async def watch(self, seconds: float) -> None:
+        until_s = _time() + seconds
+        while _time() < until_s:
+            self.check()
+            await self._world.pass_time(SAMPLE_S)
 
     def note(self) -> None:
         """Remember what is new in the logs; at least each heartbeat."""
@@ -159,23 +169,37 @@ async def test_what_is_told_of_an_age_is_the_truth_whatever_fails(
     await world.start()
     truth = Truth(world)
 
-    async def watch(seconds: float) -> None:
-        until_s = _time() + seconds
-        while _time() < until_s:
-            truth.check()
-            await world.pass_time(SAMPLE_S)
-
-    await watch(5.0)
+    await truth.watch(5.0)
     truth.wrong = []  # whoever has just started knows only what wall clocks say
-    await watch(3.0)
+    await truth.watch(3.0)
     mend = fault(world)
-    await watch(30.0)
+    await truth.watch(30.0)
     during, truth.wrong = truth.wrong, []
     mend()
     if skew_ms and fault in RESTARTED:
-        await watch(5.0)
+        await truth.watch(5.0)
         truth.wrong = []  # as above
-    await watch(15.0)
+    await truth.watch(15.0)
 
     assert not during, "\n".join(during[:20])
+    assert not truth.wrong, "\n".join(truth.wrong[:20])
+
+
+@pytest.mark.parametrize("number", range(5))
+async def test_what_waits_behind_an_append_is_no_younger_for_it(world: World, number: int) -> None:
+    await world.start()
+    truth = Truth(world)
+    await truth.watch(8.0 + number / 5)
+    truth.wrong = []  # as above
+    mend = all_cut(world)
+    writer = world.leader.replica.leadership.writer
+    assert writer is not None
+
+    # The leader's next heartbeat, and what it says of zones, waits until this is taken.
+    written = writer.enqueue(Put("Mesh", Key("", "", "", "other"), {}, {}))
+    await truth.watch(SHORT_S)
+    mend()
+    await truth.watch(3.0)
+
+    assert written.done()
     assert not truth.wrong, "\n".join(truth.wrong[:20])
