@@ -13,11 +13,14 @@ from zonemesh.travel import up_log
 
 AWAY_S = 1_200.0
 SAMPLE_S = 0.05
-TOO_OLD_S = 1.0
-"""How much older than it is something may be told to be: a heartbeat, and what messages take."""
+TOO_OLD_S = 1.25
+"""How much older than it is something may be told to be: until the next heartbeat tells that the
+one before had not waited, and what messages take.
+"""
 TOO_YOUNG_S = 0.05
 """How much younger: what a message takes."""
 SKEW_MS = 600_000
+LOOK_S = 0.001
 SHORT_S = 1.2
 """Of the store: a leader's lease outlives it."""
 
@@ -203,3 +206,52 @@ async def test_what_waits_behind_an_append_is_no_younger_for_it(world: World, nu
 
     assert written.done()
     assert not truth.wrong, "\n".join(truth.wrong[:20])
+
+
+def zone_cut(world: World) -> Callable[[], None]:
+    world["west"].cut()
+    return world["west"].heal
+
+
+@pytest.mark.parametrize("fault", [all_cut, zone_cut, leader_cut, leader_frozen, leader_killed])
+async def test_nothing_is_told_to_be_younger_than_what_it_lacks(
+    world: World, fault: Callable[[World], Callable[[], None]]
+) -> None:
+    await world.start()
+    west, east = world["west"], world["east"]
+    await west.register("before")
+    await world.until(world.converged)
+    await world.pass_time(2.0)
+    registered_s: dict[str, float] = {}
+    wrong: list[str] = []
+
+    async def watch(seconds: float) -> None:
+        """Registering all the time, and looking more often than messages take."""
+        until_s = _time() + seconds
+        number = 0
+        while _time() < until_s:
+            if number % 100 == 0:
+                service = f"service-{len(registered_s)}"
+                await west.register(service)
+                registered_s[service] = _time()
+            number += 1
+            await world.pass_time(LOOK_S)
+            names = east.map
+            for service, at_s in registered_s.items():
+                lacks_s = _time() - at_s
+                if f"{service}.svc.west.mesh.local" in names or lacks_s < TOO_YOUNG_S:
+                    continue
+                told_s = east.zone.map_lag_s()
+                if told_s < lacks_s - TOO_YOUNG_S:
+                    wrong.append(
+                        f"{_time():.3f}: {told_s:.2f} s, but lacks {service}, {lacks_s:.2f} s old"
+                    )
+                break
+
+    mend = fault(world)
+    await watch(3.3)
+    mend()
+    await watch(3.0)
+    await world.until(world.converged)
+
+    assert not wrong, "\n".join(wrong[:20])
