@@ -22,7 +22,7 @@ from zonemesh.errors import ConflictError, TooLargeError, ValidationError, WireE
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
 from zonemesh.ipam import Binding, Ledger, Pool, pool_of
 from zonemesh.legacypool import LEGACY_VIP
-from zonemesh.model import Cursor, Key, Record, zone_of
+from zonemesh.model import TIME_MS_MAX, Cursor, Key, Record, zone_of
 from zonemesh.recovery import Claims, Recovery, returned_of
 from zonemesh.seen import Seen
 from zonemesh.settings import GLOBAL_KEY, SETTINGS, Settings, zone_key
@@ -320,7 +320,7 @@ class _Deciding(Deciding):
             uid=report.uid if report else seen.uid,
             last_ms=self._now.log_time_ms,
             updated_ms=report.time_ms if report else seen.updated_ms,
-            behind_ms=report.behind_ms if report else seen.behind_ms,
+            behind_ms=self._behind_ms(report) if report else seen.behind_ms,
             lag_ms=report.lag_ms if report else seen.lag_ms,
             entries=seen.entries + counts.entries,
             records=seen.records + counts.records,
@@ -342,6 +342,11 @@ class _Deciding(Deciding):
         self._draft.set(SEEN, zone_key(zone), changed.pack())
         if counts.records:
             self._state.unserved.add(zone)
+
+    def _behind_ms(self, report: Report) -> int:
+        """How old what a zone has said may be by now: it may have waited for this entry."""
+        as_of_s = self._now.mono_s if report.as_of_s is None else report.as_of_s
+        return min(max(0, round((self._now.mono_s - as_of_s) * 1000)), TIME_MS_MAX)
 
     def _tell(self, zone: str, state: str, why: str) -> None:
         """Have the leader log what was decided about a zone."""

@@ -268,7 +268,8 @@ class Leader:
     def step(self, *inputs: Any) -> Decision:
         """One decision and its entry, if there is one."""
         registry = self.chain.registry
-        now = Now(wall_ms=NOW_MS + registry.log_time_ms, log_time_ms=registry.log_time_ms)
+        passed_ms = registry.log_time_ms
+        now = Now(wall_ms=NOW_MS + passed_ms, log_time_ms=passed_ms, mono_s=passed_ms / 1000)
         decision = self.decide(inputs, now)
         assert len({(each.kind, each.key) for each in decision.changes}) == len(decision.changes)
         if not decision.empty:

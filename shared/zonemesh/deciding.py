@@ -46,6 +46,8 @@ class Now:
 
     wall_ms: int
     log_time_ms: int
+    mono_s: float
+    """Of the leader's process: for how long an input has waited."""
 
 
 @dataclass(slots=True, kw_only=True)

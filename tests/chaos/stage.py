@@ -27,7 +27,7 @@ from tests.e2e.mesh import (
     program,
     request,
 )
-from zonemesh.cli.demo.ports import free
+from tests.ports import free
 
 GRACE = "0s"
 """Of services without a Dataplane: what is removed is gone at once."""

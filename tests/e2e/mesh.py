@@ -25,7 +25,7 @@ import dns.query
 import dns.rcode
 import yaml
 
-from zonemesh.cli.demo.ports import free
+from tests.ports import free
 from zonemesh.runtime.redisserver import find_redis_server, start_redis_server, wait_ready
 
 T = TypeVar("T")

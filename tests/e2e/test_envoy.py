@@ -13,8 +13,8 @@ from dns.rcode import SERVFAIL
 from tests.coredns_server import BUILD_S
 from tests.e2e.envoys import AGENT, Backend, EnvoyMesh, get, has_envoy, multi_zone, workload
 from tests.e2e.mesh import PLANES, at_home, elsewhere, eventually, ipv6_of
+from tests.ports import free
 from zonecp.dataplane.cache import FILE_NAME
-from zonemesh.cli.demo.ports import free
 
 pytestmark = [
     pytest.mark.timeout(90),

@@ -23,7 +23,7 @@ from tests.e2e.mesh import (
     program,
     watching,
 )
-from zonemesh.cli.demo.ports import free
+from tests.ports import free
 
 REPLICAS = ("west", "west-2")
 SERVICES = ("one", "two")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tests.scenarios.world import World, _time
+from tests.scenarios.virtualtime import now_s
+from tests.scenarios.world import World
 from zonemesh.model import Change, Cursor
 from zonemesh.travel import CANARY
 from zonemesh.wire import Sealed
 
 
 def ages(world: World, zone: str) -> dict[str, float]:
-    return world[zone].zone.canaries.ages_s(_time())
+    return world[zone].zone.canaries.ages_s(now_s())
 
 
 async def test_canaries_of_all_zones_arrive_everywhere_and_at_home(world: World) -> None:

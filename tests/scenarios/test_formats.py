@@ -8,8 +8,9 @@ import msgpack
 import pytest
 
 from tests.formats import LATER, learn
-from tests.scenarios.test_readers import filled, short
-from tests.scenarios.world import WALL_MS, GlobalNode, Node, World
+from tests.scenarios.beginnings import filled, short
+from tests.scenarios.nodes import WALL_MS, GlobalNode, Node
+from tests.scenarios.world import World
 from zonecp.inputs import Adopt
 from zonemesh import wire
 from zonemesh.formats import SETTLE_S

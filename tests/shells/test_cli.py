@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 
 from tests.builders import FakeBackend, dataplane, mesh_service, with_mesh
-from tests.fake_zone import free_port
+from tests.ports import free_port
 from zonemesh.cli import client as clients
 from zonemesh.cli import documents, output
 from zonemesh.cli.apply import BULK_MIN

@@ -37,8 +37,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from tests.scenarios.auditor import Auditor
+from tests.scenarios.nodes import ZoneNode
 from tests.scenarios.virtualtime import current
-from tests.scenarios.world import Auditor, World, ZoneNode
+from tests.scenarios.world import World
 from zonemesh.errors import WireError
 from zonemesh.ipam import Binding, ipv4_text, pool_of
 from zonemesh.log.appender import Appender

@@ -25,7 +25,7 @@ lasts: processes that started together look together."""
 async def scrub(
     registry: Registry, damaged: Callable[[str], None], *, every_s: float = EVERY_S
 ) -> None:
-    """Look for ever, a while after the last look; `damaged` is told which part is not what it was."""
+    """Look again and again; `damaged` is told which part is not what it was."""
     while True:
         await asyncio.sleep(every_s)
         parts = await differing(registry)
