@@ -623,16 +623,8 @@ def _own(src: Mapping[str, Cursor]) -> Cursor | None:
 
 def _lost(entries: Sequence[Sealed]) -> Cursor | None:
     """What the zone had applied that global's log lacks, by the newest of its words about that."""
-    told = (_cursor(sealed.entry.note.get("lost")) for sealed in reversed(entries))
+    told = (Cursor.heard(sealed.entry.note.get("lost")) for sealed in reversed(entries))
     return next((cursor for cursor in told if cursor is not None), None)
-
-
-def _cursor(value: object) -> Cursor | None:
-    """Of a zone's note, which may have any shape."""
-    match value:
-        case [str(incarnation), [int(term), int(seq)]] if _text(incarnation):
-            return Cursor(incarnation, Position(term, seq))
-    return None
 
 
 def _report_of(cursor: Cursor, head: Head, h: bytes = b"") -> Report:

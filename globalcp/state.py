@@ -4,39 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgpack
-
 from globalcp.claiming import Claiming
 from globalcp.deletions import Deletions
-from globalcp.fromzone import by_birth, check_place, check_record, named_address
+from globalcp.fromzone import by_birth
 from globalcp.fullsync import steps
 from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
+from globalcp.leases import Leases
+from globalcp.merging import Merging, Taken
 from globalcp.quota import Holdings, Quota, Use, label_faults
 from globalcp.recovering import YOUNG_MS, Recovering
-from zonemesh.binding import Binder, binds_in
+from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written
 from zonemesh.draft import Draft
 from zonemesh.errors import (
     ConflictError,
-    MeshError,
-    PoolExhaustedError,
     TooLargeError,
     ValidationError,
     WireError,
 )
 from zonemesh.forgetting import Forgetting
 from zonemesh.hostnames import GENERATOR_KIND, default_global_generators
-from zonemesh.ipam import BLOCK, Binding, Block, Ledger, Pool, pool_of
-from zonemesh.leasing import emptied, forgettable, grants
+from zonemesh.ipam import Binding, Ledger, Pool, pool_of
 from zonemesh.legacy import Naming
 from zonemesh.legacybinding import LegacyBindings
 from zonemesh.legacypool import LEGACY, LEGACY_VIP
 from zonemesh.lostzones import Withdrawals
-from zonemesh.model import TIME_MS_MAX, Change, Cursor, Key, Record, zone_of
+from zonemesh.model import TIME_MS_MAX, Cursor, Key, Record, zone_of
 from zonemesh.parts import Parts
 from zonemesh.recovery import Claims, Recovery, returned_of
 from zonemesh.registry import Registry
@@ -57,12 +53,8 @@ from zonemesh.wire import Sealed
 ENTRY_BYTES = 400 << 10
 """What one decision may fill. The last up entry taken in (256 KiB at most, and with a verdict or a
 grant for each of its bindings over twice that) must still fit into the entry of 1 MiB."""
-REJECTED_SHOWN_MAX = 20
-"""Rejected records that one entry describes; all are counted. A zone may send thousands."""
 ZONES_SHOWN_MAX = 100
 """Zones whose new state one entry gives reasons for; there may be more to log than is of use."""
-_ORDER_MAX = 1 << 53
-"""A zone's claim to an order beyond any drawn one is none."""
 _COMPARED_MAX = 10_000
 """Records of a full sync that one decision looks at: some 20 ms, in which nothing else is done."""
 _TAKEN_AS_COMPARED = 9
@@ -180,9 +172,7 @@ class _Deciding(Deciding):
         self._begun = False
         self._looks_around = False
         """Whether what only time changed is looked at."""
-        self._uses: dict[str, Use] = {}
-        self._leased: dict[int, str] = {}
-        """Blocks given out by this decision: the ledgers learn of them when it is applied."""
+        leased: dict[int, str] = {}  # the ledgers learn of them when this is applied
         self._binder = Binder(
             self._draft,
             state.ledgers,
@@ -199,8 +189,21 @@ class _Deciding(Deciding):
             self._settings,
             legacy=state.legacy.ledger,
             others=state.other_ledgers,
-            leased=self._leased,
+            leased=leased,
             now_ms=now.wall_ms,
+        )
+        self._leases = Leases(
+            self._draft,
+            state.registry,
+            state.ledgers,
+            now,
+            self._claiming,
+            others=state.other_ledgers,
+            leased=leased,
+            shortages=state.shortages,
+        )
+        self._merging = Merging(
+            self._draft, self._decision, now, self._leases, state.legacy, use=state.use
         )
         self._recovering = Recovering(
             self._draft,
@@ -227,11 +230,12 @@ class _Deciding(Deciding):
             for pool in self._state.ledgers:
                 full = self._binder.bind_waiting(pool, lambda: self._draft.bytes >= ENTRY_BYTES)
                 decision.more = decision.more or full
-            self._lease()
+            more = self._leases.stock(self._state.unserved, self._new_zones, self._settings)
+            decision.more = decision.more or more
             self._bind_legacy()
             if self._looks_around:
                 self._forget_rested()
-                self._forget_blocks()
+                self._leases.forget(self._settings, full=lambda: self._draft.bytes >= ENTRY_BYTES)
             if not decision.more:
                 self._recovering.close()
         decision.changes = self._draft.changes()
@@ -295,9 +299,7 @@ class _Deciding(Deciding):
             raise ConflictError(
                 "unable to delete Zone, Zone CP is still connected, please shut it down first"
             )
-        for key, packed in self._state.registry.table(BLOCK).items():
-            if zone_of(key) == zone:
-                self._retire_block(key, Block.unpack(packed))
+        self._leases.retire_all(zone)
         self._draft.set(SEEN, zone_key(zone), seen.but(deleted=True).pack())
 
     def _forget_zones(self) -> None:
@@ -318,34 +320,21 @@ class _Deciding(Deciding):
         if item.report.left and not self._knows(item.zone, item.entries):
             return  # whoever was deleted and says goodbye is not to be met anew by that
         self._meet(item.zone, item.report)
-        counts = _Counts()
+        counts = Taken()
         for sealed in item.entries:
             if self._merged(item.zone, sealed.place.cursor):
                 continue  # read twice, after the reader was restarted: in effect exactly once
             counts.entries += 1
             for change in by_birth(sealed.entry.changes):
-                self._take(item.zone, change, counts)
+                self._merging.take(item.zone, change, counts)
             claims = Claims.of(sealed.entry.note)
             if claims is not None:
                 counts.conflicts += self._recovering.hear(item.zone, claims)
             for pool, first in returned_of(sealed.entry.note):
-                self._take_back(item.zone, pool, first)
+                if self._leases.take_back(item.zone, pool, first):
+                    returned = self._decision.note.setdefault("returned", [])
+                    returned.append([item.zone, pool, first])
         self._heard(item.zone, item.report, counts)
-
-    def _take_back(self, zone: str, pool: str, first: int) -> None:
-        """Retire a block that a zone says is empty, if by what it has published it is."""
-        ledger = self._state.ledgers.get(pool)
-        held = None if ledger is None else ledger.record_of(first)
-        if ledger is None or held is None or zone_of(held[0]) != zone or held[1].retired:
-            return
-        if ledger.filled(held[1]) or binds_in(self._draft, pool, held[1]):
-            return  # what empties it may be in this decision: it is told again
-        self._retire_block(*held)
-        self._decision.note.setdefault("returned", []).append([zone, pool, first])
-
-    def _retire_block(self, key: str, block: Block) -> None:
-        retired = block._replace(retired=True, retired_ms=self._now.log_time_ms)
-        self._draft.set(BLOCK, key, retired.pack())
 
     def _knows(self, zone: str, entries: Sequence[Sealed]) -> bool:
         seen = Seen.of(self._draft, zone)
@@ -373,7 +362,7 @@ class _Deciding(Deciding):
         """
         self._remember_ranges(item.tables)
         self._meet(item.zone, item.report)
-        counts = _Counts()
+        counts = Taken()
         if item.progress.steps is None or item.zone in self._new_zones:
             counts.anew = True
             item.progress.steps = steps(item.zone, item.tables, self._registry)
@@ -381,10 +370,10 @@ class _Deciding(Deciding):
         for change in item.progress.steps:
             compared += 1
             if change is not None and change.kind == LEGACY_VIP:
-                self._take_name(item.zone, change, counts)
+                self._merging.take_name(item.zone, change, counts, self._settings)
                 compared += _TAKEN_AS_COMPARED
             elif change is not None:
-                self._take(item.zone, change, counts)
+                self._merging.take(item.zone, change, counts)
                 compared += _TAKEN_AS_COMPARED
             if compared >= _COMPARED_MAX or self._draft.bytes >= ENTRY_BYTES:
                 self._heard(item.zone, None, counts)
@@ -412,116 +401,6 @@ class _Deciding(Deciding):
                     name: list(cidrs) for name, cidrs in settings.former.items()
                 }
 
-    def _take_name(self, zone: str, change: Change, counts: _Counts) -> None:
-        """Merge where a zone that stood alone has a legacy name, if nobody has that one yet."""
-        key, payload = change.key, change.payload
-        try:
-            address = named_address(key, payload)
-        except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
-            self._reject(zone, change, error, counts)
-            return
-        if address is not None:
-            given = self._state.legacy.claim(self._draft, self._settings, key, address)
-            counts.conflicts += not given
-
-    def _take(self, zone: str, change: Change, counts: _Counts) -> None:
-        """Merge one record of a zone, or reject it alone: the rest and the cursor go on."""
-        kind, key, payload = change
-        try:
-            check_place(zone, kind, key)
-            use = self._use(zone)
-            held = self._draft.get(kind, key)
-            why = use.refuses(self._draft, change) if held is None and payload is not None else None
-            if why is not None:
-                counts.refused, counts.refusal = counts.refused + 1, why
-                return
-            if pool_of(kind) is not None:
-                payload = self._binding(zone, change, counts)
-            elif payload is not None and kind in KINDS:
-                check_record(kind, key, payload)
-        except Exception as error:  # noqa: BLE001 -- foreign bytes: costs one record
-            self._reject(zone, change, error, counts)
-            return
-        if self._draft.set(kind, key, payload):
-            counts.records += 1
-            use.put(Change(kind, key, payload), held)
-
-    def _use(self, zone: str) -> Use:
-        """What a zone has by now, changes of this entry included."""
-        if zone not in self._uses:
-            self._uses[zone] = self._state.use(zone, self._draft)
-        return self._uses[zone]
-
-    def _reject(self, zone: str, change: Change, error: Exception, counts: _Counts) -> None:
-        counts.rejected += 1
-        shown = self._decision.note.setdefault("rejected", [])
-        if len(shown) < REJECTED_SHOWN_MAX:
-            why = str(error) if isinstance(error, MeshError) else repr(error)
-            shown.append([zone, change.kind[:100], change.key[:300], why[:300]])
-
-    def _binding(self, zone: str, change: Change, counts: _Counts) -> bytes | None:
-        """A zone's binding with the order that global keeps beside it, its address checked."""
-        kind, key, payload = change
-        if payload is None:
-            self._draft.set(VERDICT, key, None)
-            return None
-        pool = kind.removeprefix("vip.")
-        packed = self._draft.get(kind, key)
-        present = None if packed is None else Binding.unpack(packed)
-        binding = self._reckoned(Binding.unpack(payload), present)
-        if binding.address is not None and not self._allowed(zone, pool, binding.address):
-            counts.conflicts += 1
-            verdict = msgpack.packb((pool, binding.address))
-            self._draft.set(VERDICT, key, verdict)
-            binding = binding._replace(address=None)
-        elif self._draft.get(VERDICT, key) is not None:
-            self._draft.set(VERDICT, key, None)
-        return binding.pack()
-
-    def _reckoned(self, binding: Binding, present: Binding | None) -> Binding:
-        """A zone's binding with the order it has here, and its rest in global's own log time."""
-        order = binding.order if present is None or present.order is None else present.order
-        if order is None or not 0 < order <= _ORDER_MAX:
-            order = self._draft.draw("order")
-        elif present is None or present.order is None:
-            # Known to the zone, and to this global not any more: none is drawn twice.
-            self._draft.skip("order", order)
-        released_ms = binding.released_ms
-        if released_ms is not None:
-            rests = present is not None and present.address == binding.address
-            since_ms = present.released_ms if present is not None and rests else None
-            released_ms = self._now.log_time_ms if since_ms is None else since_ms
-        return binding._replace(order=order, released_ms=released_ms)
-
-    def _allowed(self, zone: str, pool: str, address: int) -> bool:
-        """Whether a zone may use an address; a block that nobody holds is granted by the use."""
-        ledger = self._state.ledgers.get(pool)
-        if ledger is None:
-            return True
-        held = ledger.block_of(address)
-        if held is not None:
-            return self._keeps(zone, *held)
-        place = self._claiming.place_at(pool, address)
-        if place is None:
-            return False
-        first, size = place
-        owner = self._leased.get(first)
-        if owner is not None:
-            return owner == zone
-        return self._claiming.grant(zone, pool, Block(first, size, self._now.wall_ms))
-
-    def _keeps(self, zone: str, key: str, block: Block) -> bool:
-        """Whether a held block is the zone's; a deleted zone that is back has its own again."""
-        if zone_of(key) != zone:
-            return False
-        if block.retired and block.first not in self._leased:
-            self._grant(key, block._replace(retired=False, retired_ms=0))
-        return True
-
-    def _grant(self, key: str, block: Block) -> None:
-        self._leased[block.first] = zone_of(key)
-        self._draft.set(BLOCK, key, block.pack())
-
     def _meet(self, zone: str, report: Report) -> None:
         """A zone is known from its first entry on.
 
@@ -534,7 +413,7 @@ class _Deciding(Deciding):
             self._draft.set("Zone", key, record.pack())
         seen = Seen.of(self._draft, zone)
         if seen is None or seen.deleted:
-            self._unretire(zone)
+            self._leases.give_back(zone)
             self._new_zones.add(zone)
             was_merged = self._cursor(zone) is not None
             seen = Seen(
@@ -546,15 +425,8 @@ class _Deciding(Deciding):
             )
             self._draft.set(SEEN, zone_key(zone), seen.pack())
 
-    def _unretire(self, zone: str) -> None:
-        for ledger in self._state.ledgers.values():
-            for key in sorted(ledger.records(zone)):
-                packed = self._draft.get(BLOCK, key)
-                if packed is not None:
-                    self._keeps(zone, key, Block.unpack(packed))
-
     def _heard(
-        self, zone: str, report: Report | None, counts: _Counts, *, whole: bool = False
+        self, zone: str, report: Report | None, counts: Taken, *, whole: bool = False
     ) -> None:
         """Note that a zone was heard from, and move its cursor if there is one to move to.
 
@@ -613,29 +485,6 @@ class _Deciding(Deciding):
         same = at.incarnation == cursor.incarnation and seen.h != NOT_MERGED
         return same and cursor.position > at.position
 
-    def _lease(self) -> None:
-        """Keep zones in stock: those new in this entry, and those that the last ones drew on.
-
-        Global itself, "", is one of them for what is made on it.
-        """
-        state = self._state
-        touched = self._touched_zones()
-        # Global's own are looked at after each binding: whoever is left waiting is told why.
-        state.unserved |= {"", *self._new_zones} & touched
-        due = (self._new_zones | state.unserved) - touched
-        state.unserved -= due
-        for zone in sorted(due):
-            seen = Seen.of(self._draft, zone) if zone else None
-            if zone and (seen is None or seen.deleted):
-                continue
-            for pool, ledger in state.ledgers.items():
-                if _draws(zone, pool, ledger):
-                    self._lease_to(zone, pool, ledger)
-        # Bindings of this very entry count only once it is applied, and so do its blocks; who waits
-        # for global's own is bound by the next one.
-        more = bool(state.unserved) or "" in self._leased.values()
-        self._decision.more = self._decision.more or more
-
     def _bind_legacy(self) -> None:
         state = self._state
         more = state.legacy.decide(
@@ -661,45 +510,6 @@ class _Deciding(Deciding):
             full=lambda: self._draft.bytes >= ENTRY_BYTES,
         )
 
-    def _forget_blocks(self) -> None:
-        """Of removed ranges: global's own once they are empty, and whosesoever after their rest."""
-        rested_ms = self._now.log_time_ms - self._settings.quarantine_ms
-        touched = self._draft.touched(BLOCK)
-        for name, ledger in self._state.ledgers.items():
-            pool = self._settings.pool(name)
-            for key, block in emptied(pool, ledger, ""):
-                if not binds_in(self._draft, name, block):
-                    self._retire_block(key, block)
-            for key in forgettable(pool, ledger, rested_ms):
-                if key not in touched and self._draft.bytes < ENTRY_BYTES:
-                    self._draft.set(BLOCK, key, None)
-
-    def _touched_zones(self) -> set[str]:
-        kinds = [BLOCK, *(f"vip.{pool}" for pool in self._state.ledgers)]
-        return {zone_of(key) for kind in kinds for key in self._draft.touched(kind)}
-
-    def _lease_to(self, zone: str, pool: str, ledger: Ledger) -> None:
-        try:
-            granted = grants(
-                self._settings.pool(pool),
-                ledger,
-                zone,
-                now_ms=self._now.wall_ms,
-                log_time_ms=self._now.log_time_ms,
-                quarantine_ms=self._settings.quarantine_ms,
-                drafted=self._leased,
-                others=self._state.other_ledgers(pool),
-            )
-        except PoolExhaustedError as error:
-            self._state.shortages[pool, zone] = str(error)
-            return
-        self._state.shortages.pop((pool, zone), None)
-        for key, block in granted:
-            if block is None:
-                self._draft.set(BLOCK, key, None)
-            else:
-                self._grant(key, block)
-
     def _recover(self) -> bool:
         """Whether the log is being recovered, so that this decision neither binds nor leases."""
         if not self._recovering.under_way():
@@ -718,7 +528,7 @@ class _Deciding(Deciding):
         self._looks_around = True
         for zone, report in item.moved.items():
             self._meet(zone, report)
-            self._heard(zone, report, _Counts())
+            self._heard(zone, report, Taken())
         # Whoever found the pool empty: blocks come free by the passing of time alone.
         self._state.unserved |= {zone for _, zone in self._state.shortages}
         for key in self._state.registry.table(SEEN):
@@ -744,7 +554,7 @@ class _Deciding(Deciding):
         What global says of the entry at the cursor makes it do so; the full sync that follows takes
         in whatever fits, and counts again what does not.
         """
-        if self._use(zone).asks_again(seen, self._now.log_time_ms):
+        if self._merging.use(zone).asks_again(seen, self._now.log_time_ms):
             seen = seen.but(h=NOT_MERGED, retried_ms=self._now.log_time_ms)
             self._draft.set(SEEN, zone_key(zone), seen.pack())
             self._decision.note.setdefault("readmitted", []).append(zone)
@@ -766,30 +576,8 @@ class _Deciding(Deciding):
         self._state.unserved = {"", *self._state.zones()}
 
 
-def _draws(owner: str, pool: str, ledger: Ledger) -> bool:
-    """Whether a zone, or global as "", is to have a stock of a pool's addresses.
-
-    Zones may be cut off with the next thing they make; global has no use for what it does not need.
-    """
-    if owner:
-        return KINDS[pool].by_zone
-    return bool(ledger.waiting[""] or ledger.live(""))
-
-
 def _short(shortages: dict[tuple[str, str], str], pool: str, why: str | None) -> None:
     if why is None:
         shortages.pop((pool, ""), None)
     else:
         shortages[pool, ""] = why
-
-
-@dataclass(slots=True)
-class _Counts:
-    entries: int = 0
-    records: int = 0
-    rejected: int = 0
-    conflicts: int = 0
-    refused: int = 0
-    refusal: str = ""
-    anew: bool = False
-    """What was refused before is about to come again."""

@@ -107,6 +107,13 @@ class Stream:
             data = self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH)
         await self.response.write(data)
 
+    async def beat_until(self, done: Callable[[], bool], heartbeat: str) -> None:
+        """Heartbeats as a zone sends them, only faster."""
+        async with asyncio.timeout(10.0):
+            while not done():
+                await self.send(heartbeat)
+                await asyncio.sleep(0.01)
+
 
 @dataclass
 class FakeZone:

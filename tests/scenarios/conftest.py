@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.scenarios.loglines import note_log
 from tests.scenarios.virtualtime import VirtualLoop
-from tests.scenarios.world import World, note_log
+from tests.scenarios.world import World
 
 
 def pytest_asyncio_loop_factories(

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from globalcp.config import GlobalConfig, IpamConfig, MeshMultiZoneServicePool, MeshServicePool
-from tests.scenarios.test_backup import back_to_normal, restore, saved, stop_globals
-from tests.scenarios.test_changing_pools import roll_out
-from tests.scenarios.test_readers import MULTI_ZONE, filled
+from tests.scenarios.beginnings import MULTI_ZONE, filled
+from tests.scenarios.losses import lose_globals, lose_log
+from tests.scenarios.restoring import back_to_normal, restore, saved, stop_globals
 from tests.scenarios.world import World
 from zonemesh.deciding import Put
 from zonemesh.ipam import Binding, Pool, ipv4_text, vip_kind
 from zonemesh.model import Key
+from zonemesh.travel import GLOBAL_LOG
 
 TIGHT = "243.0.0.0/27"
 """32 addresses: where a search from a name's hash ends depends on what came before."""
@@ -78,8 +79,7 @@ async def test_what_global_gave_out_after_the_snapshot_that_is_restored_does_not
     services, names = await made_since(world)
     incarnation = world.leader.registry.incarnation
     await stop_globals(world)
-    for each in world.replicas:
-        each.lose_disk()
+    lose_globals(world)
 
     await restore(world, backup, replace=incarnation)
     await back_to_normal(world)
@@ -98,8 +98,7 @@ async def test_the_same_holds_where_redis_was_emptied_as_well(
     backup = await saved(world)
     services, names = await made_since(world)
     await stop_globals(world)
-    for each in world.replicas:
-        each.lose_disk()
+    lose_globals(world)
     world.store.flush()
 
     await restore(world, backup)
@@ -122,19 +121,15 @@ async def test_a_mesh_rebuilt_from_nothing_knows_the_ranges_that_were_removed(
     assert all(
         Pool("", (first,)).covers(each) for each in west.zone.state.ledgers["MeshService"].held()
     )
-    await roll_out(world, config(second))
+    await world.roll_out(config(second))
     await west.register("new")
     await world.until(world.converged)
     await world.until(
         lambda: west.zone.state.settings.former == world.leader.replica.state.settings.former
     )
-    for node in world.replicas:
-        node.kill()
-        node.lose_disk()
-    for part in ("log", "head", "snapshots"):
-        world.store.delete_key("global", part)
-    for node in world.replicas:
-        node.start()
+    lose_globals(world)
+    lose_log(world.store, GLOBAL_LOG)
+    world.start_globals()
 
     await world.until(world.converged, 120.0)
     assert {name: west.services[name] for name in bound} == bound

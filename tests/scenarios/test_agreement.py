@@ -33,9 +33,7 @@ def in_memory(registry: Registry) -> None:
 
 
 async def started(world: World) -> None:
-    await world.start()
-    await world["west"].register("redis")
-    await world.until(world.converged)
+    await world.start_with("redis")
 
 
 @pytest.mark.parametrize("damage", [by_change, in_memory])

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.test_pool import pooled
-from tests.scenarios.test_readers import MULTI_ZONE, filled, recovering
-from tests.scenarios.world import World, ZoneNode
+from tests.scenarios.beginnings import MULTI_ZONE, filled, pooled
+from tests.scenarios.losses import lose_globals
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.restoring import back_to_normal, restore, saved, stop_globals
+from tests.scenarios.world import World
 from zonemesh.deciding import Delete
 from zonemesh.errors import ConflictError
 from zonemesh.ipam import BLOCK, Block
 from zonemesh.log import backup as backups
-from zonemesh.log import backupfile
-from zonemesh.log.backupfile import Backup
 from zonemesh.log.port import Lease
 from zonemesh.model import Key, zone_of
 from zonemesh.registry import Registry
@@ -23,32 +23,6 @@ from zonemesh.travel import GLOBAL_LOG
 POOL = "241.0.0.0/16"
 MANY = 200
 """Services for which a zone needs further blocks of that pool than it had."""
-
-
-async def saved(world: World) -> Backup:
-    target = world.store.peer().log(GLOBAL_LOG)
-    backup = await backups.save(target, Registry(), saved_ms=1_790_000_000_000, version="0.1.0")
-    return backupfile.parse(b"".join(backupfile.pieces(backup)))
-
-
-async def stop_globals(world: World) -> None:
-    for each in world.replicas:
-        if each.alive:
-            await each.stop()
-    await world.pass_time(6.0)  # until nobody is known to live
-
-
-async def restore(world: World, backup: Backup, **options: str) -> None:
-    await backups.found_global(world.store.peer(), backup, clock=world["west"].clock, **options)
-
-
-async def back_to_normal(world: World) -> None:
-    for each in world.replicas:
-        each.start()
-    await world.until(lambda: world.has_leader() and recovering(world), 10.0)
-    await world.until(lambda: not recovering(world), 70.0)
-    await world.until(world.up_matches, 30.0)
-    await world.until(world.digests_agree, 30.0)
 
 
 def blocks(world: World) -> dict[tuple[str, int], str]:
@@ -89,8 +63,7 @@ async def test_an_old_snapshot_moves_no_address_and_brings_nothing_back(
     term = world.leader.registry.position.term
     incarnation = world.leader.registry.incarnation
     await stop_globals(world)
-    for each in world.replicas:
-        each.lose_disk()
+    lose_globals(world)
     if streams == "lost":
         world.store.flush()
         await restore(world, backup)
@@ -120,8 +93,7 @@ async def test_a_zone_that_needed_further_blocks_since_keeps_them(
     await world.until(world.converged, 60.0)
     before = west.services
     await stop_globals(world)
-    for each in world.replicas:
-        each.lose_disk()
+    lose_globals(world)
     world.store.flush()
     await restore(world, backup)
 

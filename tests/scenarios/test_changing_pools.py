@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from globalcp.config import GlobalConfig, IpamConfig, MeshServicePool
-from tests.scenarios.world import World, newest_log
+from tests.scenarios.loglines import newest_log
+from tests.scenarios.losses import lose_globals, lose_log
+from tests.scenarios.world import World
 from zonemesh.ipam import BLOCK, Block, Pool, parse_ipv4
+from zonemesh.travel import GLOBAL_LOG
 
 OLD, NEW = "241.0.0.0/8", "10.64.0.0/10"
 POOL = Pool("MeshService", (NEW,))
@@ -15,15 +18,6 @@ POOL = Pool("MeshService", (NEW,))
 
 def config(*cidrs: str, **ipam: Any) -> GlobalConfig:
     return GlobalConfig(ipam=IpamConfig(mesh_service=MeshServicePool(cidr=cidrs), **ipam))
-
-
-async def roll_out(world: World, wanted: GlobalConfig) -> None:
-    for node in world.replicas:
-        await node.stop()
-        node.config = wanted
-        node.start()
-        await world.until(lambda: sum(each.leads for each in world.replicas) == 1)
-    await world.until(lambda: world.leader.replica.state.settings.pools == wanted.pools)
 
 
 def new(address: str | None) -> bool:
@@ -39,7 +33,7 @@ async def test_bound_addresses_stay_and_new_services_get_theirs_from_the_new_ran
     await world.until(world.converged)
     bound = west.services
 
-    await roll_out(world, config(NEW))
+    await world.roll_out(config(NEW))
     settings = world.leader.replica.state.settings
     await world.until(
         lambda: bool(west.zone.state.ledgers["MeshService"].open_blocks(POOL, "west"))
@@ -60,7 +54,7 @@ async def test_a_zone_cut_off_during_the_change_binds_in_its_old_blocks_and_nobo
     await world.start()
     west = world["west"]
     west.cut()
-    await roll_out(world, config(NEW))
+    await world.roll_out(config(NEW))
     await west.register("redis")
     bound = west.services
     await world.pass_time(5.0)
@@ -75,12 +69,9 @@ async def test_a_zone_cut_off_during_the_change_binds_in_its_old_blocks_and_nobo
 async def test_draining_blocks_survive_restarts_of_their_zone_and_the_loss_of_its_log(
     world: World,
 ) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
+    west = await world.start_with("redis")
     bound = west.services
-    await roll_out(world, config(NEW))
+    await world.roll_out(config(NEW))
     west.kill()
     west.start()
     await world.until(world.converged, 15.0)
@@ -95,20 +86,13 @@ async def test_draining_blocks_survive_restarts_of_their_zone_and_the_loss_of_it
 
 
 async def test_draining_blocks_survive_the_loss_of_global_s_log(world: World) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
+    west = await world.start_with("redis")
     bound = west.services
-    await roll_out(world, config(NEW))
+    await world.roll_out(config(NEW))
     await world.until(lambda: west.zone.copy.cursor == world.leader.registry.cursor)
-    for node in world.replicas:
-        node.kill()
-        node.lose_disk()
-    for part in ("log", "head", "snapshots"):
-        world.store.delete_key("global", part)
-    for node in world.replicas:
-        node.start()
+    lose_globals(world)
+    lose_log(world.store, GLOBAL_LOG)
+    world.start_globals()
 
     await world.until(world.converged, 120.0)
     assert west.services == bound
@@ -142,12 +126,9 @@ async def test_a_standby_with_another_configuration_says_so_and_takes_it_over_wh
 
 
 async def test_a_range_that_is_taken_back_is_in_use_again(world: World) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
-    await roll_out(world, config(NEW))
-    await roll_out(world, config(OLD))
+    west = await world.start_with("redis")
+    await world.roll_out(config(NEW))
+    await world.roll_out(config(OLD))
     await world.until(lambda: west.zone.state.settings.pools["MeshService"] == (OLD,))
 
     await west.register("late")
@@ -166,13 +147,13 @@ async def test_an_emptied_range_goes_back_and_another_pool_may_have_it(
     world = make_world()
     world.auditor.reuse = True
     await world.start()
-    await roll_out(world, config(OLD, quarantine=60.0))
+    await world.roll_out(config(OLD, quarantine=60.0))
     west, east = world["west"], world["east"]
     await west.register("redis", "kafka")
     await world.until(world.converged)
     kept = west.services["kafka"]
 
-    await roll_out(world, config(NEW, quarantine=60.0))
+    await world.roll_out(config(NEW, quarantine=60.0))
     await west.remove("redis")
     await world.pass_time(30.0)
     assert west.services == {"kafka": kept}

@@ -6,23 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.world import Agent, World
+from tests.scenarios.beginnings import filled
+from tests.scenarios.world import World
 
 LEADERS = 1_000
 FLAPS = 1_000
 PARTS = 5
 KILLED_EVERY = 10
 """Of the leaders; the others resign."""
-
-
-async def filled(world: World) -> tuple[Agent, Any]:
-    await world.start()
-    west, east = world["west"], world["east"]
-    await west.register("redis", "kafka")
-    await east.register("web")
-    agent = east.agent()
-    await world.until(world.converged)
-    return agent, addresses(world)
 
 
 def addresses(world: World) -> list[Any]:
@@ -32,7 +23,8 @@ def addresses(world: World) -> list[Any]:
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_a_thousand_leader_changes_move_no_address(world: World, part: int) -> None:
-    agent, before = await filled(world)
+    _, _, agent = await filled(world)
+    before = addresses(world)
     seen = set()
     for number in range(LEADERS // PARTS):
         leader = world.leader
@@ -60,7 +52,8 @@ async def test_a_thousand_leader_changes_move_no_address(world: World, part: int
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_a_thousand_zone_flaps_move_no_address(world: World, part: int) -> None:
-    agent, before = await filled(world)
+    _, _, agent = await filled(world)
+    before = addresses(world)
     flaps = 0
     for number in range(FLAPS // PARTS):
         node = world[("west", "east")[number % 2]]

@@ -8,8 +8,9 @@ import msgpack
 import pytest
 
 from tests.formats import LATER, learn
-from tests.scenarios.test_readers import filled, short
-from tests.scenarios.world import WALL_MS, GlobalNode, Node, World
+from tests.scenarios.beginnings import filled, short
+from tests.scenarios.nodes import WALL_MS, GlobalNode, Node
+from tests.scenarios.world import World
 from zonecp.inputs import Adopt
 from zonemesh import wire
 from zonemesh.formats import SETTLE_S
@@ -190,7 +191,7 @@ async def test_a_zone_that_goes_back_to_an_old_build_keeps_its_log_and_says_why(
     head = await west.disk.log(west.own_log).head()
     await restart(world, west, OLD)
 
-    await world.until(lambda: "newer_format" in (west.zone.ready() or ""))
+    await world.until(lambda: "newer_format" in (west.zone.readiness.ready() or ""))
     await world.pass_time(15.0)
     after = await west.disk.log(west.own_log).head()
     assert head is not None

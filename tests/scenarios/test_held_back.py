@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.scenarios.world import MESH, World
+from tests.scenarios.agents import MESH
+from tests.scenarios.losses import lose_log
+from tests.scenarios.world import World
 from zonemesh.deciding import Put
 from zonemesh.model import Key
 
@@ -44,8 +46,7 @@ async def test_a_zone_that_publishes_itself_anew_keeps_back_what_it_kept_back(
     await west.register("other")
     await world.until(lambda: "other.svc.west.mesh.local" in east.map)
 
-    for part in ("log", "head", "snapshots", "chunks"):
-        world.store.delete_key("zone:west:up", part)
+    lose_log(world.store, "zone:west:up")
     await west.register("later")
     await world.until(lambda: "later.svc.west.mesh.local" in east.map)
 

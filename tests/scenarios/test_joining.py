@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.world import MESH, World, ZoneNode, newest_log
+from tests.scenarios.agents import MESH
+from tests.scenarios.loglines import newest_log
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.errors import ConfigError
 from zonemesh.ipam import BLOCK, Binding, Block, ipv4_text, parse_ipv4
 from zonemesh.joining import HeldBlock, Side, Vip, block_rows, compare, vip_rows
@@ -34,12 +37,6 @@ async def join(world: World, *nodes: ZoneNode) -> None:
     await world.until(lambda: all(node.running for node in nodes))
 
 
-async def start_globals(world: World) -> None:
-    for node in world.replicas:
-        node.start()
-    await world.until(world.has_leader)
-
-
 async def give(node: ZoneNode) -> None:
     """A service of each sort: a user's, a generated one, and its legacy name."""
     await node.register(f"by-user-{node.name}")
@@ -53,7 +50,8 @@ async def test_a_zone_that_joins_keeps_every_address_and_no_agent_misses_a_name(
 ) -> None:
     world = make_world(zones=names)
     west, east = world["west"], world["east"]
-    await start_globals(world)
+    world.start_globals()
+    await world.until(world.has_leader)
     east.start()
     await start_alone(world, west)
     agent = west.agent()
@@ -80,7 +78,8 @@ async def test_blocks_of_a_zone_that_joins_are_its_own_used_or_not(world: World)
     await start_alone(world, west)
     await west.register("redis")
     held = {block.first for block in west.zone.state.ledgers["MeshService"].blocks("west")}
-    await start_globals(world)
+    world.start_globals()
+    await world.until(world.has_leader)
     world["east"].start()
 
     await join(world, west)
@@ -108,7 +107,8 @@ async def test_two_zones_that_stood_alone_join_and_a_clash_renumbers_only_that_b
     bound = {**first.services, **second.services}
     moving = {name for name in second.services if within(shared, bound[name])}
     assert 0 < len(moving) < 20
-    await start_globals(world)
+    world.start_globals()
+    await world.until(world.has_leader)
 
     await join(world, first)
     await world.until(lambda: shared <= {ipv4_text(each) for each in firsts(world, first.name)})
@@ -156,10 +156,7 @@ def within(shared: set[str], address: str | None) -> bool:
 async def test_a_zone_that_stood_alone_does_not_take_over_another_of_its_name(
     world: World,
 ) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
+    west = await world.start_with("redis")
     await west.stop()
     stranger = world.zone_node("west", "west-2")
     await start_alone(world, stranger)
@@ -211,7 +208,8 @@ async def test_every_block_has_one_owner_after_zones_have_come_and_gone(world: W
     west = world["west"]
     await start_alone(world, west)
     await give(west)
-    await start_globals(world)
+    world.start_globals()
+    await world.until(world.has_leader)
     world["east"].start()
     await join(world, west)
     await world.until(world.converged, 20.0)
@@ -247,7 +245,8 @@ async def test_a_legacy_name_stays_where_the_zone_that_brings_it_first_had_it(
     await east.run_dataplane("dp-2", "shared")
     await world.until(lambda: "shared.mesh" in west.map and "shared.mesh" in east.map)
     agents = west.agent(), east.agent(strict=False)
-    await start_globals(world)
+    world.start_globals()
+    await world.until(world.has_leader)
 
     await join(world, west)
     await world.until(lambda: not west.zone.state.registry.table(LEGACY_VIP), 20.0)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.world import MESH, Address, World, ZoneNode
+from tests.scenarios.agents import MESH, Address
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonecp.config import RuntimeConfig, UniversalConfig
 from zonecp.liveness import RETURN_S, SETTLE_S
 from zonemesh.agents import AGENT
@@ -177,6 +179,17 @@ async def taken_out(world: World, *, enabled: bool) -> None:
     await world.write(zone_put("west", enabled=enabled))
 
 
+async def without_west(world: World, *services: str) -> dict[str, Address]:
+    """West has services and is taken out; what east's names were before."""
+    await world.start_with(*services)
+    east = world["east"]
+    before = named(east)
+    world.removals.update(services)
+    await taken_out(world, enabled=False)
+    await world.until(lambda: named(east) == {})
+    return before
+
+
 async def test_a_zone_that_is_taken_out_loses_its_names_elsewhere_until_it_is_back(
     world: World,
 ) -> None:
@@ -206,14 +219,8 @@ async def test_a_zone_that_is_taken_out_loses_its_names_elsewhere_until_it_is_ba
 async def test_what_happens_while_a_zone_is_taken_out_is_there_when_it_is_back(
     world: World,
 ) -> None:
-    await world.start()
+    before = await without_west(world, "redis", "kafka")
     west, east = world["west"], world["east"]
-    world.removals.update({"redis", "kafka", "later"})
-    await west.register("redis", "kafka")
-    await world.until(world.converged)
-    bound = west.services
-    await taken_out(world, enabled=False)
-    await world.until(lambda: named(east) == {})
 
     await west.register("later")
     await west.remove("kafka")
@@ -223,20 +230,16 @@ async def test_what_happens_while_a_zone_is_taken_out_is_there_when_it_is_back(
     await taken_out(world, enabled=True)
 
     await world.until(world.converged)
-    assert named(east)["redis.svc.west.mesh.local"] == bound["redis"]
+    redis = "redis.svc.west.mesh.local"
+    assert named(east)[redis] == before[redis]
 
 
 @pytest.mark.parametrize("restart", ["east", "global"])
 async def test_a_zone_that_is_taken_out_stays_so_across_restarts(
     world: World, restart: str
 ) -> None:
-    await world.start()
+    await without_west(world, "redis")
     west, east = world["west"], world["east"]
-    world.removals.update({"redis"})
-    await west.register("redis")
-    await world.until(world.converged)
-    await taken_out(world, enabled=False)
-    await world.until(lambda: named(east) == {})
 
     if restart == "east":
         await east.stop()
@@ -281,14 +284,8 @@ async def test_only_a_zone_that_is_offline_can_be_deleted_and_takes_its_own_with
 async def test_a_zone_deleted_while_it_was_taken_out_is_back_with_its_addresses(
     world: World,
 ) -> None:
-    await world.start()
+    before = await without_west(world, "redis")
     west, east = world["west"], world["east"]
-    world.removals.update({"redis"})
-    await west.register("redis")
-    await world.until(world.converged)
-    before = named(east)
-    await taken_out(world, enabled=False)
-    await world.until(lambda: named(east) == {})
     await west.stop()
     await world.pass_time(15.0)
     await world.write(Delete("Zone", Key("", "", "", "west")))

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.world import GlobalNode, World, ZoneNode, _time
+from tests.scenarios.nodes import GlobalNode, ZoneNode
+from tests.scenarios.virtualtime import now_s
+from tests.scenarios.world import World
 from zonemesh.deciding import Put
 from zonemesh.model import Key
 from zonemesh.travel import up_log
@@ -26,9 +28,7 @@ SHORT_S = 1.2
 
 
 async def test_a_zone_restarted_while_cut_off_says_how_old_its_copy_is(world: World) -> None:
-    await world.start()
-    await world["west"].register("redis")
-    await world.until(world.converged)
+    await world.start_with("redis")
     east = world["east"]
     await east.stop()
     east.cut()
@@ -37,10 +37,10 @@ async def test_a_zone_restarted_while_cut_off_says_how_old_its_copy_is(world: Wo
     east.start()
     await world.pass_time(30.0)
 
-    assert east.zone.ready() is None  # it serves what it knows
-    assert AWAY_S < east.zone.lag_s() < AWAY_S + 60
+    assert east.zone.readiness.ready() is None  # it serves what it knows
+    assert AWAY_S < east.zone.ages.lag_s() < AWAY_S + 60
     east.heal()
-    await world.until(lambda: east.zone.lag_s() < 3)
+    await world.until(lambda: east.zone.ages.lag_s() < 3)
 
 
 async def test_a_leader_has_no_lag_however_long_ago_it_took_over(world: World) -> None:
@@ -61,8 +61,8 @@ class Truth:
         self._written: dict[tuple[str, str], float] = {}
 
     async def watch(self, seconds: float) -> None:
-        until_s = _time() + seconds
-        while _time() < until_s:
+        until_s = now_s() + seconds
+        while now_s() < until_s:
             self.check()
             await self._world.pass_time(SAMPLE_S)
 
@@ -71,11 +71,11 @@ class Truth:
         for log in ("global", *map(up_log, self._world.zones)):
             head = self._world.store._server.data.log(log).head
             if head is not None:
-                self._written.setdefault((log, str(head.cursor)), _time())
+                self._written.setdefault((log, str(head.cursor)), now_s())
 
     def age_s(self, log: str, cursor: object) -> float | None:
         written_s = self._written.get((log, str(cursor)))
-        return None if written_s is None else _time() - written_s
+        return None if written_s is None else now_s() - written_s
 
     def check(self) -> None:
         """Compare what every live process says with the truth."""
@@ -89,8 +89,10 @@ class Truth:
 
     def _check_zone(self, node: ZoneNode) -> None:
         copy = node.zone.copy
-        self._compare(f"{node.name}'s copy", node.zone.lag_s(), self.age_s("global", copy.cursor))
-        for other, told_s in node.zone.origin_lags_s().items():
+        self._compare(
+            f"{node.name}'s copy", node.zone.ages.lag_s(), self.age_s("global", copy.cursor)
+        )
+        for other, told_s in node.zone.ages.origin_lags_s().items():
             true_s = self.age_s(up_log(other), copy.cursors.get(up_log(other)))
             self._compare(f"{other} at {node.name}", told_s, true_s)
 
@@ -105,7 +107,7 @@ class Truth:
             return
         # What is noted here is up to a sample late, which makes the truth younger than it was.
         if not true_s - TOO_YOUNG_S <= told_s <= true_s + SAMPLE_S + TOO_OLD_S:
-            self.wrong.append(f"{_time():.2f}: {what} is {true_s:.2f} s old, told are {told_s:.2f}")
+            self.wrong.append(f"{now_s():.2f}: {what} is {true_s:.2f} s old, told are {told_s:.2f}")
 
 
 def cut(world: World) -> Callable[[], None]:
@@ -121,12 +123,7 @@ def frozen(world: World) -> Callable[[], None]:
 def nobody_leads(world: World) -> Callable[[], None]:
     for each in world.replicas:
         each.kill()
-
-    def again() -> None:
-        for each in world.replicas:
-            each.start()
-
-    return again
+    return world.start_globals
 
 
 def all_cut(world: World) -> Callable[[], None]:
@@ -227,24 +224,24 @@ async def test_nothing_is_told_to_be_younger_than_what_it_lacks(
 
     async def watch(seconds: float) -> None:
         """Registering all the time, and looking more often than messages take."""
-        until_s = _time() + seconds
+        until_s = now_s() + seconds
         number = 0
-        while _time() < until_s:
+        while now_s() < until_s:
             if number % 100 == 0:
                 service = f"service-{len(registered_s)}"
                 await west.register(service)
-                registered_s[service] = _time()
+                registered_s[service] = now_s()
             number += 1
             await world.pass_time(LOOK_S)
             names = east.map
             for service, at_s in registered_s.items():
-                lacks_s = _time() - at_s
+                lacks_s = now_s() - at_s
                 if f"{service}.svc.west.mesh.local" in names or lacks_s < TOO_YOUNG_S:
                     continue
-                told_s = east.zone.map_lag_s()
+                told_s = east.zone.ages.map_lag_s()
                 if told_s < lacks_s - TOO_YOUNG_S:
                     wrong.append(
-                        f"{_time():.3f}: {told_s:.2f} s, but lacks {service}, {lacks_s:.2f} s old"
+                        f"{now_s():.3f}: {told_s:.2f} s, but lacks {service}, {lacks_s:.2f} s old"
                     )
                 break
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.world import GlobalNode, World
+from tests.scenarios.nodes import GlobalNode
+from tests.scenarios.world import World
 from zonemesh.deciding import Put
 from zonemesh.errors import UnavailableError
 from zonemesh.log.memory import Effect

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.world import MESH, World, ZoneNode
+from tests.scenarios.agents import MESH
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.deciding import Delete, Put
 from zonemesh.ipam import ipv4_text
 from zonemesh.legacy import host_key, service_key

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.scenarios.world import MESH, Address, World, ZoneNode
+from tests.scenarios.agents import MESH, Address
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonecp.leaving import leave
 from zonemesh.deciding import Delete, Put
 from zonemesh.errors import ConfigError
@@ -220,8 +222,7 @@ async def test_while_global_s_log_stands_still_nothing_is_withdrawn(
     if everyone:
         world.store.heal(everyone=True)
     else:
-        for node in world.replicas:
-            node.start()
+        world.start_globals()
     await world.until(world.has_leader, 10.0)
     await world.pass_time(10.0)
     assert name_of("redis") in agent.names

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from globalcp.config import GlobalConfig, IpamConfig, MeshServicePool
-from tests.scenarios.world import World, ZoneNode
+from tests.scenarios.beginnings import pooled
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.ipam import ipv4_text
 from zonemesh.model import Record
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.rest.backend import Found
-
-
-def pooled(make_world: Callable[..., World], cidr: str) -> World:
-    ipam = IpamConfig(mesh_service=MeshServicePool(cidr=(cidr,)))
-    return make_world(global_config=GlobalConfig(ipam=ipam))
 
 
 def waiting(node: ZoneNode) -> set[str]:

@@ -67,10 +67,7 @@ async def test_another_leader_knows_what_was_refused(small: World) -> None:
 
 
 async def test_a_stream_that_is_cut_unread_loses_nothing(world: World) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("before")
-    await world.until(world.converged)
+    west = await world.start_with("before")
     leader = world.leader
     leader.freeze()
     world.standby.kill()
@@ -119,10 +116,7 @@ async def test_a_zone_that_sends_too_fast_is_read_slower_and_delays_nobody() -> 
 
 async def test_a_zone_shortens_its_stream_itself_while_no_global_reads_it() -> None:
     world = World(zones=("west",), globals=1)
-    await world.start()
-    west = world["west"]
-    await west.register("before")
-    await world.until(world.converged)
+    west = await world.start_with("before")
     world.leader.kill()
     uplink = west.zone.plane.uplink
     assert uplink is not None

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.scenarios.world import Agent, World, ZoneNode
+from tests.scenarios.agents import Agent
+from tests.scenarios.losses import lose_globals, lose_log
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonecp.config import ShrinkGuardConfig
 from zonemesh.deciding import Delete
 from zonemesh.log.appender import Appender
@@ -35,13 +38,8 @@ async def filled(world: World) -> tuple[ZoneNode, ZoneNode, Agent]:
 
 async def new_log(world: World) -> None:
     """Somebody emptied Redis and lost every global's disk: a log of another incarnation begins."""
-    for each in world.replicas:
-        each.kill()
-        each.lose_disk()
-    world.store.delete_key("global", "log")
-    world.store.delete_key("global", "head")
-    world.store.delete_key("global", "snapshots")
-    world.store.delete_key("global", "chunks")
+    lose_globals(world)
+    lose_log(world.store, "global")
     stranger = Appender(world.store.log("global"), writer="stranger", clock=world["east"].clock)
     await stranger.create("another", term=9)
     await world.pass_time(8.0)
@@ -66,8 +64,7 @@ async def test_no_name_goes_while_a_new_global_has_not_met_its_zone(world: World
     agent = await west_is_held(world)
     assert len(of_west(agent)) == 8
     await world["east"].register("new")
-    for each in world.replicas:
-        each.start()
+    world.start_globals()
     await world.until(lambda: "new.svc.mesh.local" in agent.names)
 
     world["west"].start()
@@ -83,9 +80,8 @@ async def test_what_was_removed_meanwhile_goes_once_its_zone_is_merged_again(wor
     west = world["west"]
     west.cut()
     west.start()
-    for each in world.replicas:
-        each.start()
-    await world.until(lambda: west.running and west.zone.leadership.writer is not None)
+    world.start_globals()
+    await world.until(lambda: west.leads)
     await west.remove("svc-0", "svc-1")
     west.heal()
 

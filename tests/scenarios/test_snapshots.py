@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from globalcp.config import GlobalConfig
-from tests.scenarios.world import GlobalNode, World
+from tests.scenarios.losses import lose_log
+from tests.scenarios.nodes import GlobalNode
+from tests.scenarios.world import World
 from zonemesh.log.leadership import Leadership
 from zonemesh.runtime.sections import SnapshotConfig
 from zonemesh.travel import up_log
@@ -86,8 +88,7 @@ async def test_a_zone_restarts_from_its_own_snapshot_and_globals(
     bound = west.services
     west.kill()
     if lost == "copy":
-        for part in ("log", "head", "snapshots", "chunks"):
-            west.disk.delete_key("global", part)
+        lose_log(west.disk, "global")
     if lost == "disk":
         west.lose_disk()
     await world["east"].register("meanwhile")
@@ -110,28 +111,8 @@ async def test_a_zone_that_joins_late_gets_everything(make_world: Callable[..., 
     await in_step(world)
 
 
+@pytest.mark.parametrize("stream", ["there", "lost", "rolled back"])
 async def test_a_zone_restored_from_an_old_backup_adopts_what_it_lacks(
-    make_world: Callable[..., World],
-) -> None:
-    world = await grown(make_world)
-    west, agent = world["west"], world["east"].agent()
-    backup = west.disk.clone()
-    await west.register("since", "since-too")
-    await world.until(world.converged)
-    bound = west.services
-    west.kill()
-    west.disk.restore(backup)
-    west.disk.delete_key(west.own_log, "leader")  # no backup holds a lock
-    west.start()
-    await world.until(lambda: west.running)
-
-    await in_step(world)
-    assert west.services == bound
-    assert agent.removed == []
-
-
-@pytest.mark.parametrize("stream", ["lost", "rolled back"])
-async def test_an_old_backup_is_found_out_where_the_zones_stream_is_lost_as_well(
     make_world: Callable[..., World], stream: str
 ) -> None:
     world = await grown(make_world)
@@ -141,12 +122,10 @@ async def test_an_old_backup_is_found_out_where_the_zones_stream_is_lost_as_well
     await world.until(world.converged)
     bound = west.services
     west.kill()
-    west.disk.restore(backup)
-    west.disk.delete_key(west.own_log, "leader")
+    west.set_disk_back(backup)
     if stream == "lost":
-        for part in ("log", "head", "snapshots", "chunks"):
-            world.store.delete_key(up_log("west"), part)
-    else:
+        lose_log(world.store, up_log("west"))
+    elif stream == "rolled back":
         world.store.roll_back(up_log("west"), 2)
     west.start()
     await world.until(lambda: west.running)

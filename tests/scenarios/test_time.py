@@ -27,9 +27,7 @@ def tiny(make_world: Callable[..., World]) -> World:
 
 async def full(make_world: Callable[..., World]) -> World:
     world = tiny(make_world)
-    await world.start()
-    await world["west"].register("a", "b", "c", "d")
-    await world.until(world.converged)
+    await world.start_with("a", "b", "c", "d")
     return world
 
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scenarios.world import World, ZoneNode
+from tests.scenarios.losses import lose_log
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.log.memory import Clone
 from zonemesh.travel import up_log
 
 
-async def led(world: World, node: ZoneNode) -> None:
-    await world.until(lambda: node.running)
-    await world.until(lambda: node.zone.leadership.writer is not None)
-
-
 async def backed_up(world: World, *services: str) -> tuple[ZoneNode, Clone]:
     """A zone with services, and a backup of its disk."""
-    await world.start()
-    west = world["west"]
-    await west.register(*services)
-    await world.until(world.converged)
+    west = await world.start_with(*services)
     await world.pass_time(1.0)
     return west, west.disk.clone()
 
@@ -36,7 +30,7 @@ async def test_what_is_removed_before_a_zone_has_adopted_stays_removed(world: Wo
     west.kill()
     west.lose_disk()
     west.start()
-    await led(world, west)
+    await world.until(lambda: west.leads)
     await west.register("redis", "mongo")
     await west.remove("redis", "mongo")
 
@@ -64,14 +58,13 @@ async def test_what_was_removed_since_a_backup_stays_removed_whatever_clocks_say
     await world.until(world.up_matches)
     west.kill()
     if stream == "lost":
-        for part in ("log", "head", "snapshots", "chunks"):
-            world.store.delete_key(up_log("west"), part)
+        lose_log(world.store, up_log("west"))
     elif stream == "rolled back":
         world.store.roll_back(up_log("west"), 2)
     west.set_disk_back(backup)
     west.start()
 
-    await led(world, west)
+    await world.until(lambda: west.leads)
     await at_rest(world)
     assert west.services == bound
     packed = west.zone.state.registry.get("MeshService", west.key("kafka").packed)
@@ -93,13 +86,13 @@ async def test_what_is_written_to_an_old_log_that_is_cut_off_outlives_a_restart_
     west.kill()
     west.set_disk_back(backup)
     west.start()
-    await led(world, west)
+    await world.until(lambda: west.leads)
     await west.remove("kafka")
     await west.register("redis")  # nothing changes here by it: the backup has it
     await west.register("new")
     west.kill()
     west.start()
-    await led(world, west)
+    await world.until(lambda: west.leads)
     west.heal()
 
     await at_rest(world)
@@ -126,7 +119,7 @@ async def test_nothing_is_removed_by_a_store_that_is_older_than_the_backup(world
     world.store.restore(stale)
     west.start()
 
-    await led(world, west)
+    await world.until(lambda: west.leads)
     await at_rest(world)
     assert west.services == bound
     assert agent.removed == []
@@ -137,7 +130,7 @@ async def test_marks_are_gone_once_a_log_has_proven_whole(world: World) -> None:
     west.cut()
     west.kill()
     west.start()
-    await led(world, west)
+    await world.until(lambda: west.leads)
     await west.register("kafka")
     kinds = west.zone.state.registry.tables
     assert any(table for kind, table in kinds.items() if kind.startswith("written."))
@@ -154,7 +147,7 @@ async def test_the_marks_of_a_backup_count_no_more(world: World) -> None:
     west = world["west"]
     await west.stop()
     west.start()
-    await led(world, west)
+    await world.until(lambda: west.leads)
     await west.register("redis")
     backup = west.disk.clone()
     await west.register("kafka")
@@ -166,6 +159,6 @@ async def test_the_marks_of_a_backup_count_no_more(world: World) -> None:
     west.set_disk_back(backup)
     west.start()
 
-    await led(world, west)
+    await world.until(lambda: west.leads)
     await at_rest(world)
     assert set(west.services) == {"kafka"}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.scenarios.losses import lose_log
 from tests.scenarios.world import World
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.seen import Seen
@@ -68,8 +69,7 @@ async def test_a_zone_that_knows_nothing_and_reaches_nobody_binds_and_publishes_
     west.lose_disk()
     west.cut()
     west.start()
-    await world.until(lambda: west.running)
-    await world.until(lambda: west.zone.leadership.writer is not None)
+    await world.until(lambda: west.leads)
     await west.register("kafka")
     await world.pass_time(20.0)
 
@@ -132,8 +132,7 @@ async def test_a_zone_that_lost_its_log_adopts_nothing_while_globals_is_missing(
         world.store.flush()
     else:
         world.store.delete_key("global", lost)  # type: ignore[arg-type]
-        for part in ("log", "head", "snapshots", "chunks"):
-            world.store.delete_key(up_log("west"), part)
+        lose_log(world.store, up_log("west"))
     west.start()
 
     await world.until(lambda: west.running)
@@ -145,16 +144,12 @@ async def test_a_zone_that_lost_its_log_adopts_nothing_while_globals_is_missing(
 async def test_what_was_registered_before_adoption_stays_and_what_was_not_comes_back(
     world: World,
 ) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("old", "both")
-    await world.until(world.converged)
+    west = await world.start_with("old", "both")
     bound = west.services
     west.kill()
     west.lose_disk()
     west.start()
-    await world.until(lambda: west.running)
-    await world.until(lambda: west.zone.leadership.writer is not None)
+    await world.until(lambda: west.leads)
     await west.write(west.put("both", port=8080), west.put("new", port=8080))
 
     await world.until(lambda: west.ready, 30.0)
@@ -195,10 +190,7 @@ async def test_a_second_control_plane_under_a_living_zones_name_is_refused(world
 async def test_a_zone_that_was_taken_over_while_it_was_frozen_gives_way_when_it_wakes(
     world: World,
 ) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
+    west = await world.start_with("redis")
     bound = west.services
     west.freeze()
     west.expected_failure = ConfigError
@@ -259,8 +251,7 @@ async def test_a_zone_without_any_global_yet_accepts_and_is_bound_once_there_is_
     west = world["west"]
     for zone in world.zone_nodes.values():
         zone.start()
-    await world.until(lambda: west.running)
-    await world.until(lambda: west.zone.leadership.writer is not None)
+    await world.until(lambda: west.leads)
     await west.register("redis")
     await world.pass_time(5.0)
     assert not west.ready

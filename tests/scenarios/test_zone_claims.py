@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.scenarios.world import GlobalNode, World, ZoneNode
+from tests.scenarios.nodes import GlobalNode, ZoneNode
+from tests.scenarios.world import World
 from zonemesh.errors import ConfigError
 from zonemesh.travel import up_log
 
@@ -129,10 +130,7 @@ async def test_what_is_registered_while_a_zone_is_taken_over_is_adopted_or_refus
 async def test_a_zone_with_a_log_of_its_own_that_takes_a_name_over_keeps_both_parts(
     world: World,
 ) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("theirs")
-    await world.until(world.converged)
+    west = await world.start_with("theirs")
     bound = west.services
     newcomer = newcomer_to(world, takeover=True)
     # A log that has been a zone's for long, in another mesh.
@@ -172,14 +170,11 @@ async def test_a_copy_of_a_running_zones_data_directory_is_refused(world: World)
     await west.register("kafka")
     await world.until(world.converged)
     assert agent.removed == []
-    assert full_syncs(world) == 1
+    assert world.full_syncs("west") == 1
 
 
 async def test_a_copy_taken_long_ago_is_refused_too(world: World) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
+    west = await world.start_with("redis")
     copy = copy_of(world, west)
     await west.register("kafka")
     west.kill()
@@ -196,10 +191,7 @@ async def test_a_copy_taken_long_ago_is_refused_too(world: World) -> None:
 async def test_one_that_was_paused_while_its_copy_went_on_ends_when_it_wakes(
     world: World,
 ) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
+    west = await world.start_with("redis")
     await world.pass_time(1.0)
     copy = copy_of(world, west)
     copy.expected_failure = None
@@ -219,10 +211,7 @@ async def test_one_that_was_paused_while_its_copy_went_on_ends_when_it_wakes(
 
 
 async def test_an_operator_may_have_a_copy_go_on_instead(world: World) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
+    west = await world.start_with("redis")
     await world.pass_time(1.0)
     copy = copy_of(world, west)
     copy.takeover, copy.expected_failure = True, None
@@ -236,10 +225,7 @@ async def test_an_operator_may_have_a_copy_go_on_instead(world: World) -> None:
 
 
 async def test_two_copies_that_start_together_leave_one(world: World) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register("redis")
-    await world.until(world.converged)
+    west = await world.start_with("redis")
     await west.stop()
     copy = copy_of(world, west)
     west.expected_failure = ConfigError
@@ -252,7 +238,3 @@ async def test_two_copies_that_start_together_leave_one(world: World) -> None:
     world.zone_nodes["west"] = left
     await world.until(world.converged)
     assert set(left.services) == {"redis"}
-
-
-def full_syncs(world: World) -> int:
-    return sum(bool(entry.note.get("full")) for entry in world.entries(up_log("west")))

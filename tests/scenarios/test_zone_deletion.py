@@ -61,10 +61,7 @@ async def test_a_deleted_zone_that_starts_again_has_its_names_and_addresses_agai
 
 
 async def test_a_deleted_zone_that_was_only_cut_off_has_its_names_again(world: World) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register(*SERVICES)
-    await world.until(world.converged)
+    west = await world.start_with(*SERVICES)
     bound = west.services
     west.cut()
     await delete_west(world)
@@ -75,10 +72,7 @@ async def test_a_deleted_zone_that_was_only_cut_off_has_its_names_again(world: W
 
 
 async def test_a_deleted_zone_stays_away_when_another_replica_leads(world: World) -> None:
-    await world.start()
-    west = world["west"]
-    await west.register(*SERVICES)
-    await world.until(world.converged)
+    west = await world.start_with(*SERVICES)
     await west.stop()
     await delete_west(world)
     await world.leader.stop()

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.scenarios.world import World, ZoneNode
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonecp.config import RuntimeConfig, UniversalConfig
 from zonecp.liveness import MOVE_S, RETURN_S
 from zonemesh.agents import AGENT, AgentNote
-from zonemesh.errors import UnavailableError
 from zonemesh.model import Key
 from zonemesh.travel import up_log
 
@@ -60,22 +60,12 @@ async def test_a_zones_leader_killed_at_any_step_loses_and_doubles_nothing(
     await leader(world).register("before")
     await world.until(world.converged)
     killed = leader(world)
-    killed.kill_after(steps)
-    acknowledged = {"before"}
-    for service in SERVICES:
-        try:
-            async with asyncio.timeout(0.02):
-                await killed.register(service)
-            acknowledged.add(service)
-        except (UnavailableError, TimeoutError):
-            pass
-        await asyncio.sleep(0.002)
-    await world.until(lambda: not killed.alive)
+    acknowledged = await killed.register_and_die(*SERVICES, steps=steps)
 
     taken_s = await world.until(lambda: world.leading("west") is not None)
     assert taken_s <= 3.0
     new = leader(world)
-    assert acknowledged <= set(new.services)
+    assert acknowledged | {"before"} <= set(new.services)
     await new.register("after")
     killed.start()
     await world.until(world.converged)
@@ -85,8 +75,7 @@ async def test_a_zones_leader_killed_at_any_step_loses_and_doubles_nothing(
         assert agent.removed == []
     for service in new.services:
         assert world.times_written(up_log("west"), "MeshService", new.key(service)) == 1
-    full_syncs = sum(bool(entry.note.get("full")) for entry in world.entries(up_log("west")))
-    assert full_syncs == 1  # the first start's
+    assert world.full_syncs("west") == 1  # the first start's
 
 
 async def test_a_zones_leader_that_stops_hands_over_at_once(replicated: World) -> None:
@@ -144,7 +133,7 @@ async def test_whoever_starts_while_another_leads_is_ready_once_it_has_caught_up
 
     await world.until(lambda: second.ready, 3.0)
     assert not second.leads
-    await world.until(lambda: second.zone.behind() is None, 3.0)
+    await world.until(lambda: second.zone.readiness.behind() is None, 3.0)
     assert set(second.services) == set(SERVICES)
 
 

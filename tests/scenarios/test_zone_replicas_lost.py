@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.scenarios.world import Agent, World, ZoneNode
+from tests.scenarios.agents import Agent
+from tests.scenarios.nodes import ZoneNode
+from tests.scenarios.world import World
 from zonemesh.log.memory import Clone, MemoryStore
-from zonemesh.travel import own_log, up_log
+from zonemesh.travel import own_log
 
 
 @dataclass
@@ -42,6 +44,22 @@ class Zone:
 
     def led(self) -> bool:
         return self.world.leading("west") is not None
+
+    async def before_a_further_service(self) -> Clone:
+        """The own log as it was before a service was registered of which everybody has heard."""
+        before = self.store.clone()
+        await self.leader.register("late")
+        await self.world.until(self.world.converged)
+        return before
+
+    def lose_all_but(self, log: Clone) -> None:
+        """Every control plane starts with an empty disk, and the own log is this one."""
+        for node in self.nodes:
+            node.kill()
+            node.lose_disk()
+        self.store.restore(log)
+        for node in self.nodes:
+            node.start()
 
     async def converged(self) -> None:
         await self.world.until(self.led, 20.0)
@@ -77,9 +95,8 @@ async def test_an_own_log_that_is_emptied_is_founded_again_with_all_it_had(zone:
 
 
 async def test_an_own_log_that_is_turned_back_is_given_back_what_it_lost(zone: Zone) -> None:
-    before, incarnation = zone.store.clone(), zone.incarnation
-    await zone.leader.register("late")
-    await zone.world.until(zone.world.converged)
+    incarnation = zone.incarnation
+    before = await zone.before_a_further_service()
     bound = zone.leader.services
     zone.store.restore(before)
 
@@ -87,8 +104,9 @@ async def test_an_own_log_that_is_turned_back_is_given_back_what_it_lost(zone: Z
     await zone.converged()
     assert zone.incarnation == incarnation
     assert zone.leader.services == bound
-    full = [entry for entry in zone.world.entries(up_log("west")) if entry.note.get("full")]
-    assert len(full) == 1  # the first start's: what was put back is what was there
+    assert (
+        zone.world.full_syncs("west") == 1
+    )  # the first start's: what was put back is what was there
 
 
 async def test_what_only_the_published_stream_has_is_adopted_after_a_loss(zone: Zone) -> None:
@@ -141,12 +159,7 @@ async def test_a_newcomer_with_an_empty_disk_leaves_a_lost_log_to_who_holds_it(
 
 async def test_with_nothing_left_of_the_own_log_all_is_adopted_from_global(zone: Zone) -> None:
     bound = zone.leader.services
-    for node in zone.nodes:
-        node.kill()
-        node.lose_disk()
-    zone.store.restore(zone.empty)
-    for node in zone.nodes:
-        node.start()
+    zone.lose_all_but(zone.empty)
 
     await zone.world.until(zone.led, 20.0)
     await zone.world.until(lambda: all(node.ready for node in zone.nodes), 30.0)
@@ -157,16 +170,9 @@ async def test_with_nothing_left_of_the_own_log_all_is_adopted_from_global(zone:
 async def test_a_log_turned_back_with_nobody_left_to_hold_it_adopts_what_was_published(
     zone: Zone,
 ) -> None:
-    before = zone.store.clone()
-    await zone.leader.register("late")
-    await zone.world.until(zone.world.converged)
+    before = await zone.before_a_further_service()
     bound = zone.leader.services
-    for node in zone.nodes:
-        node.kill()
-        node.lose_disk()
-    zone.store.restore(before)
-    for node in zone.nodes:
-        node.start()
+    zone.lose_all_but(before)
 
     await zone.converged()
     assert zone.leader.services == bound
@@ -175,9 +181,7 @@ async def test_a_log_turned_back_with_nobody_left_to_hold_it_adopts_what_was_pub
 async def test_who_returns_to_a_forked_log_takes_over_its_history_and_no_name_goes(
     zone: Zone,
 ) -> None:
-    before = zone.store.clone()
-    await zone.leader.register("late")
-    await zone.world.until(zone.world.converged)
+    before = await zone.before_a_further_service()
     bound = zone.leader.services
     frozen, other = zone.follower, zone.leader
     frozen.freeze()

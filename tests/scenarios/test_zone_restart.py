@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from tests.scenarios.world import World
-from zonemesh.errors import UnavailableError
 from zonemesh.log.memory import Effect
 from zonemesh.travel import up_log
 
 SERVICES = [f"svc-{number}" for number in range(4)]
-
-
-def full_syncs(world: World, zone: str) -> int:
-    return sum(bool(entry.note.get("full")) for entry in world.entries(up_log(zone)))
 
 
 async def test_a_restarted_zone_resumes_its_uplink_where_it_was(world: World) -> None:
@@ -30,7 +23,7 @@ async def test_a_restarted_zone_resumes_its_uplink_where_it_was(world: World) ->
     await world.until(lambda: west.ready)
     await world.pass_time(3.0)
 
-    assert full_syncs(world, "west") == 1  # the first start's
+    assert world.full_syncs("west") == 1  # the first start's
     assert world.times_written(up_log("west"), "MeshService", west.key("redis")) == 1
     assert len(agent.shown) == shown
     await west.register("kafka")
@@ -52,26 +45,16 @@ async def test_what_was_registered_just_before_a_graceful_stop_arrives(world: Wo
 async def test_a_zone_killed_at_any_step_copies_each_entry_once(world: World, steps: int) -> None:
     await world.start()
     west, agent = world["west"], world["east"].agent()
-    acknowledged = []
     await west.register("before")
     await world.until(world.converged)
-    west.kill_after(steps)
-    for service in SERVICES:
-        try:
-            async with asyncio.timeout(0.02):
-                await west.register(service)
-            acknowledged.append(service)
-        except (UnavailableError, TimeoutError):
-            pass
-        await asyncio.sleep(0.002)
-    await world.until(lambda: not west.alive)
+    acknowledged = await west.register_and_die(*SERVICES, steps=steps)
     west.start()
 
     await world.until(world.converged)
     await world.until(world.up_matches)
-    assert set(acknowledged) | {"before"} <= set(west.services)
+    assert acknowledged | {"before"} <= set(west.services)
     assert agent.removed == []
-    assert full_syncs(world, "west") == 1
+    assert world.full_syncs("west") == 1
     for service in west.services:
         assert world.times_written(up_log("west"), "MeshService", west.key(service)) == 1
 

@@ -95,6 +95,14 @@ def current() -> str:
     return "test" if process is None else process.name
 
 
+def now_s() -> float:
+    """Of the running loop; 0 where none runs."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return 0.0
+
+
 class _Numbered(asyncio.Task[Any]):
     """A task that sets hold in the same order in every run: task groups cancel out of one."""
 

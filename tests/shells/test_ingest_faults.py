@@ -16,7 +16,7 @@ from globalcp.app import Replica
 from globalcp.config import GlobalConfig
 from globalcp.inputs import Merge
 from tests.redis_server import RedisServer
-from tests.scenarios.world import Copy
+from tests.scenarios.nodes import Copy
 from tests.zones_up import SERVICE, key_of, service
 from zonemesh.errors import InputError
 from zonemesh.log import snapshot

@@ -9,7 +9,8 @@ from collections import Counter
 from pathlib import Path
 from socket import AF_INET, inet_ntop
 
-from tests.scenarios.world import HEARTBEAT_S, MESH, Agent, Shown, World, service_of
+from tests.scenarios.agents import HEARTBEAT_S, MESH, Agent, Shown, service_of
+from tests.scenarios.world import World
 from tests.simulation.invariants import DROP_NAMES, DROP_SHARE, Watch
 from zonecp.dataplane import events
 from zonecp.dataplane.cache import Cache

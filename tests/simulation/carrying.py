@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-from tests.scenarios.world import GlobalNode, Node, ZoneNode
+from tests.scenarios.nodes import GlobalNode, Node, ZoneNode
 from tests.simulation.agents import SimulatedAgent
 from tests.simulation.invariants import Watch, newest, read
 from tests.simulation.operations import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.scenarios.world import MESH
+from tests.scenarios.agents import MESH
 from tests.simulation.agents import SimulatedAgent
 from tests.simulation.carrying import Carrying
 from tests.simulation.simulatedworld import OTHER_KINDS, SHARED

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.scenarios.world import MESH, GlobalNode, ZoneNode
+from tests.scenarios.agents import MESH
+from tests.scenarios.losses import lose_log
+from tests.scenarios.nodes import GlobalNode, ZoneNode
 from tests.simulation.carrying import Carrying
 from zonecp.uplink import Uplink
 from zonemesh.log.memory import MemoryStore, Way
@@ -119,8 +121,7 @@ class Faults(Carrying):
         return None
 
     async def do_lose_up(self, zone: str) -> None:
-        for part in ("log", "head", "snapshots", "chunks"):
-            self.world.store.delete_key(up_log(zone), part)
+        lose_log(self.world.store, up_log(zone))
 
     async def do_lose_snapshots(self, log: str) -> str | None:
         if log == "global" and not self._whole(log):
@@ -238,8 +239,7 @@ class Faults(Carrying):
         if isinstance(node, GlobalNode):
             node.lose_disk()
         else:
-            for part in ("log", "head", "snapshots", "chunks"):
-                node.disk.delete_key("global", part)
+            lose_log(node.disk, "global")
         return None
 
     async def do_back_up(self, zone: str) -> None:

@@ -37,8 +37,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from tests.scenarios.auditor import Auditor
+from tests.scenarios.nodes import ZoneNode
 from tests.scenarios.virtualtime import current
-from tests.scenarios.world import Auditor, World, ZoneNode
+from tests.scenarios.world import World
 from zonemesh.errors import WireError
 from zonemesh.ipam import Binding, ipv4_text, pool_of
 from zonemesh.log.appender import Appender
@@ -288,7 +290,7 @@ class Watch(Auditor):
         if follower.lag_s is None and any(each.wall_offset_ms for each in world.nodes):
             return  # nothing but clocks tells how old its copy is
         behind_s = self._behind_s(node.zone.copy)
-        lag_s = node.zone.lag_s()
+        lag_s = node.zone.ages.lag_s()
         if lag_s >= behind_s - HONEST_S:
             self._false_since_s.pop(node.name, None)
         elif self.now_s - self._false_since_s.setdefault(node.name, self.now_s) > NOTICED_S:

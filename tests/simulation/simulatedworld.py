@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from globalcp.config import GlobalConfig, IpamConfig, MeshServicePool
-from tests.scenarios.world import MESH, Address, World
+from tests.scenarios.agents import MESH, Address
+from tests.scenarios.world import World
 from tests.simulation.operations import Plan, Shape
 from zonemesh.deciding import Put
 from zonemesh.hostnames import MESH_EXTERNAL_SERVICE, MESH_MULTI_ZONE_SERVICE

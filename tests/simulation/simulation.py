@@ -13,8 +13,10 @@ from pathlib import Path
 
 import structlog
 
+from tests.scenarios.agents import MESH, Address
+from tests.scenarios.loglines import newest_log, note_log
+from tests.scenarios.nodes import ZoneNode
 from tests.scenarios.virtualtime import VirtualLoop
-from tests.scenarios.world import MESH, Address, ZoneNode, newest_log, note_log
 from tests.simulation.agents import SimulatedAgent
 from tests.simulation.clients import Clients
 from tests.simulation.faults import Faults

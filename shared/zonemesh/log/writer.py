@@ -201,4 +201,4 @@ def _lose(waiting: Iterable[_Waiting]) -> None:
 
 def cursors_note(cursors: Mapping[str, Cursor]) -> dict[str, list[Any]]:
     """Cursors in the shape that heartbeats carry them."""
-    return {log: [inc, list(position)] for log, (inc, position) in cursors.items()}
+    return {log: cursor.told() for log, cursor in cursors.items()}
