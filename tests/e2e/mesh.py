@@ -17,16 +17,18 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
+import redis
 import yaml
 
 from tests.patience import SLOWER
 from tests.ports import free
+from zonemesh.log.keys import Keys
 from zonemesh.runtime.redisserver import find_redis_server, start_redis_server, wait_ready
 
 T = TypeVar("T")
@@ -288,6 +290,18 @@ class Mesh:
 
     def leader(self) -> str | None:
         return next((name for name in GLOBALS if self.state(name).get("leader")), None)
+
+    def leading(self) -> str:
+        """Which global leads: one that was cut short of time may not for a moment."""
+        leader = eventually(self.leader, PATIENCE_S, self, *GLOBALS)
+        assert leader is not None
+        return leader
+
+    def lease(self, log: str, *, db: int = 0) -> str:
+        """Who holds a log's lease, and its URL; "" if nobody does."""
+        with redis.Redis(HOST, self.redis_port, db=db) as client:
+            held = cast("bytes | None", client.get(Keys().of(log).leader))
+        return "" if held is None else held.decode()
 
     def vips(self, name: str) -> dict[str, tuple[str, ...]]:
         """All services' addresses as a control plane holds them, by zone and name."""

@@ -134,8 +134,7 @@ def test_when_the_instance_here_dies_the_other_zones_takes_over(
     here, shop = Backend("from east"), f"shop-{protocol}"
     mesh.put_workload("east", shop, here.port, protocol=protocol)
     mesh.put_workload("west", shop, backend.port, protocol=protocol)
-    leader = mesh.leader()
-    assert leader is not None
+    leader = mesh.leading()
     path = f"/meshes/default/meshmultizoneservices/{shop}"
     assert mesh.call(leader, "PUT", path, multi_zone(shop, protocol))[0] == 201
     address = mesh.fetches(f"{shop}.mzsvc.mesh.local", 18081, "from east")
@@ -161,8 +160,7 @@ def test_an_external_hostname_is_resolved_by_envoy(mesh: EnvoyMesh, backend: Bac
             "endpoints": [{"address": "localhost", "port": backend.port}],
         },
     }
-    leader = mesh.leader()
-    assert leader is not None
+    leader = mesh.leading()
     path = "/meshes/default/meshexternalservices/api"
     assert mesh.call(leader, "PUT", path, external)[0] == 201
 
