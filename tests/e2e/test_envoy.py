@@ -214,7 +214,8 @@ def test_without_any_control_plane_agent_and_envoy_start_again(
     fragile.put_workload("west", "redis", backend.port)
     fragile.fetches(elsewhere("redis"), backend.port, "from west")
     # Its copy on disk is at most a second behind.
-    eventually(lambda: fragile.metric(AGENT, "zonedp_cache_writes_total")[""] >= 1, 5)
+    copy = fragile.data_dir(AGENT) / FILE_NAME
+    eventually(lambda: copy.exists() and b"redis" in copy.read_bytes(), 5, fragile, AGENT)
     for plane in PLANES:
         fragile[plane].kill()
     fragile.kill_redis()
