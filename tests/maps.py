@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -42,6 +43,12 @@ def record(item: Put, **labels: str) -> Change:
 
 def service(name: str, zone: str = "west", **labels: str) -> Change:
     return record(put_service(name, zone=zone), **labels)
+
+
+def available(name: str, zone: str, *, state: str = "Available", **labels: str) -> Change:
+    """A service as its own zone's control plane publishes it."""
+    put = put_service(name, zone=zone)
+    return record(replace(put, spec={**put.spec, "state": state}), **labels)
 
 
 def binding(

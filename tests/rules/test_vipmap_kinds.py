@@ -25,6 +25,7 @@ from tests.maps import (
     POOL,
     SERVICE,
     View,
+    available,
     binding,
     bound,
     external,
@@ -74,12 +75,6 @@ def removal(change: Change) -> Change:
 def dataplane(name: str, service: str, *, zone: str = "west", address: str = "10.0.0.1") -> Change:
     put = put_dataplane(name, service, zone=zone)
     return record(replace(put, spec={"networking": {**put.spec["networking"], "address": address}}))
-
-
-def available(name: str, zone: str, *, state: str = "Available", **labels: str) -> Change:
-    """A service as its own zone's control plane publishes it."""
-    put = put_service(name, zone=zone)
-    return record(replace(put, spec={**put.spec, "state": state}), **labels)
 
 
 def endpoints(view: View, ref: ServiceRef) -> list[tuple[str, int, str, int]]:
