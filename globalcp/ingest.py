@@ -466,7 +466,8 @@ class Ingest:
                 log.info("zone_reread", zone=zone, position=str(found.position))
                 return
             info, head = found
-            as_of_s = self._clock.mono_s()
+            # How old a snapshot is, nobody says: what is known of the zone is no younger for it.
+            as_of_s = self._clock.mono_s() - self._zone_ages_s().get(zone, 0.0)
             tables = await self._load(zone, stream, info)
             report = replace(_report_of(info.place.cursor, head, h=info.h), as_of_s=as_of_s)
             whole = Replace(zone, tables, report)

@@ -98,8 +98,6 @@ class Uplink:
         self._formats = formats
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
-        self._sent_s: float | None = None
-        """When the newest of that was taken."""
         self._uid = uid
         self._ownership = ownership
         self._writer = writer
@@ -170,20 +168,24 @@ class Uplink:
         self.opened.set()
         beat_s = self._clock.mono_s()  # the first entry says what is held
         while True:
+            begun_s = self._clock.mono_s()
+            due = begun_s >= beat_s
+            # Before the news: they may take their time, and an entry says what was held when it was
+            # made.
+            answers = await self._answers() if due else {}
             entries = await self._news()
             changes, last = self._exported(entries)
-            now_s = self._clock.mono_s()
             if last is not None:
                 self.copied = last
-            if changes or now_s >= beat_s:
-                note = {**self._note(), **await self._answers()} if now_s >= beat_s else {}
+            if changes or due:
+                note = {**self._note(), **answers} if due else {}
                 appender.format = self._formats.followed(appender.format)
                 sealed = await appender.commit(
                     src=self._src(), note={**note, **self._marks()}, changes=changes
                 )
                 self._count(sealed)
-                if note:
-                    beat_s = now_s + self._heartbeat_s
+                if due:
+                    beat_s = begun_s + self._heartbeat_s
                     await self._check_followed(appender.place)
             if not entries:
                 await self._tail.wait(max(0.0, beat_s - self._clock.mono_s()))
@@ -258,7 +260,6 @@ class Uplink:
             log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
             self.refused = None
         self._sent.push(sealed)
-        self._sent_s = self._clock.mono_s()
         self.entries += 1
         self.bytes += len(sealed.data)
 
@@ -390,7 +391,6 @@ class Uplink:
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
             version=head.format,
-            there_s=self._sent_s if self._written_in(head) == head.position else None,
         )
         brings = bool(self._state.legacy_claims())  # they travel in a snapshot
         anew = self._begin_anew or brings

@@ -170,11 +170,6 @@ class Stage(Mesh):
         leader = self.leading()
         return next(name for name in GLOBALS if name != leader)
 
-    def leading(self) -> str:
-        leader = eventually(self.leader, 15, self, *GLOBALS)
-        assert leader is not None
-        return leader
-
     # Asking more
 
     def services(self, plane: str, prefix: str) -> dict[str, str] | None:

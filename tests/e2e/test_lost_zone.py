@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.mesh import Mesh, elsewhere, environment, eventually, program
+from tests.e2e.mesh import Mesh, elsewhere, eventually, run
 
 LABEL = "zonemesh.io/lost-zone-policy"
 OFFLINE_S = 2.0
@@ -17,11 +18,9 @@ OFFLINE_S = 2.0
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    found = Mesh(tmp_path, global_config={"zones": {"offlineAfter": "2s", "staleAfter": "1s"}})
-    try:
+    zones = {"offlineAfter": "2s", "staleAfter": "1s"}
+    with closing(Mesh(tmp_path, global_config={"zones": zones})) as found:
         yield found
-    finally:
-        found.close()
 
 
 def west(mesh: Mesh) -> dict[str, Any]:
@@ -30,26 +29,14 @@ def west(mesh: Mesh) -> dict[str, Any]:
     return found
 
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program(command[0]), *command[1:]],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=environment() | {"COLUMNS": "200"},
-        check=False,
-    )
-
-
 def leave(mesh: Mesh) -> subprocess.CompletedProcess[str]:
     return run("zonecp", "leave", "-c", str(mesh.directory / "west.yaml"))
 
 
 def declare(mesh: Mesh, policy: str) -> None:
-    leader = mesh.leader()
-    assert leader is not None
+    leader = mesh.leading()
     document = {"type": "Mesh", "name": "default", "labels": {LABEL: policy}}
-    assert mesh.call(leader, "PUT", "/meshes/default", document)[0] == 200
+    mesh.put(leader, "/meshes/default", document)
 
 
 def unready(mesh: Mesh, service: str) -> bool:
@@ -71,7 +58,7 @@ def test_a_lost_zone_s_services_follow_their_policy_and_are_back_as_they_were(me
     addresses = mesh.registered("gone", "dark")
     service = mesh.get("west", "/meshes/default/meshservices/dark")
     service["labels"][LABEL] = "unavailable"
-    assert mesh.call("west", "PUT", "/meshes/default/meshservices/dark", service)[0] == 200
+    mesh.put("west", "/meshes/default/meshservices/dark", service)
     declare(mesh, "withdraw-1s")
     mesh["west"].kill()
 
@@ -79,9 +66,14 @@ def test_a_lost_zone_s_services_follow_their_policy_and_are_back_as_they_were(me
     eventually(lambda: mesh.resolve("east", elsewhere("gone")) == [], 5.0, mesh, "east")
     assert mesh.resolve("east", elsewhere("dark")) == [addresses["dark"]]
     eventually(lambda: unready(mesh, "dark"), 2.0, mesh, "east")
-    table = run("zonemesh", "get", "zones", "-o", "wide", "--url", url(mesh)).stdout
-    assert "Offline" in table
-    assert "1 unavailable, 1 withdrawn" in table
+
+    def table() -> str:
+        return run(
+            "zonemesh", "get", "zones", "-o", "wide", "--url", url(mesh), COLUMNS="200"
+        ).stdout
+
+    eventually(lambda: "1 unavailable, 1 withdrawn" in table(), 5.0, mesh, "g1")
+    assert "Offline" in table()
     shown = mesh.get("g1", "/meshes/default/meshservices")["items"]
     assert {item["spec"]["state"] for item in shown} == {"Unavailable"}
     why = run("zonemesh", "explain", elsewhere("gone"), "--url", url(mesh, "east"))
@@ -115,8 +107,10 @@ def test_a_zone_that_was_stopped_leaves_by_a_command(mesh: Mesh) -> None:
     eventually(lambda: west(mesh)["state"] == "left", 2.0, mesh, "g1", "g2")
     eventually(lambda: mesh.resolve("east", elsewhere("redis")) == [], 2.0, mesh, "east")
     assert mesh.metric("g1", "zonemesh_zone_left")['zone="west"'] == 1
-    lost = mesh.metric("g1", "zonemesh_zone_lost_services")
-    assert lost['effect="withdrawn",zone="west"'] == 1
+    withdrawn = 'effect="withdrawn",zone="west"'
+    eventually(
+        lambda: mesh.metric("g1", "zonemesh_zone_lost_services").get(withdrawn) == 1, 2.0, mesh
+    )
     mesh["west"].start()
     assert mesh.resolves("east", elsewhere("redis")) == addresses["redis"]
     eventually(lambda: west(mesh)["state"] == "online", 5.0, mesh, "g1", "g2")

@@ -146,7 +146,7 @@ def test_what_is_not_to_be_synced_stays_where_it_was_written(calm_mesh: Mesh, ca
     }
     if case.key.mesh:
         document["mesh"] = case.key.mesh
-    assert calm_mesh.call(case.written, "PUT", case.path_on(case.written), document)[0] == 201
+    calm_mesh.put(case.written, case.path_on(case.written), document)
 
     arrived(calm_mesh, f"private-{case.kind}-{case.written}".lower())
 
@@ -178,13 +178,15 @@ def test_services_of_a_kubernetes_zone_are_found_by_their_namespaced_names(
     ):
         document = {"type": "MeshService", "mesh": "default", "name": name, "labels": given}
         path = f"/meshes/default/meshservices/{name}"
-        assert calm_mesh.call("west", "PUT", path, {**document, "spec": kept})[0] == 201
+        calm_mesh.put("west", path, {**document, "spec": kept})
 
     address = calm_mesh.resolves("east", "redis.redis-system.svc.west.mesh.local")
     assert calm_mesh.resolves("east", "redis-0.redis.redis-system.svc.west.mesh.local") != address
     for plane in (GLOBAL, "east"):
         hashed = synced_name(key, "" if plane == GLOBAL else plane)
-        shown = calm_mesh.get(plane, f"/meshes/default/meshservices/{hashed}")
+        place = f"/meshes/default/meshservices/{hashed}"
+        eventually(lambda: calm_mesh.call(plane, "GET", place)[0] == 200, 5, calm_mesh, plane)  # noqa: B023
+        shown = calm_mesh.get(plane, place)
         assert shown["labels"]["k8s.kuma.io/namespace"] == "redis-system"
         assert shown["labels"]["kuma.io/env"] == "kubernetes"
         assert shown["status"]["vips"][0]["ip"] == address

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from tests.e2e.mesh import (
     dataplane,
     elsewhere,
     eventually,
+    in_east,
     program,
     watching,
 )
 from tests.ports import free
+from zonemesh.travel import own_log
 
 REPLICAS = ("west", "west-2")
 SERVICES = ("one", "two")
@@ -67,14 +69,11 @@ class Replicated(Mesh):
 
 @pytest.fixture
 def replicated(tmp_path: Path) -> Iterator[Replicated]:
-    found = Replicated(tmp_path)
-    try:
+    with closing(Replicated(tmp_path)) as found:
         found.start()
         found.start("west-2", *AGENTS)
         eventually(lambda: found.zone_leader() is not None)
         yield found
-    finally:
-        found.close()
 
 
 @pytest.mark.timeout(90)
@@ -84,20 +83,19 @@ def test_after_the_zone_leaders_sudden_death_names_stay_and_new_ones_come(
     addresses = replicated.registered(*SERVICES)
     leader, follower = replicated.zone_leader(), replicated.zone_follower()
     assert leader is not None
-    names = {("east", elsewhere(s)): a for s, a in addresses.items()}
+    names = in_east(addresses)
     names |= {("west", at_home(s)): a for s, a in addresses.items()}
 
     with watching(replicated, names):
         replicated[leader].kill()
-        killed_s = time.monotonic()
         body = dataplane("new")
         path = "/meshes/default/dataplanes/new-1"
-        eventually(lambda: replicated.call(follower, "PUT", path, body)[0] == 201, 6, replicated)
-        took_s = time.monotonic() - killed_s
+        eventually(
+            lambda: replicated.call(follower, "PUT", path, body)[0] in (200, 201), 6, replicated
+        )
         new = replicated.resolves("east", elsewhere("new"))
         assert replicated.resolves("west", at_home("new")) == new
 
-    print(f"takeover of a zone: {took_s:.2f} s")
     assert replicated.zone_leader() == follower
     assert replicated.metric(follower, "zonemesh_leader") == {"": 1.0}
     replicated.start(leader)
@@ -111,11 +109,11 @@ def test_after_the_zone_leaders_sudden_death_names_stay_and_new_ones_come(
 def test_a_write_at_a_follower_can_be_read_there_at_once(replicated: Replicated) -> None:
     follower = replicated.zone_follower()
     for number in range(20):
-        assert replicated.register(follower, f"s-{number}") == 201
+        replicated.register(follower, f"s-{number}")
         assert (
             replicated.call(follower, "GET", f"/meshes/default/dataplanes/s-{number}-1")[0] == 200
         )
-    assert replicated.remove(follower, "s-0") == 200
+    replicated.remove(follower, "s-0")
 
     state = replicated.state(follower)
     assert state["leader"] is False
@@ -143,23 +141,22 @@ def test_a_zone_leader_that_stops_hands_over_at_once_and_its_agents_were_never_g
     assert leader is not None
 
     with watching(replicated, {("west", at_home(s)): a for s, a in addresses.items()}):
+        old = f":{replicated.ports[leader]}"
+        assert old in replicated.lease(own_log("west"), db=1)
         assert replicated[leader].stop() == 0
-        stopped_s = time.monotonic()
+        held = replicated.lease(own_log("west"), db=1)
         eventually(lambda: replicated.zone_leader() == follower, 5, replicated, *REPLICAS)
-        took_s = time.monotonic() - stopped_s
         eventually(partial(replicated.resolves, "west", at_home("one")))
         assert replicated.online(follower)
 
-    print(f"handover of a zone: {took_s:.3f} s after the process had ended")
-    assert took_s < 1.0, "the lease of a dead leader would last for 2 s"
+    assert old not in held, "the lease of a dead leader would last for 2 s"
 
 
 @pytest.mark.timeout(90)
 def test_a_zone_is_taken_over_on_an_operators_word_and_global_shows_who_claimed_it(
     mesh: Mesh,
 ) -> None:
-    mesh.start()
-    mesh.start(*AGENTS)
+    mesh.start_all()
     addresses = mesh.registered(*SERVICES)
     old, new = mesh["west"], usurper(mesh)
     new.start()
@@ -171,15 +168,15 @@ def test_a_zone_is_taken_over_on_an_operators_word_and_global_shows_who_claimed_
     claimed: dict[str, str] = eventually(lambda: zone_seen(mesh).get("claimedBy") or {})
     assert claimed["owner"] == owner
     assert claimed["uid"] in new.log.read_text()
-    assert mesh.metric(mesh.leader() or "", "zonemesh_zone_claimed")['zone="west"'] == 1.0
+    assert mesh.metric(mesh.leading(), "zonemesh_zone_claimed")['zone="west"'] == 1.0
     assert old.running
 
-    with watching(mesh, {("east", elsewhere(s)): a for s, a in addresses.items()}):
+    with watching(mesh, in_east(addresses)):
         again = usurper(mesh, "--takeover")
         again.start()
         assert old.wait(25) == 2
         eventually(partial(mesh.is_ready, "west-2"), 20, mesh, "west-2")
-        assert mesh.register("west-2", "new") == 201
+        mesh.register("west-2", "new")
         mesh.resolves("east", elsewhere("new"))
     assert "has taken this zone over from this one" in old.log.read_text()
     for name in ("west-2", "east", "g1"):
