@@ -15,14 +15,14 @@ from typing import Any
 
 import structlog
 
+from zonecp.merged import Merged
 from zonecp.ownership import Ownership, newest_entry
+from zonecp.past import Past
 from zonecp.state import ZoneState
 from zonemesh.errors import (
     ForeignLogError,
     RefusedError,
-    StaleLogError,
     UnavailableError,
-    WireError,
 )
 from zonemesh.formats import Formats
 from zonemesh.legacypool import LEGACY_VIP
@@ -31,13 +31,12 @@ from zonemesh.log.appender import Appender
 from zonemesh.log.clock import Clock
 from zonemesh.log.follower import Follower
 from zonemesh.log.history import History, replay
-from zonemesh.log.port import Head, Log, SnapshotInfo, Store
+from zonemesh.log.port import Head, Log, Store
 from zonemesh.log.tail import Tail
 from zonemesh.log.writer import cursors_note
 from zonemesh.model import START, Change, Cursor, Position
 from zonemesh.registry import Frozen
 from zonemesh.runtime.supervise import Backoff
-from zonemesh.seen import Seen
 from zonemesh.settings import GLOBAL_KEY, SETTINGS
 from zonemesh.travel import GLOBAL_LOG, goes_up, held_back, up_log
 from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Place, Sealed, decode
@@ -45,9 +44,6 @@ from zonemesh.wire import NO_HASH, UP_ENTRY_BYTES_MAX, Entry, Place, Sealed, dec
 _CHANGES_BYTES = 180 << 10
 """Own entries are put together into one up entry to this size; a single one always fits."""
 _REOPEN_S = 0.2
-_GLOBAL_READ_S = 3.0
-"""How long a stream that is to begin anew waits for what global says of it; global may be away."""
-_GLOBAL_LOOK_S = 0.05
 STREAM_BYTES_MAX = 64 << 20
 """What the stream may take in Redis while global reads none of it: half a quota of global's. Beyond
 it the zone's snapshot says the same in less."""
@@ -104,8 +100,9 @@ class Uplink:
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._describe = describe
-        self._adopted_anew = adopted_anew
         self._log = store.log(up_log(state.zone))
+        self._merged = Merged(state.zone, self._log, follower)
+        self._past = Past(state, own, follower, clock=clock, adopted_anew=adopted_anew)
         self._base = START
         self._term = 0
         """The highest that was tried: one that a store has lost is not used again."""
@@ -269,12 +266,12 @@ class Uplink:
         Raises:
             RefusedError: It cannot; the stream must be opened again.
         """
-        if self._overtaken(place.incarnation, place.position):
+        if self._merged.overtaken(place.incarnation, place.position):
             raise RefusedError("this stream has lost entries that global has read")
         self._beats += 1
         if self._beats % _ANNOUNCE_BEATS == 0:
             await self._store.announce(self._state.zone)
-        cursor = self._merged_to
+        cursor = self._merged.to
         waits = cursor is not None and cursor == self._followed and cursor.position < place.position
         self._followed = cursor
         self._waited = self._waited + 1 if waits else 0
@@ -282,7 +279,7 @@ class Uplink:
         # Not at once: the copy of global's log may be what is behind.
         if cursor is not None and self._waited >= _WAITED_BEATS:
             self._waited = 0
-            if not await self._readable_from(cursor, place):
+            if not await self._merged.readable_from(cursor, place):
                 self._begin_anew = True
                 raise RefusedError(f"global cannot read on from {cursor}")
 
@@ -306,50 +303,6 @@ class Uplink:
                 f"the stream takes over {self._stream_bytes_max} bytes, and global does not read it"
             )
 
-    async def _readable_from(self, cursor: Cursor, place: Place) -> bool:
-        """Whether the stream goes on where global stands, or from a snapshot beyond that.
-
-        Global looks for the very entry that it has merged last: with it, it checks the next.
-        """
-        if cursor.incarnation == place.incarnation:
-            for raw in await self._log.read(cursor.position.before(), count=1):
-                sealed, _ = decode(raw.data, NO_HASH)
-                if raw.position == cursor.position and self._merged_h() in (b"", sealed.h):
-                    return await self._continues(cursor.position, sealed.h, place)
-        for info in await self._log.snapshots():
-            beyond = cursor.incarnation != info.incarnation or cursor.position < info.position
-            if beyond and info.incarnation == place.incarnation:
-                return await self._continues(info.position, info.h, place)
-        return False
-
-    @property
-    def _merged_to(self) -> Cursor | None:
-        """Which entry of the stream global has merged last, as far as is known here."""
-        return self._global.newest.cursors.get(up_log(self._state.zone))
-
-    def _merged_h(self) -> bytes:
-        """Hash of the entry that global has merged last, b"" if it does not say."""
-        seen = Seen.of(self._global.newest, self._state.zone)
-        return b"" if seen is None else seen.h
-
-    async def _continues(self, start: Position, h: bytes, place: Place) -> bool:
-        """Whether the stream's next entry, if there is one, follows a place."""
-        for raw in await self._log.read(start, count=1):
-            try:
-                sealed, chained = decode(raw.data, h)
-            except WireError:
-                return False
-            return chained and sealed.entry.previous == start
-        return start == place.position
-
-    def _overtaken(self, incarnation: str, end: Position) -> bool:
-        """Whether global has read more of this stream than there is: its store went back in time.
-
-        A cursor of another incarnation is no such sign: global comes to this one by its snapshot.
-        """
-        cursor = self._merged_to
-        return cursor is not None and cursor.incarnation == incarnation and cursor.position > end
-
     # Opening
 
     async def compare(self) -> None:
@@ -364,8 +317,8 @@ class Uplink:
         if head is not None and newest is not None and head.owner == self._uid:
             src = newest.src.get(self._own.name)
             if src is not None:
-                await self._lacks(src, "has been published")
-        await self._check_own()
+                await self._past.lacks(src, "has been published")
+        await self._past.check_merged()
 
     async def _open(self) -> Appender:
         await self._store.announce(self._state.zone)
@@ -394,7 +347,7 @@ class Uplink:
         )
         brings = bool(self._state.legacy_claims())  # they travel in a snapshot
         anew = self._begin_anew or brings
-        intact = not (anew or self._overtaken(head.incarnation, head.position))
+        intact = not (anew or self._merged.overtaken(head.incarnation, head.position))
         resume = await self._resumable(newest) if intact else None
         if resume is None:
             await self._publish(lambda src, note: self._opened(appender, term, src, note))
@@ -407,7 +360,7 @@ class Uplink:
     def _next_term(self, head: Head | None) -> int:
         """Above every one that is known."""
         known = [self._term]
-        known += [place.position.term for place in (head, self._merged_to) if place is not None]
+        known += [place.position.term for place in (head, self._merged.to) if place is not None]
         return max(known) + 1
 
     def _written_in(self, head: Head) -> Position | None:
@@ -488,25 +441,13 @@ class Uplink:
         await self._publish(create)
         return appender
 
-    async def _check_own(self) -> None:
-        """What global has merged stands in for a stream that was lost, or went back, as well."""
-        until_s = self._clock.mono_s() + _GLOBAL_READ_S
-        while not self._global.current:
-            if self._clock.mono_s() >= until_s:
-                break
-            await asyncio.sleep(_GLOBAL_LOOK_S)
-        seen = Seen.of(self._global.newest, self._state.zone)
-        if seen is not None and seen.own is not None:
-            incarnation, term, seq = seen.own
-            await self._lacks(Cursor(incarnation, Position(term, seq)), "global has merged")
-
     async def _publish(self, append: Callable[..., Any]) -> None:
         """Begin the stream's content anew: an entry that says so, then its snapshot.
 
         Raises:
             StaleLogError: The own log lacks what global has merged of it: an old backup.
         """
-        await self._check_own()
+        await self._past.check_merged()
         await self._calm_down()
         frozen = self._state.registry.freeze()
         self.copied = Cursor(frozen.meta["incarnation"], Position(*frozen.meta["position"]))
@@ -550,12 +491,12 @@ class Uplink:
         if src is None:
             return None
         if src.incarnation != registry.incarnation:
-            self._check_continued(src)
+            self._past.check_continued(src)
             return None
-        if await self._lacks(src, "has been published"):
+        if await self._past.lacks(src, "has been published"):
             return None
         base = newest.position if newest.note.get("full") else newest.note.get("base")
-        if base is None or not await self._has_snapshot(newest, Position(*base)):
+        if base is None or not await self._merged.has_snapshot(newest, Position(*base)):
             return None
         self._base = Position(*base)
         if src.position == registry.position or self._tail.after(src) is not None:
@@ -565,57 +506,6 @@ class Uplink:
             return None
         sealed, _ = decode(first[0].data, NO_HASH)
         return src if sealed.entry.previous == src.position else None
-
-    def _check_continued(self, src: Cursor) -> None:
-        """Make sure that an own log that was lost and restored holds all that was published.
-
-        Raises:
-            StaleLogError: It was restored from a history that ends before that.
-        """
-        note = self._state.note
-        if note is None or not note.continues or self._adopted_anew:
-            return
-        held = Cursor.parse(note.continues)
-        if held.incarnation == src.incarnation and held.position < src.position:
-            raise StaleLogError(
-                f"own log was restored as of {held.position}, and {src.position} is published",
-                term=0,
-            )
-
-    async def _lacks(self, src: Cursor, how_known: str) -> bool:
-        """Whether the own log does not lead through a place of its that is known elsewhere.
-
-        Raises:
-            StaleLogError: It does not, and what it lacks has not been adopted: an old backup.
-        """
-        registry = self._state.registry
-        if src.incarnation != registry.incarnation or await self._leads_through(src.position):
-            return False
-        if self._adopted_anew:
-            return True
-        raise StaleLogError(
-            f"own log, which ends at {registry.position}, does not lead through {src.position},"
-            f" which {how_known}",
-            term=src.position.term,
-        )
-
-    async def _leads_through(self, position: Position) -> bool:
-        if position > self._state.registry.position:
-            return False
-        for raw in await self._own.read(position, count=1):
-            sealed, _ = decode(raw.data, NO_HASH)
-            return sealed.entry.previous >= position
-        return True
-
-    async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
-        """Whether the snapshot that the content begins with was published, or is not needed."""
-        cursor = self._merged_to
-        if cursor is not None and cursor.incarnation == newest.incarnation and cursor[1] >= base:
-            return True
-        infos: Sequence[SnapshotInfo] = await self._log.snapshots()
-        return any(
-            info.incarnation == newest.incarnation and info.position >= base for info in infos
-        )
 
 
 def _meta(sealed: Sealed, zone: str) -> dict[str, Any]:
