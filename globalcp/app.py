@@ -226,14 +226,8 @@ class Replica:
     def _begin_recovery(self, first: Cursor) -> Sequence[Change]:
         """A log founded again may lack what a replica that is gone had committed."""
         registry = self.state.registry
-        recovery = Recovery(
-            id=str(first),
-            reason=f"global's log was lost, and restored as of {registry.cursor}",
-            since_ms=registry.log_time_ms,
-            wants=True,
-            held=str(registry.cursor),
-        )
-        return [recovery.change()]
+        reason = f"global's log was lost, and restored as of {registry.cursor}"
+        return [Recovery.founded(first, registry, reason).change()]
 
     def _applied(self, entries: Sequence[Sealed]) -> None:
         self._date_origins(entries[-1].entry.mono_delta_ms)

@@ -142,8 +142,7 @@ class Ingest:
         self._turns = Turns()
         self._zone_ages_s = zone_ages_s
         self._streams: dict[str, _Stream] = {}
-        self._moved: dict[str, tuple[Report, float]] = {}
-        """Reports, and since when each waits."""
+        self._moved: dict[str, Report] = {}
         self._zones_read_s = float("-inf")
         self._heads_read_s = float("-inf")
         self.counts = Counts()
@@ -153,11 +152,7 @@ class Ingest:
     def moved(self) -> dict[str, Report]:
         """Zones heard from since the last call whose news was only that they live."""
         moved, self._moved = self._moved, {}
-        now_s = self._clock.mono_s()
-        return {
-            zone: replace(report, behind_ms=report.behind_ms + round((now_s - since_s) * 1000))
-            for zone, (report, since_s) in moved.items()
-        }
+        return moved
 
     async def run(self) -> None:
         """Read for ever.
@@ -234,6 +229,7 @@ class Ingest:
             if age_s is not None:
                 # Rather than by the zone's wall clock: that may be off by any time.
                 stream.freshness.guess(age_s, stream.log_time_ms, self._clock.mono_s())
+            stream.report = replace(stream.report, as_of_s=self._as_of_s(stream))
 
     async def _merged_place(self, zone: str, stream: _Stream) -> Place | None:
         """The place of the last entry that is merged; None if the stream does not hold it."""
@@ -339,7 +335,7 @@ class Ingest:
             taken, size = self._take(zone, stream, left, group)
             self._turns.serve(zone, size)
             if isinstance(taken, Report):
-                self._moved[zone] = taken, now_s
+                self._moved[zone] = taken
             elif taken is not None:
                 self._moved.pop(zone, None)
                 stream.news_s = now_s
@@ -389,7 +385,6 @@ class Ingest:
     def _advance(self, stream: _Stream, sealed: Sealed) -> None:
         entry = sealed.entry
         stream.place = sealed.place
-        stream.report = _report(sealed, stream.report)
         if not stream.freshness.known:
             age_s = (self._clock.wall_ms() - entry.time_ms) / 1000
             stream.freshness.guess(age_s, entry.log_time_ms, self._clock.mono_s())
@@ -397,29 +392,24 @@ class Ingest:
             entry.log_time_ms, self._clock.mono_s(), paused_ms=paused_ms(entry.note)
         )
         stream.log_time_ms = entry.log_time_ms
+        stream.report = replace(_report(sealed, stream.report), as_of_s=self._as_of_s(stream))
         stream.fault = None
 
     def _news(self, zone: str, stream: _Stream, entries: Sequence[Sealed]) -> Merge | Report | None:
         if not entries or stream.report is None:
             return None
-        last = entries[-1].entry
-        report = stream.report
-        cursor = entries[-1].place.cursor
-        if report.cursor != cursor:
-            report = _report(entries[-1], report)
-        report = replace(
-            report, behind_ms=self._behind_ms(stream, last.log_time_ms), lost=_lost(entries)
-        )
+        report = replace(stream.report, lost=_lost(entries))
         tells = any(sealed.entry.changes or _TOLD & sealed.entry.note.keys() for sealed in entries)
         # What only waits for the next heartbeat is forgotten if news comes before it.
         if not (tells or report.left or report.lost) and self._known(zone):
             return report
         return Merge(zone, entries, report)
 
-    def _behind_ms(self, stream: _Stream, log_time_ms: int) -> int:
-        """How old an entry that was just read may be."""
-        age_s = stream.freshness.age_s(self._clock.mono_s()) or 0.0
-        return _time_ms(round(age_s * 1000) + stream.log_time_ms - log_time_ms)
+    def _as_of_s(self, stream: _Stream) -> float | None:
+        """When the newest entry read had been made; None before anything is known."""
+        now_s = self._clock.mono_s()
+        age_s = stream.freshness.age_s(now_s)
+        return None if age_s is None else now_s - age_s
 
     def _known(self, zone: str) -> bool:
         return up_log(zone) in self._state.registry.cursors
@@ -441,7 +431,7 @@ class Ingest:
                 check_head(stream.place, None if head is None else head.place, read_nothing=False)
                 if zone in self.counts.held_s and stream.report is not None:
                     # It lives, and is only not read.
-                    self._moved.setdefault(zone, (stream.report, now_s))
+                    self._moved.setdefault(zone, stream.report)
             except LogFaultError as fault:
                 self._sync(zone, stream, fault, group)
             except WrongKeyError as error:
@@ -476,8 +466,10 @@ class Ingest:
                 log.info("zone_reread", zone=zone, position=str(found.position))
                 return
             info, head = found
+            # How old a snapshot is, nobody says: what is known of the zone is no younger for it.
+            as_of_s = self._clock.mono_s() - self._zone_ages_s().get(zone, 0.0)
             tables = await self._load(zone, stream, info)
-            report = _report_of(info.place.cursor, head, h=info.h)
+            report = replace(_report_of(info.place.cursor, head, h=info.h), as_of_s=as_of_s)
             whole = Replace(zone, tables, report)
             while not await self._writer.submit(whole):
                 pass  # a bounded part of the difference each time
@@ -631,16 +623,8 @@ def _own(src: Mapping[str, Cursor]) -> Cursor | None:
 
 def _lost(entries: Sequence[Sealed]) -> Cursor | None:
     """What the zone had applied that global's log lacks, by the newest of its words about that."""
-    told = (_cursor(sealed.entry.note.get("lost")) for sealed in reversed(entries))
+    told = (Cursor.heard(sealed.entry.note.get("lost")) for sealed in reversed(entries))
     return next((cursor for cursor in told if cursor is not None), None)
-
-
-def _cursor(value: object) -> Cursor | None:
-    """Of a zone's note, which may have any shape."""
-    match value:
-        case [str(incarnation), [int(term), int(seq)]] if _text(incarnation):
-            return Cursor(incarnation, Position(term, seq))
-    return None
 
 
 def _report_of(cursor: Cursor, head: Head, h: bytes = b"") -> Report:

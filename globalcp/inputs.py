@@ -24,8 +24,9 @@ class Report:
     version: str = ""
     h: bytes = b""
     """Hash of the entry at the cursor."""
-    behind_ms: int = 0
-    """How old the entry may have been when it was read."""
+    as_of_s: float | None = None
+    """By the leader's monotonic clock, a moment by which the entry had been made; None: no better
+    is known than the moment of the decision."""
     own: Cursor | None = None
     """How far the zone's own log is in its stream by then."""
     formats: tuple[int, ...] | None = None

@@ -16,7 +16,7 @@ import dns.message
 import dns.rcode
 import yaml
 
-from tests.fake_zone import free_port
+from tests.ports import free_port
 
 LOOPBACK = "127.0.0.1"
 NAME = "redis.svc.mesh.local"

@@ -12,12 +12,21 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 from tests.coredns_server import find_coredns
+from tests.patience import SLOWER
 from tests.redis_server import RedisServer, running
 
 # `ci` repeats the same examples, so that no change fails by luck; no deadline on two noisy cores.
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("nightly", deadline=None, print_blob=True, max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Timeouts end what hangs, and nothing that is only slow."""
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        if mark is not None:
+            item.add_marker(pytest.mark.timeout(SLOWER * mark.args[0]), append=False)
 
 
 # pytest-asyncio 1.5 asks for the main thread's loop between tests. Where there is none it makes one

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
-import socket
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,6 +107,13 @@ class Stream:
             data = self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH)
         await self.response.write(data)
 
+    async def beat_until(self, done: Callable[[], bool], heartbeat: str) -> None:
+        """Heartbeats as a zone sends them, only faster."""
+        async with asyncio.timeout(10.0):
+            while not done():
+                await self.send(heartbeat)
+                await asyncio.sleep(0.01)
+
 
 @dataclass
 class FakeZone:
@@ -183,17 +188,3 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not true():  # noqa: ASYNC110 -- of anything that a test can look at
             await asyncio.sleep(0.005)
-
-
-def free_port() -> int:
-    """One for UDP and TCP, below those that the kernel gives to clients."""
-    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            suppress(OSError),
-        ):
-            udp.bind(("127.0.0.1", port))
-            tcp.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.redis_server import PORT_TRIES, READY_S, free_port
+from tests.ports import free_port
+from tests.redis_server import PORT_TRIES, READY_S
 from zonemesh.errors import UnavailableError
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redischecks import Weakness, weaknesses_of

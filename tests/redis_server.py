@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from zonemesh.errors import UnavailableError
 from zonemesh.runtime.redisserver import find_redis_server, start_redis_server, wait_ready
 
@@ -92,10 +93,3 @@ def needs_redis(*least: int) -> None:
         if os.environ.get("CI"):
             pytest.fail(why)
         pytest.skip(why)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.fake_zone import free_port
+from tests.ports import free_port
 from tests.upstreams import LOOPBACK, NAME, forwarder_to
 from zonecp.dataplane.dns import Server
 from zonecp.dataplane.entry import wire_entry

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import dns.message
 
-from tests.fake_zone import free_port
+from tests.ports import free_port
 from zonecp.dataplane.forward import Forwarder
 from zonecp.dataplane.upstreams import Address, Servers
 

@@ -56,7 +56,7 @@ class Answering:
         notes: dict[str, Any] = {}
         lost = self._holding.lost
         if lost is not None:
-            notes["lost"] = [lost.incarnation, list(lost.position)]
+            notes["lost"] = lost.told()
         if returned := self._returned():
             notes["returned"] = returned
         recovery = Recovery.of(self._global.newest)

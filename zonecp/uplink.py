@@ -98,8 +98,6 @@ class Uplink:
         self._formats = formats
         self._sent = Tail()
         """What this stream holds, to put back where its store has lost the newest of it."""
-        self._sent_s: float | None = None
-        """When the newest of that was taken."""
         self._uid = uid
         self._ownership = ownership
         self._writer = writer
@@ -170,20 +168,24 @@ class Uplink:
         self.opened.set()
         beat_s = self._clock.mono_s()  # the first entry says what is held
         while True:
+            begun_s = self._clock.mono_s()
+            due = begun_s >= beat_s
+            # Before the news: they may take their time, and an entry says what was held when it was
+            # made.
+            answers = await self._answers() if due else {}
             entries = await self._news()
             changes, last = self._exported(entries)
-            now_s = self._clock.mono_s()
             if last is not None:
                 self.copied = last
-            if changes or now_s >= beat_s:
-                note = {**self._note(), **await self._answers()} if now_s >= beat_s else {}
+            if changes or due:
+                note = {**self._note(), **answers} if due else {}
                 appender.format = self._formats.followed(appender.format)
                 sealed = await appender.commit(
                     src=self._src(), note={**note, **self._marks()}, changes=changes
                 )
                 self._count(sealed)
-                if note:
-                    beat_s = now_s + self._heartbeat_s
+                if due:
+                    beat_s = begun_s + self._heartbeat_s
                     await self._check_followed(appender.place)
             if not entries:
                 await self._tail.wait(max(0.0, beat_s - self._clock.mono_s()))
@@ -258,7 +260,6 @@ class Uplink:
             log.info("uplink_goes_on", zone=self._state.zone, position=str(sealed.entry.position))
             self.refused = None
         self._sent.push(sealed)
-        self._sent_s = self._clock.mono_s()
         self.entries += 1
         self.bytes += len(sealed.data)
 
@@ -362,12 +363,8 @@ class Uplink:
         newest = None if head is None else await newest_entry(self._log, head)
         if head is not None and newest is not None and head.owner == self._uid:
             src = newest.src.get(self._own.name)
-            same = src is not None and src.incarnation == self._state.registry.incarnation
-            if src is not None and same and await self._stale(src):
-                raise StaleLogError(
-                    f"own log does not lead through {src.position}, which has been published",
-                    term=src.position.term,
-                )
+            if src is not None:
+                await self._lacks(src, "has been published")
         await self._check_own()
 
     async def _open(self) -> Appender:
@@ -394,7 +391,6 @@ class Uplink:
             log_time_ms=newest.log_time_ms,
             bytes_max=UP_ENTRY_BYTES_MAX,
             version=head.format,
-            there_s=self._sent_s if self._written_in(head) == head.position else None,
         )
         brings = bool(self._state.legacy_claims())  # they travel in a snapshot
         anew = self._begin_anew or brings
@@ -408,10 +404,11 @@ class Uplink:
         log.info("uplink_resumed", zone=self._state.zone, copied=str(resume), term=term)
         return appender
 
-    def _next_term(self, head: Head) -> int:
+    def _next_term(self, head: Head | None) -> int:
         """Above every one that is known."""
-        cursor = self._merged_to
-        return max(self._term, head.position.term, cursor.position.term if cursor else 0) + 1
+        known = [self._term]
+        known += [place.position.term for place in (head, self._merged_to) if place is not None]
+        return max(known) + 1
 
     def _written_in(self, head: Head) -> Position | None:
         """The last entry that this process has written into the log of a head."""
@@ -471,14 +468,10 @@ class Uplink:
         return sealed
 
     async def _create(self, replacing: Head | None) -> Appender:
-        cursor = self._merged_to
         appender = Appender(
             self._log, writer=self._writer, clock=self._clock, bytes_max=UP_ENTRY_BYTES_MAX
         )
-        known = [self._term]
-        known += [cursor.position.term] if cursor is not None else []
-        known += [replacing.position.term] if replacing is not None else []
-        self._term = term = max(known) + 1
+        self._term = term = self._next_term(replacing)
 
         async def create(src: dict[str, Cursor], note: dict[str, Any]) -> Sealed:
             sealed = await appender.create(
@@ -503,15 +496,9 @@ class Uplink:
                 break
             await asyncio.sleep(_GLOBAL_LOOK_S)
         seen = Seen.of(self._global.newest, self._state.zone)
-        if seen is None or seen.own is None or self._adopted_anew:
-            return
-        incarnation, term, seq = seen.own
-        merged = Cursor(incarnation, Position(term, seq))
-        if incarnation == self._state.registry.incarnation and await self._stale(merged):
-            raise StaleLogError(
-                f"own log does not lead through {merged.position}, which global has merged",
-                term=term,
-            )
+        if seen is not None and seen.own is not None:
+            incarnation, term, seq = seen.own
+            await self._lacks(Cursor(incarnation, Position(term, seq)), "global has merged")
 
     async def _publish(self, append: Callable[..., Any]) -> None:
         """Begin the stream's content anew: an entry that says so, then its snapshot.
@@ -565,13 +552,8 @@ class Uplink:
         if src.incarnation != registry.incarnation:
             self._check_continued(src)
             return None
-        if await self._stale(src):
-            if self._adopted_anew:
-                return None
-            raise StaleLogError(
-                f"own log ends at {registry.position}, and {src.position} has been published",
-                term=src.position.term,
-            )
+        if await self._lacks(src, "has been published"):
+            return None
         base = newest.position if newest.note.get("full") else newest.note.get("base")
         if base is None or not await self._has_snapshot(newest, Position(*base)):
             return None
@@ -600,14 +582,30 @@ class Uplink:
                 term=0,
             )
 
-    async def _stale(self, src: Cursor) -> bool:
-        """Whether the own log does not lead through a place that was published from it."""
-        if src.position > self._state.registry.position:
+    async def _lacks(self, src: Cursor, how_known: str) -> bool:
+        """Whether the own log does not lead through a place of its that is known elsewhere.
+
+        Raises:
+            StaleLogError: It does not, and what it lacks has not been adopted: an old backup.
+        """
+        registry = self._state.registry
+        if src.incarnation != registry.incarnation or await self._leads_through(src.position):
+            return False
+        if self._adopted_anew:
             return True
-        for raw in await self._own.read(src.position, count=1):
+        raise StaleLogError(
+            f"own log, which ends at {registry.position}, does not lead through {src.position},"
+            f" which {how_known}",
+            term=src.position.term,
+        )
+
+    async def _leads_through(self, position: Position) -> bool:
+        if position > self._state.registry.position:
+            return False
+        for raw in await self._own.read(position, count=1):
             sealed, _ = decode(raw.data, NO_HASH)
-            return sealed.entry.previous < src.position
-        return False
+            return sealed.entry.previous >= position
+        return True
 
     async def _has_snapshot(self, newest: Entry, base: Position) -> bool:
         """Whether the snapshot that the content begins with was published, or is not needed."""

@@ -11,6 +11,7 @@ class Agreement:
     """Counts comparisons that failed; decides whether to load the state anew."""
 
     def __init__(self) -> None:
+        self.comparisons = 0
         self.mismatches = 0
         self.unmended: str | None = None
         """What does not agree and was given up; None while all is well or still being mended."""
@@ -18,6 +19,7 @@ class Agreement:
 
     def found(self, *, equal: bool, what: str) -> bool:
         """Note a comparison; True if the copy is to be loaded anew because of it."""
+        self.comparisons += 1
         if equal:
             self._tries, self.unmended = 0, None
             return False

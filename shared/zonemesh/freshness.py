@@ -1,9 +1,13 @@
 """How old the newest thing applied of a log is, without trusting that two clocks agree.
 
-A reader cannot know when an entry was written, only that it was neither before a moment when it had
-read all there was, nor less long after the entry before than that log's own time has advanced. The
-age told is the least that both allow, so it may be told too old by a second, never too young: a
-writer that died while the link was cut is as old as it is when the link is back.
+A reader cannot know when an entry was made, only that it was neither before the entry before it had
+been taken by the store, nor less long after that one than the log's own time has advanced. The age
+told is the least that both allow, so it may be told too old by a second, never too young: a writer
+that died while the link was cut is as old as it is when the link is back.
+
+That there was nothing to read until a moment says of the next entry only that it was taken after
+it. It may have been made long before, and have waited for the store: what its writer came to know
+meanwhile is not in it. The entry after it tells, by what log time has advanced in between.
 
 Log time does not count that nobody wrote: the first entry of a term, and one after a long wait for
 the store, say by `PAUSED_MS` how much more time than that has passed, as far as the writer knows.
@@ -35,6 +39,8 @@ class Freshness:
         self._log_time_ms = 0
         self._all_s: float | None = None
         """A moment as of which everything was read."""
+        self._taken_s: float | None = None
+        """A moment after which the store had taken the entry."""
         self.there_s: float | None = None
         """A moment by which the entry had been written."""
 
@@ -68,9 +74,12 @@ class Freshness:
         """
         before_s = self.age_s(now_s)
         assert before_s is not None
-        age_s = before_s - (log_time_ms - self._log_time_ms + paused_ms) / 1000
-        if self._all_s is not None:
-            age_s = min(age_s, now_s - self._all_s)
+        passed_s = (log_time_ms - self._log_time_ms + paused_ms) / 1000
+        age_s = before_s - passed_s
+        if self._taken_s is not None:
+            made_s = self._taken_s + passed_s  # unless the entry before had waited
+            age_s = min(age_s, now_s - (made_s if made_s <= now_s else self._taken_s))
+        self._taken_s = self._all_s
         self.guess(age_s, log_time_ms, now_s)
 
     def read_all(self, as_of_s: float) -> None:

@@ -21,6 +21,8 @@ _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 """What msgpack can hold."""
 SEQ_MAX = (1 << 63) - 1
 """Above any sequence number in use, below what SQLite and Lua hold exactly as integers."""
+_INCARNATION_MAX = 200
+"""Characters of one that is told in a note. It is kept in logs and repeated there."""
 _TEXT_MAX = 2 * 19 + 1
 """Digits of two such numbers and the dash."""
 _FRAMING_BYTES = 12
@@ -78,6 +80,24 @@ class Cursor(NamedTuple):
         if not (incarnation and dot):
             raise InputError(f"{text!r} is not a cursor <incarnation>.<term>-<seq>")
         return cls(incarnation, Position.parse(position))
+
+    def told(self) -> list[Any]:
+        """As an entry's note carries it: `[incarnation, [term, seq]]`."""
+        return [self.incarnation, list(self.position)]
+
+    @classmethod
+    def heard(cls, value: Any) -> Self | None:
+        """Undo `told`, of a note of somebody else's, which may have any shape; None: no cursor."""
+        match value:
+            case [str(incarnation), [int(term), int(seq)]] if (
+                0 < len(incarnation) <= _INCARNATION_MAX
+                and incarnation.isprintable()
+                and min(term, seq) >= 0
+                and max(term, seq) <= SEQ_MAX
+            ):
+                return cls(incarnation, Position(term, seq))
+            case _:
+                return None
 
 
 class Key(NamedTuple):

@@ -55,6 +55,17 @@ class Recovery:
     """Nothing more is waited for: what is without an address or a block gets one, and the record
     goes with the last of that. Zones, which show the map they had until it does, miss nothing."""
 
+    @classmethod
+    def founded(cls, first: Cursor, held: Registry, reason: str) -> Self:
+        """Of a log that is founded again at `first` with what a registry holds."""
+        return cls(
+            id=str(first),
+            reason=reason,
+            since_ms=held.log_time_ms,
+            wants=True,
+            held=str(held.cursor),
+        )
+
     def with_report(self, zone: str) -> Recovery:
         return replace(self, reported=tuple(sorted({*self.reported, zone})))
 

@@ -338,15 +338,16 @@ def _too_low(
     agent: str, lags: list[Lag], arrivals: list[_Arrival], within_s: float
 ) -> Iterator[Violation]:
     """At most once a stretch in which something was lacking."""
-    times = [lag.at_s for lag in lags]
+    asked = [lag.asked_s for lag in lags]
+    got = [lag.got_s for lag in lags]
     for arrival in sorted(arrivals, key=lambda one: one.acknowledged_s):
-        start = bisect_right(times, arrival.acknowledged_s + within_s)
-        end = bisect_right(times, arrival.lacked_until_s)
+        start = bisect_right(asked, arrival.acknowledged_s + within_s)
+        end = bisect_right(got, arrival.lacked_until_s)
         for lag in lags[start:end]:
-            truth_s = lag.at_s - arrival.acknowledged_s
+            truth_s = lag.asked_s - arrival.acknowledged_s  # at least
             if lag.lag_s < truth_s - within_s:
                 what = f"{lag.lag_s:.2f} s of {lag.origin}, but lacks what is {truth_s:.2f} s old"
-                yield Violation(lag.at_s, "lag_too_low", agent, what)
+                yield Violation(lag.got_s, "lag_too_low", agent, what)
                 return
 
 
@@ -363,13 +364,13 @@ def _too_high(
     for had_s, sent_s in had:
         newest.append((had_s, max(sent_s, newest[-1][1] if newest else sent_s)))
     for lag in lags:
-        place = bisect_right(newest, (lag.at_s - SAMPLED_S, float("inf")))
+        place = bisect_right(newest, (lag.asked_s - SAMPLED_S, float("inf")))
         if place == 0:
             continue
-        truth_s = lag.at_s - newest[place - 1][1]
+        truth_s = lag.got_s - newest[place - 1][1]  # at most
         if lag.lag_s > truth_s + within_s:
             what = f"{lag.lag_s:.2f} s of {lag.origin}, but has what is {truth_s:.2f} s old"
-            yield Violation(lag.at_s, "lag_too_high", agent, what)
+            yield Violation(lag.got_s, "lag_too_high", agent, what)
             return
 
 

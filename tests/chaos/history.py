@@ -71,9 +71,10 @@ class State(NamedTuple):
 
 
 class Lag(NamedTuple):
-    """How old what an agent has of a zone is, by what is exported."""
+    """How old what an agent has of a zone is, by what is exported: at some moment between these."""
 
-    at_s: float
+    asked_s: float
+    got_s: float
     agent: str
     origin: str
     lag_s: float

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import structlog
 import uvloop
 
-from zonecp.app import Zone
 from zonecp.config import MultizoneConfig, ZoneConfig, ZoneNameConfig
+from zonecp.zone import Zone
 from zonemesh.log.clock import Clock
 from zonemesh.log.memory import MemoryStore
 from zonemesh.log.redis import RedisStore
@@ -37,7 +37,7 @@ async def main(url: str, count: int) -> None:
             zones.append(zone)
             group.create_task(supervise(zone.components(), Backoff(), random.Random()))
         while True:
-            lags_s = [zone.lag_s() for zone in zones]
+            lags_s = [zone.ages.lag_s() for zone in zones]
             current = sum(
                 zone.state.adopted and lag_s < CURRENT_S
                 for zone, lag_s in zip(zones, lags_s, strict=True)

@@ -137,14 +137,16 @@ class Looker:
     def lags(self) -> None:
         """An operator's view: the age of an agent's map, which is that of every hop to it."""
         for zone in ZONES:
-            found = self._stage.metric(f"{zone}-agent", "zonedp_map_age_seconds")
-            fed = self._stage.metric(f"{zone}-agent", "zonedp_feed_connected")
-            at_s = time.monotonic()
-            if fed.get(""):
-                self._stage.history.fed.append(Fed(at_s, f"{zone}-agent"))
-            for origin in ZONES:
-                if "" in found:
-                    self._stage.history.lags.append(Lag(at_s, f"{zone}-agent", origin, found[""]))
+            agent = f"{zone}-agent"
+            asked_s = time.monotonic()
+            found = self._stage.metric(agent, "zonedp_map_age_seconds")
+            got_s = time.monotonic()
+            if self._stage.metric(agent, "zonedp_feed_connected").get(""):
+                self._stage.history.fed.append(Fed(time.monotonic(), agent))
+            if "" in found:
+                self._stage.history.lags += [
+                    Lag(asked_s, got_s, agent, origin, found[""]) for origin in ZONES
+                ]
 
 
 class LogReader:

@@ -141,7 +141,7 @@ class Run:
         try:
             eventually(condition, HEAL_S)
         except AssertionError as error:
-            raise AssertionError(f"{what} within {HEAL_S:g} s") from error
+            raise AssertionError(f"{what}: {error}") from error
 
     def _detected(self, wall_s: float, wall_answers_s: float) -> float | None:
         """The first word of any process about a loss; before Redis's first answer: 0."""

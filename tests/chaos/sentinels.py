@@ -14,8 +14,8 @@ from tests.chaos.faults import Fault, Scene
 from tests.chaos.redisnode import RedisNode, command
 from tests.chaos.stage import Stage
 from tests.e2e.mesh import HOST, eventually
+from tests.ports import free
 from tests.redis_deployments import Node
-from zonemesh.cli.demo.ports import free
 
 NAME = "master"
 REPLICATES = ("masteruser", "replica"), ("masterauth", "of-replicas")

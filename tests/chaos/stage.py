@@ -27,7 +27,7 @@ from tests.e2e.mesh import (
     program,
     request,
 )
-from zonemesh.cli.demo.ports import free
+from tests.ports import free
 
 GRACE = "0s"
 """Of services without a Dataplane: what is removed is gone at once."""
@@ -169,11 +169,6 @@ class Stage(Mesh):
     def standby(self) -> str:
         leader = self.leading()
         return next(name for name in GLOBALS if name != leader)
-
-    def leading(self) -> str:
-        leader = eventually(self.leader, 15, self, *GLOBALS)
-        assert leader is not None
-        return leader
 
     # Asking more
 

@@ -46,6 +46,10 @@ def seen(at_s: float, plane: str = "g1", **addresses: str) -> Seen:
     return Seen(at_s, plane, {f"west/{name}": address for name, address in addresses.items()})
 
 
+def lag(asked_s: float, lag_s: float, *, origin: str = "west", took_s: float = 0.0) -> Lag:
+    return Lag(asked_s, asked_s + took_s, AGENT, origin, lag_s)
+
+
 def entry(
     seq: int,
     h: bytes = b"h",
@@ -71,7 +75,7 @@ def good() -> History:
             entry(2, b"2", leased={"y": ("east", 16, 16)}),
         ],
         states=[State(3, "g1", ("i", (1, 1)), {"": "one"}, 0)],
-        lags=[Lag(5, AGENT, "west", 0.7), Lag(25, AGENT, "west", 0.7)],
+        lags=[lag(5, 0.7), lag(25, 0.7)],
         finals=[Final(yes(31))],
     )
 
@@ -220,22 +224,30 @@ def test_readers_that_differ_from_each_other_are_found_without_the_log() -> None
 
 @pytest.mark.parametrize("lag_s,found", [(0.5, ["lag_too_low"]), (3.5, []), (4.5, [])])
 def test_a_lag_below_the_age_of_what_is_lacking_is_found(lag_s: float, found: list[str]) -> None:
-    history = History(
-        writes=[put(0)], answers=[no(5), yes(6)], lags=[Lag(4.5, AGENT, "west", lag_s)]
-    )
+    history = History(writes=[put(0)], answers=[no(5), yes(6)], lags=[lag(4.5, lag_s)])
 
     assert rules(history) == found
 
 
 @pytest.mark.parametrize("lag_s,found", [(0.5, []), (8.5, []), (9.5, ["lag_too_high"])])
 def test_a_lag_above_the_age_of_what_has_arrived_is_found(lag_s: float, found: list[str]) -> None:
-    history = History(writes=[put(0)], answers=[yes(1)], lags=[Lag(8, AGENT, "west", lag_s)])
+    history = History(writes=[put(0)], answers=[yes(1)], lags=[lag(8, lag_s)])
 
     assert rules(history) == found
 
 
+def test_a_lag_is_taken_to_be_of_any_moment_while_it_was_asked_for() -> None:
+    """On a loaded machine that is long: at 2.4 s what is lacking was 2.3 s old, and at 4.9 s what
+    has arrived was 4.9 s old.
+    """
+    lacking = History(writes=[put(0)], answers=[no(5), yes(6)], lags=[lag(2.4, 1.5, took_s=2.5)])
+    assert rules(lacking) == []
+    arrived = History(writes=[put(0)], answers=[yes(1)], lags=[lag(2.4, 5.5, took_s=2.5)])
+    assert rules(arrived) == []
+
+
 def test_a_lag_of_one_zone_says_nothing_about_another() -> None:
-    history = History(writes=[put(0)], answers=[no(5), yes(6)], lags=[Lag(4.5, AGENT, "east", 0.0)])
+    history = History(writes=[put(0)], answers=[no(5), yes(6)], lags=[lag(4.5, 0.0, origin="east")])
 
     assert rules(history) == []
 

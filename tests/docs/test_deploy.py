@@ -19,7 +19,7 @@ from globalcp.config import GlobalConfig
 from tests.docs import inventory
 from tests.docs.documents import ROOT, anchors, rows, section
 from tests.docs.test_docs import check_program
-from tests.redis_server import free_port
+from tests.ports import free_port
 from zonecp.config import IGNORED as ZONE_IGNORED
 from zonecp.config import ZoneConfig
 from zonecp.dataplane.config import IGNORED as AGENT_IGNORED

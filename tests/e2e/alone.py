@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.mesh import HOST, START_S, Process, eventually, program, request
-from zonemesh.cli.demo.ports import free
+from tests.ports import free
 
 DOCUMENT = "/meshes/default/dataplanes/redis-1"
 

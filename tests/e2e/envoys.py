@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.mesh import HOST, Mesh, Process, dataplane, environment, eventually, program, request
+from tests.ports import free
 from zonecp.dataplane.envoy.binary import find_envoy
-from zonemesh.cli.demo.ports import free
 from zonemesh.errors import UnavailableError
 
 POOLS = {

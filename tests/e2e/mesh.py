@@ -17,15 +17,18 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
+import redis
 import yaml
 
-from zonemesh.cli.demo.ports import free
+from tests.patience import SLOWER
+from tests.ports import free
+from zonemesh.log.keys import Keys
 from zonemesh.runtime.redisserver import find_redis_server, start_redis_server, wait_ready
 
 T = TypeVar("T")
@@ -40,6 +43,9 @@ START_S = 20.0
 
 PATIENCE_S = 10.0
 """Where a test does not state a bound of its own."""
+
+ANSWER_S = 5.0
+"""What a resolver waits for an answer (resolv.conf(5))."""
 
 SILENCE_S = 2.0
 """After which an agent gives up on a feed; the shortest that may be configured."""
@@ -81,17 +87,17 @@ class Process:
         """SIGKILL; no matter what state it is in."""
         if self._popen is not None:
             self._popen.kill()
-            self._popen.wait(timeout=STOP_S)
+            self._popen.wait(timeout=SLOWER * STOP_S)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Gracefully; the exit code."""
         assert self._popen is not None
         self._popen.send_signal(number)
-        return self._popen.wait(timeout=STOP_S)
+        return self._popen.wait(timeout=SLOWER * STOP_S)
 
     def wait(self, timeout_s: float) -> int:
         assert self._popen is not None
-        return self._popen.wait(timeout=timeout_s)
+        return self._popen.wait(timeout=SLOWER * timeout_s)
 
     def pause(self) -> None:
         assert self._popen is not None
@@ -228,13 +234,17 @@ class Mesh:
             find_redis_server(os.environ), directory=directory, port=self.redis_port, log=log
         )
         wait_ready(
-            self._redis, directory=directory, port=self.redis_port, log=log, timeout_s=START_S
+            self._redis,
+            directory=directory,
+            port=self.redis_port,
+            log=log,
+            timeout_s=SLOWER * START_S,
         )
 
     def kill_redis(self) -> None:
         if self._redis is not None:
             self._redis.kill()
-            self._redis.wait(timeout=STOP_S)
+            self._redis.wait(timeout=SLOWER * STOP_S)
             self._redis = None
 
     def empty_redis(self) -> None:
@@ -286,6 +296,18 @@ class Mesh:
     def leader(self) -> str | None:
         return next((name for name in GLOBALS if self.state(name).get("leader")), None)
 
+    def leading(self) -> str:
+        """Which global leads: one that was cut short of time may not for a moment."""
+        leader = eventually(self.leader, PATIENCE_S, self, *GLOBALS)
+        assert leader is not None
+        return leader
+
+    def lease(self, log: str, *, db: int = 0) -> str:
+        """Who holds a log's lease, and its URL; "" if nobody does."""
+        with redis.Redis(HOST, self.redis_port, db=db) as client:
+            held = cast("bytes | None", client.get(Keys().of(log).leader))
+        return "" if held is None else held.decode()
+
     def vips(self, name: str) -> dict[str, tuple[str, ...]]:
         """All services' addresses as a control plane holds them, by zone and name."""
         listed = self.get(name, "/meshes/default/meshservices?size=1000")
@@ -315,7 +337,7 @@ class Mesh:
     def query(self, zone: str, name: str, kind: str = "A") -> dns.message.Message | None:
         question = dns.message.make_query(name, kind)
         try:
-            return dns.query.udp(question, HOST, port=self.dns[zone], timeout=1)
+            return dns.query.udp(question, HOST, port=self.dns[zone], timeout=ANSWER_S)
         except (dns.exception.Timeout, OSError):
             return None
 
@@ -375,7 +397,7 @@ class Watcher(threading.Thread):
 
     def end(self) -> None:
         self._ended.set()
-        self.join(timeout=PATIENCE_S)
+        self.join(timeout=SLOWER * PATIENCE_S)
 
 
 @contextmanager
@@ -394,11 +416,15 @@ def watching(mesh: Mesh, expected: Mapping[tuple[str, str], str]) -> Iterator[Wa
 def eventually(
     condition: Callable[[], T], timeout_s: float = PATIENCE_S, mesh: Mesh | None = None, *names: str
 ) -> T:
-    """Ask until the answer is true, and give it; fails with the logs of the processes named."""
-    deadline_s = time.monotonic() + timeout_s
+    """Ask until the answer is true, and give it; fails with the logs of the processes named.
+
+    It waits `SLOWER` times as long as is said.
+    """
+    limit_s = SLOWER * timeout_s
+    deadline_s = time.monotonic() + limit_s
     while not (found := condition()):
         if time.monotonic() > deadline_s:
-            raise AssertionError(f"not within {timeout_s} s: {found!r}\n{logs(mesh, names)}")
+            raise AssertionError(f"not within {limit_s:g} s: {found!r}\n{logs(mesh, names)}")
         time.sleep(POLL_S)
     return found
 
@@ -479,7 +505,7 @@ def run(
         [program(script), *arguments],
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        timeout=SLOWER * timeout_s,
         env=environment() | variables,
         check=False,
     )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import http.server
 import shutil
-import socket
+import socketserver
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.alone import DOCUMENT, Alone, alone, redis
-from tests.e2e.mesh import HOST, eventually, request
+from tests.e2e.mesh import HOST, POLL_S, eventually, request
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -25,21 +26,32 @@ def zone(tmp_path: Path) -> Iterator[Alone]:
         yield found
 
 
-def listening(port: int = 0) -> socket.socket:
-    return socket.create_server((HOST, port))
+class Accepting(socketserver.TCPServer):
+    """Accepts and closes: connections that wait to be accepted would fill the kernel's queue."""
+
+    allow_reuse_address = True
+
+
+@contextmanager
+def listening(port: int = 0) -> Iterator[int]:
+    """A workload; its port."""
+    with Accepting((HOST, port), socketserver.BaseRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, args=[POLL_S], daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
 
 
 def test_a_services_state_follows_its_workload(zone: Alone) -> None:
-    workload = listening()
-    port = workload.getsockname()[1]
-    zone.add_agent("agent", redis(port, serviceProbe={**PROBE, "tcp": {}}))
-    zone.start("agent")
+    with listening() as port:
+        zone.add_agent("agent", redis(port, serviceProbe={**PROBE, "tcp": {}}))
+        zone.start("agent")
 
-    eventually(lambda: zone.inbound_states() == ["Ready"])
-    eventually(lambda: zone.service_state() == "Available")
-    eventually(lambda: zone.endpoints_ready() == [True])
+        eventually(lambda: zone.inbound_states() == ["Ready"])
+        eventually(lambda: zone.service_state() == "Available")
+        eventually(lambda: zone.endpoints_ready() == [True])
 
-    workload.close()
     eventually(lambda: zone.inbound_states() == ["NotReady"])
     eventually(lambda: zone.service_state() == "Unavailable")
     eventually(lambda: zone.endpoints_ready() == [False])
@@ -78,8 +90,7 @@ def test_a_workload_over_http_is_what_its_path_answers(zone: Alone) -> None:
 
 
 def test_a_healthy_workload_stays_ready_over_a_restart_of_its_agent(zone: Alone) -> None:
-    with listening() as workload:
-        port = workload.getsockname()[1]
+    with listening() as port:
         agent = zone.add_agent("agent", redis(port, serviceProbe=PROBE))
         zone.start("agent")
         eventually(lambda: zone.inbound_states() == ["Ready"])
@@ -120,13 +131,13 @@ def test_a_dataplane_that_was_deleted_is_there_again_after_the_next_connection(
 
 
 def test_an_agent_drains_before_it_withdraws(zone: Alone) -> None:
-    agent = zone.add_agent("agent", redis(), dataplane={"drainTime": "3s"})
+    agent = zone.add_agent("agent", redis(), dataplane={"drainTime": "8s"})
     zone.start("agent")
     eventually(lambda: zone.endpoints_ready() == [True])
 
     stopping = threading.Thread(target=agent.stop)
     stopping.start()
-    eventually(lambda: zone.inbound_states() == ["NotReady"], 2.5)
+    eventually(lambda: zone.inbound_states() == ["NotReady"])
     assert agent.running
     assert zone.is_ready("agent")  # names are served meanwhile
     eventually(lambda: zone.dataplane() is None)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.mesh import environment, eventually, program
+from tests.patience import SLOWER
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def _demo(directory: Path, *arguments: str, **variables: str) -> Iterator[subpro
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
-            process.communicate(timeout=10)
+            process.communicate(timeout=SLOWER * 10)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
@@ -71,7 +72,7 @@ def _read_until(process: subprocess.Popen[str], pattern: str) -> str:
 def test_the_check_passes_and_leaves_nothing(tmp_path: Path) -> None:
     started_s = time.monotonic()
     with _demo(tmp_path, "--check", "--ports", "auto", "--services", "200") as process:
-        output, _ = process.communicate(timeout=75)
+        output, _ = process.communicate(timeout=SLOWER * 75)
 
     assert process.returncode == 0, output
     verdict = json.loads(output.splitlines()[-1])
@@ -80,9 +81,9 @@ def test_the_check_passes_and_leaves_nothing(tmp_path: Path) -> None:
     assert verdict["vips_changed"] == 0
     assert verdict["dns"]["failed"] == 0
     assert verdict["propagation_ms"]["n"] >= 20
-    assert verdict["failover_s"] <= 3.5
+    assert verdict["failover_s"] <= SLOWER * 3.5
     assert verdict["http"]["url"].startswith("http://127.243.")
-    assert time.monotonic() - started_s < 60
+    assert time.monotonic() - started_s < SLOWER * 60
     assert list(tmp_path.iterdir()) == []
     assert _pids(tmp_path) == []
 
@@ -96,9 +97,9 @@ def test_a_demo_that_is_asked_to_end_leaves_nothing(tmp_path: Path, number: sign
 
         process.send_signal(number)
         started_s = time.monotonic()
-        output, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=SLOWER * 10)
 
-    assert time.monotonic() - started_s < 3.0
+    assert time.monotonic() - started_s < SLOWER * 3.0
     assert process.returncode == 0, output
     assert "Everything is gone" in output
     assert list(tmp_path.iterdir()) == []
@@ -112,7 +113,7 @@ def test_a_demo_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
         assert len(_pids(tmp_path)) >= 8
 
         process.kill()
-        process.wait(timeout=5)
+        process.wait(timeout=SLOWER * 5)
 
         eventually(lambda: not _pids(tmp_path), 10)
         eventually(lambda: not list(tmp_path.iterdir()), 10)
@@ -129,7 +130,7 @@ def test_an_envoy_goes_with_a_demo_that_is_killed_though_it_outlives_its_agent(
         assert pid in _pids(tmp_path)
 
         process.kill()
-        process.wait(timeout=5)
+        process.wait(timeout=SLOWER * 5)
 
         eventually(lambda: not _pids(tmp_path), 10)
         eventually(lambda: not list(tmp_path.iterdir()), 10)
@@ -144,7 +145,7 @@ def test_without_a_usable_envoy_one_line_says_so_and_the_rest_is_shown(tmp_path:
     envoy.symlink_to("/bin/true")
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     with _demo(files, "--check", "--ports", "auto", PATH=path) as process:
-        output, _ = process.communicate(timeout=50)
+        output, _ = process.communicate(timeout=SLOWER * 50)
 
     assert process.returncode == 0, output
     [line] = [line for line in output.splitlines() if " HTTP through an Envoy" in line]
@@ -165,7 +166,7 @@ def test_a_port_in_use_is_named_with_the_remedy(tmp_path: Path) -> None:
         except OSError:
             pass  # somebody else holds it: as good
         with _demo(tmp_path) as process:
-            output, _ = process.communicate(timeout=20)
+            output, _ = process.communicate(timeout=SLOWER * 20)
 
     assert process.returncode == 2
     [line] = output.splitlines()
@@ -178,7 +179,7 @@ def test_without_a_redis_server_the_package_is_named(tmp_path: Path) -> None:
         [program("zonemesh"), "demo", "--check", "--ports", "auto"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=SLOWER * 20,
         check=False,
         env={**environment(), "ZONEMESH_REDIS_SERVER": str(tmp_path / "none")},
     )

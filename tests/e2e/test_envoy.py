@@ -14,8 +14,8 @@ from dns.rcode import SERVFAIL
 from tests.coredns_server import BUILD_S
 from tests.e2e.envoys import AGENT, Backend, EnvoyMesh, get, has_envoy, multi_zone, workload
 from tests.e2e.mesh import PLANES, at_home, elsewhere, eventually, ipv6_of
+from tests.ports import free
 from zonecp.dataplane.cache import FILE_NAME
-from zonemesh.cli.demo.ports import free
 
 pytestmark = [
     pytest.mark.timeout(90),
@@ -129,8 +129,7 @@ def test_when_the_instance_here_dies_the_other_zones_takes_over(
     here, shop = Backend("from east"), f"shop-{protocol}"
     mesh.put_workload("east", shop, here.port, protocol=protocol)
     mesh.put_workload("west", shop, backend.port, protocol=protocol)
-    leader = mesh.leader()
-    assert leader is not None
+    leader = mesh.leading()
     path = f"/meshes/default/meshmultizoneservices/{shop}"
     mesh.put(leader, path, multi_zone(shop, protocol))
     address = mesh.fetches(f"{shop}.mzsvc.mesh.local", 18081, "from east")
@@ -156,8 +155,7 @@ def test_an_external_hostname_is_resolved_by_envoy(mesh: EnvoyMesh, backend: Bac
             "endpoints": [{"address": "localhost", "port": backend.port}],
         },
     }
-    leader = mesh.leader()
-    assert leader is not None
+    leader = mesh.leading()
     path = "/meshes/default/meshexternalservices/api"
     mesh.put(leader, path, external)
 
@@ -211,7 +209,8 @@ def test_without_any_control_plane_agent_and_envoy_start_again(
     fragile.put_workload("west", "redis", backend.port)
     fragile.fetches(elsewhere("redis"), backend.port, "from west")
     # Its copy on disk is at most a second behind.
-    eventually(lambda: fragile.metric(AGENT, "zonedp_cache_writes_total")[""] >= 1, 5)
+    copy = fragile.data_dir(AGENT) / FILE_NAME
+    eventually(lambda: copy.exists() and b"redis" in copy.read_bytes(), 5, fragile, AGENT)
     for plane in PLANES:
         fragile[plane].kill()
     fragile.kill_redis()

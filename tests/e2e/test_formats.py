@@ -45,14 +45,14 @@ def test_a_later_format_is_written_once_every_process_reads_it_and_not_before(me
     known = mesh.registered("one")
 
     with watching(mesh, {("east", elsewhere("one")): known["one"]}):
-        first = eventually(mesh.leader, 10, mesh, *GLOBALS)
-        assert first is not None
+        first = mesh.leading()
         (standby,) = set(GLOBALS) - {first}
         old = {name: upgrade(mesh, name) for name in (standby, first, "west")}
-        leader = eventually(mesh.leader, 10, mesh, *GLOBALS)
-        assert leader is not None
         eventually(
-            lambda: mesh.state(leader)["formats"]["heldBackBy"] == ["zone east"], 10, mesh, leader
+            lambda: mesh.state(mesh.leading())["formats"]["heldBackBy"] == ["zone east"],
+            10,
+            mesh,
+            *GLOBALS,
         )
         assert {written_in(mesh, name) for name in PLANES} == {1}
         known |= mesh.registered("two")
@@ -62,7 +62,7 @@ def test_a_later_format_is_written_once_every_process_reads_it_and_not_before(me
         eventually(lambda: mesh.state("west")["formats"]["own"] == LATER, 5, mesh, "west")
         known |= mesh.registered("three")
 
-        standby = next(name for name in GLOBALS if name != mesh.leader())
+        standby = next(name for name in GLOBALS if name != mesh.leading())
         mesh[standby].stop()
         mesh.processes[standby] = old[standby]
         mesh[standby].start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from functools import partial
 
 import pytest
@@ -20,6 +19,7 @@ from tests.e2e.mesh import (
     in_east,
     watching,
 )
+from zonemesh.travel import GLOBAL_LOG
 
 SERVICES = ("one", "two", "three")
 
@@ -35,49 +35,46 @@ def test_after_the_leaders_sudden_death_new_registrations_resolve_and_no_address
     running: Mesh,
 ) -> None:
     addresses = running.registered(*SERVICES)
-    leader = running.leader()
-    assert leader is not None
+    leader = running.leading()
     standby = next(name for name in GLOBALS if name != leader)
 
     with watching(running, in_east(addresses)):
         running[leader].kill()
-        killed_s = time.monotonic()
         running.register("west", "new")
-        new = running.resolves("west", at_home("new"), timeout_s=1)
-        assert running.resolves("east", elsewhere("new"), timeout_s=8) == new
-        took_s = time.monotonic() - killed_s
+        new = running.resolves("west", at_home("new"))
+        assert running.resolves("east", elsewhere("new")) == new
 
-    print(f"failover: {took_s:.2f} s")
-    assert running.leader() == standby
+    assert running.leading() == standby
     for plane in (standby, *ZONES):
         assert running.holds(plane, {**addresses, "new": new})
     running.start(leader)
     eventually(partial(running.holds, leader, {**addresses, "new": new}), 5, running, leader)
-    assert running.leader() == standby
+    assert running.leading() == standby
 
 
 @pytest.mark.timeout(60)
 def test_a_leader_that_stops_gracefully_hands_over_at_once(running: Mesh) -> None:
     addresses = running.registered("before")
-    leader = running.leader()
-    assert leader is not None
+    leader = running.leading()
     standby = next(name for name in GLOBALS if name != leader)
 
     with watching(running, {("east", elsewhere("before")): addresses["before"]}):
+        assert url(running, leader) in running.lease(GLOBAL_LOG)
         assert running[leader].stop() == 0
-        stopped_s = time.monotonic()
+        held = running.lease(GLOBAL_LOG)
         eventually(lambda: running.leader() == standby, 5, running, *GLOBALS)
-        took_s = time.monotonic() - stopped_s
 
-    print(f"handover: {took_s:.3f} s after the process had ended")
-    assert took_s < 1.0, "the lease of a dead leader would last for 2 s"
+    assert url(running, leader) not in held, "the lease of a dead leader would last for 2 s"
     assert running.registered("after")["after"] not in addresses.values()
+
+
+def url(mesh: Mesh, name: str) -> str:
+    return f":{mesh.ports[name]}"
 
 
 @pytest.mark.timeout(60)
 def test_a_paused_leader_is_refused_when_it_wakes(running: Mesh) -> None:
-    leader = running.leader()
-    assert leader is not None
+    leader = running.leading()
     standby = next(name for name in GLOBALS if name != leader)
 
     running[leader].pause()

@@ -87,8 +87,7 @@ def test_when_the_instance_here_dies_the_other_zones_takes_over(mesh: ApartMesh)
         here = mesh.backend("east", 8082, "east")
         for zone, address in (("west", WEST), ("east", EAST)):
             mesh.put_workload(zone, "shop", 8082, address=address)
-        leader = mesh.leader()
-        assert leader is not None
+        leader = mesh.leading()
         path = "/meshes/default/meshmultizoneservices/shop"
         mesh.put(leader, path, multi_zone("shop", "http"))
         answers(mesh, "east", "shop.mzsvc.mesh.local", 18081)

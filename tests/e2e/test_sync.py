@@ -184,7 +184,9 @@ def test_services_of_a_kubernetes_zone_are_found_by_their_namespaced_names(
     assert calm_mesh.resolves("east", "redis-0.redis.redis-system.svc.west.mesh.local") != address
     for plane in (GLOBAL, "east"):
         hashed = synced_name(key, "" if plane == GLOBAL else plane)
-        shown = calm_mesh.get(plane, f"/meshes/default/meshservices/{hashed}")
+        place = f"/meshes/default/meshservices/{hashed}"
+        eventually(lambda: calm_mesh.call(plane, "GET", place)[0] == 200, 5, calm_mesh, plane)  # noqa: B023
+        shown = calm_mesh.get(plane, place)
         assert shown["labels"]["k8s.kuma.io/namespace"] == "redis-system"
         assert shown["labels"]["kuma.io/env"] == "kubernetes"
         assert shown["status"]["vips"][0]["ip"] == address

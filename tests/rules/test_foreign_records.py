@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from globalcp import state as global_state
+from globalcp import merging
 from tests.builders import NOW_MS
 from tests.zones_up import SERVICE, VIP, Global, Stream, key_of, service
 from zonemesh.errors import WireError
@@ -74,7 +74,7 @@ def test_a_fault_of_ours_in_looking_at_a_record_costs_that_record_only(
         if key == key_of("bad"):
             raise TypeError("nobody thought of this")
 
-    monkeypatch.setattr(global_state, "check_record", check)
+    monkeypatch.setattr(merging, "check_record", check)
     mesh, west = Global(), Stream()
 
     mesh.submit(west.merge(service("good"), service("bad")))

@@ -31,13 +31,37 @@ def test_a_pause_that_log_time_does_not_count_makes_an_entry_younger_as_well() -
     assert age.age_s(130.0) == pytest.approx(1.5)
 
 
-def test_an_entry_is_no_older_than_the_moment_when_there_was_no_more_to_read() -> None:
+def test_an_entry_is_no_older_than_the_one_before_was_new() -> None:
     age = known()
     age.read_all(109.9)
 
     age.applied(1_000, 110.0)
+    assert age.age_s(110.0) == pytest.approx(12.0)  # it may have waited for the store all the time
+    age.applied(2_000, 111.0)
 
-    assert age.age_s(110.0) == pytest.approx(0.1)
+    assert age.age_s(111.0) == pytest.approx(0.1)
+
+
+def test_what_had_waited_for_the_store_is_as_old_as_that_took_and_the_next_is_not() -> None:
+    age = known()
+    age.read_all(109.9)  # made at 99.5 s, taken at 110 s
+
+    age.applied(2_500, 110.0)
+    assert age.age_s(110.0) == pytest.approx(10.5)
+    age.applied(2_500 + 5_000, 110.1, paused_ms=5_500)
+
+    assert age.age_s(110.1) == pytest.approx(0.1)
+
+
+def test_what_log_time_does_not_tell_counts_from_when_the_entry_before_was_taken() -> None:
+    age = known()
+    age.read_all(109.9)
+    age.applied(2_500, 110.0)
+    age.read_all(112.0)
+
+    age.applied(2_500 + 5_000, 112.1)  # 10.5 s have passed: beyond what log time counts
+
+    assert age.age_s(112.1) == pytest.approx(2.2)
 
 
 def test_no_age_is_negative_whatever_an_entry_says() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from globalcp.inputs import Merge, Tick
-from globalcp.state import REJECTED_SHOWN_MAX
+from globalcp.merging import REJECTED_SHOWN_MAX
 from tests.builders import NOW_MS, left_to_the_collector, put_dataplane, replayed
 from tests.zones_up import SERVICE, VIP, Global, Stream, bound, key_of, service
 from zonemesh.deciding import Put

@@ -191,7 +191,7 @@ LIMITS = {"stale_after_ms": 5_000, "offline_after_ms": 10_000}
 
 def after(seen: Seen, silent_ms: int) -> tuple[str, str]:
     """State and reason, once it has been silent for so long."""
-    now = Now(wall_ms=7, log_time_ms=seen.last_ms + silent_ms)
+    now = Now(wall_ms=7, log_time_ms=seen.last_ms + silent_ms, mono_s=0.0)
     found, why = seen.found(now, **LIMITS, reached=lambda _: 0)
     return found.state, why
 
@@ -223,7 +223,9 @@ def test_a_record_of_a_zone_from_before_says_since_when_by_what_it_has() -> None
     seen = Seen.unpack(msgpack.packb(fields))
 
     assert (seen.state, seen.since_ms) == ("offline", 44)
-    found, _ = seen.found(Now(wall_ms=0, log_time_ms=130_000), **LIMITS, reached=lambda ms: ms)
+    found, _ = seen.found(
+        Now(wall_ms=0, log_time_ms=130_000, mono_s=0.0), **LIMITS, reached=lambda ms: ms
+    )
     assert found.lost_ms == 30_000  # since it was last heard from
 
 

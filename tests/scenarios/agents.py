@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.scenarios.virtualtime import Process, now_s
-from zonecp.app import Zone
 from zonecp.feed import Feed
 from zonecp.liveness import Subscriber
 from zonecp.revision import Revision
+from zonecp.zone import Zone
 from zonemesh.errors import UnavailableError
 from zonemesh.model import Key
 

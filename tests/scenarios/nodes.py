@@ -11,8 +11,8 @@ from globalcp.app import Replica
 from globalcp.config import GlobalConfig
 from tests.scenarios.agents import MESH, Address, Agent
 from tests.scenarios.virtualtime import Process, now_s
-from zonecp.app import Zone
 from zonecp.config import ZoneConfig
+from zonecp.zone import Zone
 from zonemesh.deciding import Delete, Put, Written
 from zonemesh.errors import MeshError, UnavailableError
 from zonemesh.ipam import Binding, ipv4_text, vip_kind
@@ -301,7 +301,7 @@ class ZoneNode(Node):
 
     @property
     def ready(self) -> bool:
-        return self.running and self.zone.ready() is None
+        return self.running and self.zone.readiness.ready() is None
 
     @property
     def leads(self) -> bool:

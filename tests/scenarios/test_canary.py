@@ -25,7 +25,7 @@ async def test_canaries_of_all_zones_arrive_everywhere_and_at_home(world: World)
         round_trip_s = world[zone].zone.canaries.round_trip_s
         assert round_trip_s is not None
         assert 0.001 < round_trip_s < 0.2
-        assert world[zone].zone.stale() is None
+        assert world[zone].zone.readiness.stale() is None
 
 
 async def test_nobody_is_shown_a_canary(world: World) -> None:
@@ -53,12 +53,12 @@ async def test_a_zone_whose_registrations_do_not_come_back_is_degraded(world: Wo
     uplink._exported = nothing  # type: ignore[method-assign]
     await world.pass_time(30.0)
 
-    why = west.stale() or ""
+    why = west.readiness.stale() or ""
     assert "has not come back from global" in why
-    assert west.lag_s() < 2.0  # by its heartbeats all is well
+    assert west.ages.lag_s() < 2.0  # by its heartbeats all is well
     assert ages(world, "east")["west"] > 25.0
-    assert world["east"].zone.origin_lags_s()["west"] < 3.0
-    assert west.ready() is None
+    assert world["east"].zone.ages.origin_lags_s()["west"] < 3.0
+    assert west.readiness.ready() is None
 
 
 async def test_canaries_go_with_the_setting_and_with_the_zone(
@@ -70,4 +70,4 @@ async def test_canaries_go_with_the_setting_and_with_the_zone(
 
     assert not world.leader.registry.table(CANARY)
     assert ages(world, "west") == {}
-    assert world["west"].zone.stale() is None
+    assert world["west"].zone.readiness.stale() is None

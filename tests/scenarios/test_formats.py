@@ -191,7 +191,7 @@ async def test_a_zone_that_goes_back_to_an_old_build_keeps_its_log_and_says_why(
     head = await west.disk.log(west.own_log).head()
     await restart(world, west, OLD)
 
-    await world.until(lambda: "newer_format" in (west.zone.ready() or ""))
+    await world.until(lambda: "newer_format" in (west.zone.readiness.ready() or ""))
     await world.pass_time(15.0)
     after = await west.disk.log(west.own_log).head()
     assert head is not None

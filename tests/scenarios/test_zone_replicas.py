@@ -133,7 +133,7 @@ async def test_whoever_starts_while_another_leads_is_ready_once_it_has_caught_up
 
     await world.until(lambda: second.ready, 3.0)
     assert not second.leads
-    await world.until(lambda: second.zone.behind() is None, 3.0)
+    await world.until(lambda: second.zone.readiness.behind() is None, 3.0)
     assert set(second.services) == set(SERVICES)
 
 

@@ -243,7 +243,7 @@ class World:
             yield f"leaders: {[node.name for node in self.replicas if node.leads]}"
         for zone, node in zones.items():
             if not node.ready:
-                yield f"{zone} is not ready: {node.zone.ready()}"
+                yield f"{zone} is not ready: {node.zone.readiness.ready()}"
             waiting = [service for service, address in node.services.items() if address is None]
             if waiting:
                 yield f"{zone} has no address for {waiting}"

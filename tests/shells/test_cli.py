@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from tests.builders import FakeBackend
 from tests.commands import add_dataplane, rows, run, serving
-from tests.fake_zone import free_port
+from tests.ports import free_port
 from zonemesh.cli.main import cli
 
 # Connections

@@ -14,7 +14,7 @@ from globalcp.config import GlobalConfig
 from tests.builders import FakeBackend
 from tests.commands import app_of, serving
 from tests.docs import inventory
-from tests.fake_zone import free_port
+from tests.ports import free_port
 from tests.shells.test_cli_status import GLOBAL
 from zonemesh.cli import diagnosis
 from zonemesh.cli.diagnosis import Level

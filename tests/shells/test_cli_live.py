@@ -19,7 +19,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from tests.builders import dataplane
-from tests.fake_zone import free_port
+from tests.ports import free_port
 from zonemesh.cli.main import cli
 
 pytestmark = pytest.mark.timeout(60)  # processes start slowly on a busy machine

@@ -21,13 +21,13 @@ from tests.fake_zone import (
     FakeZone,
     delta,
     fake_zone,
-    free_port,
     heartbeat,
     record,
     revision,
     snapshot,
     until,
 )
+from tests.ports import free_port
 from zonecp.dataplane.cache import FILE_NAME
 from zonecp.dataplane.cli import cli
 

@@ -13,7 +13,8 @@ import dns.message
 import dns.rcode
 import pytest
 
-from tests.fake_zone import free_port, until
+from tests.fake_zone import until
+from tests.ports import free_port
 from tests.upstreams import (
     LOOPBACK,
     NAME,

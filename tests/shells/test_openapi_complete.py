@@ -21,6 +21,7 @@ from tests.docs.documents import Block, blocks
 from tests.fake_zone import until
 from zonecp import app as zonecp
 from zonecp.config import ZoneConfig
+from zonecp.zone import Zone
 from zonemesh.errors import ValidationError
 from zonemesh.log.clock import Clock
 from zonemesh.log.memory import MemoryLog, MemoryStore
@@ -43,11 +44,11 @@ class Disk(MemoryLog):
     """Where a copy would be kept; nothing is."""
 
 
-def make_zone() -> tuple[zonecp.Zone, MemoryLog]:
+def make_zone() -> tuple[Zone, MemoryLog]:
     config = ZoneConfig()
     log = MemoryLog(MemoryStore(time.monotonic), own_log(config.name))
     url = "http://127.0.0.1:5681"
-    zone = zonecp.Zone(config, log, store=None, disk=None, clock=Clock(), url=url)
+    zone = Zone(config, log, store=None, disk=None, clock=Clock(), url=url)
     return zone, log
 
 
@@ -240,7 +241,7 @@ async def running_zone() -> AsyncIterator[TestClient[Any, Any]]:
     async with asyncio.TaskGroup() as group:
         group.create_task(run_until(zone.components(), stop, zone.leadership))
         async with TestClient(TestServer(zonecp.rest(zone, ZoneConfig(), {}))) as client:
-            await until(lambda: zone.ready() is None)
+            await until(lambda: zone.readiness.ready() is None)
             yield client
         stop.set()
 

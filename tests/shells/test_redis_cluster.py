@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.redis_deployments import HOST, Node, server, weaknesses
-from tests.redis_server import free_port, needs_redis
+from tests.redis_server import needs_redis
 from tests.shells.test_redis_sentinel import until
 from tests.shells.test_redis_users import chain_of, snapshot_of
 from zonemesh.errors import FateUnknownError, RefusedError, UnavailableError

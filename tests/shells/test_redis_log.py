@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 from blockbuster import BlockBuster
 
-from tests.redis_server import RedisServer, free_port, running
+from tests.ports import free_port
+from tests.redis_server import RedisServer, running
 from zonemesh.errors import ConfigError, FateUnknownError, RefusedError, UnavailableError
 from zonemesh.log.pools import pool_of
 from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo

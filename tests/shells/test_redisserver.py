@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_server import RedisServer, free_port, running
+from tests.ports import free_port
+from tests.redis_server import RedisServer, running
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.runtime.redisserver import find_redis_server, start_redis_server, wait_ready
 

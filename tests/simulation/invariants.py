@@ -290,7 +290,7 @@ class Watch(Auditor):
         if follower.lag_s is None and any(each.wall_offset_ms for each in world.nodes):
             return  # nothing but clocks tells how old its copy is
         behind_s = self._behind_s(node.zone.copy)
-        lag_s = node.zone.lag_s()
+        lag_s = node.zone.ages.lag_s()
         if lag_s >= behind_s - HONEST_S:
             self._false_since_s.pop(node.name, None)
         elif self.now_s - self._false_since_s.setdefault(node.name, self.now_s) > NOTICED_S:

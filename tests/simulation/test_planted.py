@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from globalcp import state as globalstate
 from globalcp.ingest import Ingest
+from globalcp.merging import Merging
 from tests.simulation.operations import plan
 from tests.simulation.simulation import simulate
 from zonecp import adoption
-from zonecp.app import Zone
+from zonecp.ages import Ages
 from zonecp.dataplane import feed as agentfeed
 from zonecp.dataplane.cache import Cache
 from zonecp.dataplane.resolver import Table
 from zonecp.feed import Feed
+from zonecp.readiness import Readiness
 from zonecp.uplink import Uplink
 from zonemesh import replica, wire
 from zonemesh.deciding import Deciding
@@ -113,7 +114,7 @@ def a_reader_that_skips_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_global_that_believes_foreign_records(patch: pytest.MonkeyPatch) -> None:
-    take = globalstate._Deciding._take
+    take = Merging.take
 
     def planted(self: Any, zone: str, change: Change, counts: Any) -> None:
         if zone_of(change.key) != zone:
@@ -121,7 +122,7 @@ def a_global_that_believes_foreign_records(patch: pytest.MonkeyPatch) -> None:
         else:
             take(self, zone, change, counts)
 
-    patch.setattr(globalstate._Deciding, "_take", planted)
+    patch.setattr(Merging, "take", planted)
 
 
 def an_append_that_compares_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def a_write_of_the_same_that_counts_as_one(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_lag_that_is_always_none(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Zone, "lag_s", lambda _: 0.0)
+    patch.setattr(Ages, "lag_s", lambda _: 0.0)
 
 
 def a_table_that_thinks_it_is_loaded(patch: pytest.MonkeyPatch) -> None:
@@ -187,9 +188,9 @@ def a_log_time_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
 
 def a_map_served_before_it_is_whole(patch: pytest.MonkeyPatch) -> None:
     led = "the zone's own log has not been read yet"
-    patch.setattr(Zone, "ready", lambda self: led if self.leadership.terms_led == 0 else None)
-    patch.setattr(Zone, "_map_complete", lambda self: self.leadership.terms_led > 0)
-    patch.setattr(Zone, "_shows_less", lambda *_: False)
+    patch.setattr(Readiness, "ready", lambda self: None if self._leadership.terms_led else led)
+    patch.setattr(Readiness, "complete", lambda self: self._leadership.terms_led > 0)
+    patch.setattr(Readiness, "shows_less", lambda *_: False)
     patch.setattr(agentfeed.Follower, "_suspect", lambda *_: None)
 
 

@@ -19,15 +19,15 @@ import msgspec
 import structlog
 
 from zonecp.dataplane import events
-from zonecp.dataplane.entry import Origin, addresses_of, wire_entry
+from zonecp.dataplane.comparison import Comparison
+from zonecp.dataplane.entry import Origin, wire_entry
 from zonecp.dataplane.feedstate import FeedState
-from zonecp.dataplane.message import text_name, wire_name
+from zonecp.dataplane.message import wire_name
 from zonecp.dataplane.names import Names
 from zonecp.dataplane.outbounds import Outbound, Outbounds
 from zonecp.dataplane.revision import is_older, own_incarnation
 from zonemesh import __version__
 from zonemesh.errors import InputError, UnavailableError, WireError
-from zonemesh.maphash import name_hash
 from zonemesh.runtime.slicing import slices
 
 T = TypeVar("T")
@@ -53,13 +53,6 @@ RETRY_SPREAD: Final = 1.5
 
 _REFUSED: Final = frozenset({"status", "malformed", "older", "drop", "other_mesh"})
 """Reasons after which a zone that is up would at once do the same again."""
-
-COMPARE_SLICE: Final = 250
-"""Names hashed between two turns: about 1 ms."""
-
-COMPARE_EVERY_S: Final = 5.0
-COMPARE_PER_NAME_S: Final = 0.001
-"""What it costs per name is under a 200th of this."""
 
 DROP_NAMES_MIN: Final = 20
 """Fewer names may go at once whatever their share."""
@@ -146,6 +139,7 @@ class Feed:
             raise
         finally:
             self._state.connected = False
+            self._follower.stop()
 
     async def _follow(self, zone: str) -> None:
         url = f"{zone}/meshes/{self._options.mesh}/_vips"
@@ -208,7 +202,7 @@ class Follower:
         )
         self._offered: events.Head | None = None
         self._offered_s = 0.0
-        self._compare_s = 0.0
+        self._comparison = Comparison(table, self._clock)
         self._seen: set[bytes] = set()
         self._dropping_since_s: float | None = None
 
@@ -220,12 +214,17 @@ class Follower:
             return None  # a delta would not bring those that are there already
         return head.revision if head is not None and self._resumable else None
 
+    def stop(self) -> None:
+        """The stream has ended."""
+        self._comparison.soon()
+
     async def take(self, part: events.Part) -> None:
         """Apply one part.
 
         Raises:
-            StreamEndError: It does not follow what is held.
+            StreamEndError: It does not follow what is held, or that is not what the zone has.
         """
+        self._judge()
         match part:
             case events.Heartbeat():
                 await self._beat(part)
@@ -246,34 +245,22 @@ class Follower:
         self._refuse_older(heartbeat.revision)
         self._state.lag_s, self._state.told_s = heartbeat.lag_s, self._clock()
         self._advance(heartbeat.revision)
-        await self._compare(heartbeat)
+        if heartbeat.hash and self._state.whole and not self._state.records_rejected:
+            self._comparison.begin(heartbeat.revision, heartbeat.hash)
         if not self._state.confirmed:  # all deltas since the revision on disk came before
             self._state.confirmed = self._table.complete = True
             self._state.settled()
 
-    async def _compare(self, heartbeat: events.Heartbeat) -> None:
-        """Hash all names, once in a while, and compare with what the zone says they are.
-
-        Nothing of the stream is taken meanwhile: both are of the same revision.
-        """
-        now_s = self._clock()
-        skipped = not heartbeat.hash or not self._state.whole or self._state.records_rejected
-        if skipped or now_s < self._compare_s:
+    def _judge(self) -> None:
+        if (finding := self._comparison.finding()) is None:
             return
-        self._compare_s = now_s + max(COMPARE_EVERY_S, len(self._table) * COMPARE_PER_NAME_S)
-        digest = 0
-        async for keys in slices(self._table.keys(), COMPARE_SLICE):
-            for key, entry in self._table.pick(keys).items():
-                digest ^= name_hash(text_name(key), *addresses_of(entry)) if entry else 0
-        mine = f"{digest:016x}"
         agreement = self._state.agreement
-        why = f"the map at {heartbeat.revision} is {mine}, the zone's {heartbeat.hash}"
-        if agreement.found(equal=mine == heartbeat.hash, what=why):
-            self._resumable, self._compare_s = False, 0.0
-            log.error("map_mismatch", error=why, mended=True)
-            raise StreamEndError("mismatch", f"{why}: it is fetched anew")
+        if agreement.found(equal=finding.equal, what=finding.why):
+            self._resumable = False
+            log.error("map_mismatch", error=finding.why, mended=True)
+            raise StreamEndError("mismatch", f"{finding.why}: it is fetched anew")
         if agreement.unmended is not None:
-            log.error("map_mismatch", error=why, mended=False)
+            log.error("map_mismatch", error=finding.why, mended=False)
 
     async def _change(self, delta: events.Delta) -> None:
         head = self._state.head
@@ -301,6 +288,7 @@ class Follower:
             raise StreamEndError("other_mesh", f"a map of mesh {offered.mesh}")
         self._refuse_older(offered.revision)
         self._offered, self._offered_s = offered, self._clock()
+        self._comparison.soon()
         self._seen = set()
         self._resumable = False
         self._state.whole = False
@@ -354,7 +342,7 @@ class Follower:
         self._offered = None
         self._seen = set()
         self._resumable = True
-        self._compare_s = 0.0
+        self._comparison.soon()
         self._table.set_domains((*self._options.domains, *offered.domains))
         self._table.loaded = self._table.complete = True
         self._state.whole = self._state.confirmed = True

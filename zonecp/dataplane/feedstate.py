@@ -68,6 +68,7 @@ class FeedState:
             "age_s": None if age_s is None else round(age_s, 3),
             "streams_ended": dict(self.ended),
             "records_rejected": self.records_rejected,
+            "comparisons": self.agreement.comparisons,
             "mismatches": self.agreement.mismatches,
             "mismatch": self.agreement.unmended,
         }

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from zonemesh.errors import ConflictError, RefusedError, UnavailableError, WireError
-from zonemesh.log import follower, snapshot, snapshotter
+from zonemesh.log import follower, snapshotter
 from zonemesh.log.appender import Appender
 from zonemesh.log.backupfile import Backup
 from zonemesh.log.clock import Clock
@@ -37,7 +37,6 @@ WRITE_S = 60.0
 
 _TRIES = 3
 """A log that is trimmed while it is read is read again."""
-_SLICE_ROWS = 2_000
 
 
 async def save(target: Log, into: Registry, *, saved_ms: int, version: str) -> Backup:
@@ -87,12 +86,7 @@ async def state_of(backup: Backup) -> tuple[Registry, Sealed]:
         WireError: They are not what the file's writer held.
     """
     registry = Registry()
-    meta, rows = await snapshot.decode_in_thread(backup.chunks)
-    for number, row in enumerate(rows, 1):
-        registry.put(*row)
-        if number % _SLICE_ROWS == 0:
-            await asyncio.sleep(0)
-    registry.verify(meta)
+    await snapshotter.read(backup.chunks, registry)
     sealed, _ = decode(backup.newest, NO_HASH)
     entry = sealed.entry
     if sealed.place != registry.place:
@@ -171,14 +165,8 @@ async def found_global(
         )
 
         def first_changes(first: Cursor) -> Sequence[Change]:
-            recovery = Recovery(
-                id=str(first),
-                reason=f"restored from the snapshot of {_text(backup.saved_ms)}",
-                since_ms=registry.log_time_ms,
-                wants=True,
-                held=str(registry.cursor),
-            )
-            return [recovery.change()]
+            reason = f"restored from the snapshot of {_text(backup.saved_ms)}"
+            return [Recovery.founded(first, registry, reason).change()]
 
         try:
             async with asyncio.timeout(WRITE_S):

@@ -12,11 +12,9 @@ import structlog
 
 from zonemesh.errors import WireError, WrongKeyError
 from zonemesh.log.port import Store
-from zonemesh.model import SEQ_MAX, Cursor, Position
+from zonemesh.model import Cursor
 from zonemesh.travel import GLOBAL_LOG, up_log
 from zonemesh.wire import NO_HASH, decode
-
-_INCARNATION_MAX = 100
 
 log = structlog.get_logger()
 
@@ -62,13 +60,8 @@ async def _followed_by(store: Store, zone: str) -> Followed | None:
 
 def _applied(note: Mapping[str, Any]) -> Cursor | None:
     """Where a zone stands in global's log, by its heartbeat, whose note may have any shape."""
-    match note.get("applied"):
-        case {"global": [str(incarnation), [int(term), int(seq)]]} if (
-            0 < len(incarnation) <= _INCARNATION_MAX and 0 <= term <= SEQ_MAX
-        ):
-            return Cursor(incarnation, Position(term, seq))
-        case _:
-            return None
+    applied = note.get("applied")
+    return Cursor.heard(applied.get(GLOBAL_LOG)) if isinstance(applied, dict) else None
 
 
 def _ranges(note: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:

@@ -21,7 +21,7 @@ from zonemesh.errors import (
     WireError,
 )
 from zonemesh.freshness import Freshness, paused_ms
-from zonemesh.log import snapshot
+from zonemesh.log import snapshotter
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo
 from zonemesh.registry import Registry
@@ -36,7 +36,6 @@ _HEAD_EVERY_S = 1.0
 """How often the head is read, idle or busy: within this, loss is noticed and a lag is known."""
 _SLICE_CHANGES = 250
 """Changes applied between two turns of the event loop, about 10 ms with what follows from them."""
-_SLICE_ROWS = 2_000
 _MISSING_LOOK_S = 0.2
 """Between two looks for a log that is missing: somebody restores it."""
 _BRIDGE_LOOK_S = 0.5
@@ -459,13 +458,7 @@ async def _load_from(
 async def _load_snapshot(
     target: Log, info: SnapshotInfo, into: Registry, formats: Collection[int] | None
 ) -> None:
-    chunks = await target.load_snapshot(info)
-    meta, rows = await snapshot.decode_in_thread(chunks, formats)
-    for number, row in enumerate(rows, 1):
-        into.put(*row)
-        if number % _SLICE_ROWS == 0:
-            await asyncio.sleep(0)
-    into.verify(meta)
+    await snapshotter.read(await target.load_snapshot(info), into, formats)
     if into.position != info.position or into.h != info.h:
         raise StoreLostError(f"snapshot {info.position} holds the state at {into.position}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import structlog
 
@@ -26,6 +26,9 @@ TERMS_BETWEEN = 3
 
 _LOOK_EVERY_S = 5.0
 """How soon a log is readable again that somebody else trimmed, or whose snapshots were lost."""
+
+_SLICE_ROWS = 2_000
+"""Rows loaded between two turns of the event loop."""
 
 log = structlog.get_logger()
 
@@ -50,6 +53,23 @@ async def encode(frozen: Frozen) -> tuple[SnapshotInfo, Sequence[bytes]]:
         chunks=len(chunks),
     )
     return info, chunks
+
+
+async def read(
+    chunks: Sequence[bytes], into: Registry, formats: Collection[int] | None = None
+) -> None:
+    """Undo `encode`: bring a blank registry to the state that a snapshot holds.
+
+    Raises:
+        NewerFormatError: Written in a format that is not among `formats`, or unknown to this build.
+        WireError: Malformed, or not the state that its writer held; a part of it may be loaded.
+    """
+    meta, rows = await snapshot.decode_in_thread(chunks, formats)
+    for number, row in enumerate(rows, 1):
+        into.put(*row)
+        if number % _SLICE_ROWS == 0:
+            await asyncio.sleep(0)
+    into.verify(meta)
 
 
 class Snapshotter:

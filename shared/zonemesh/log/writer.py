@@ -136,7 +136,11 @@ class Writer:
 
     async def _commit(self) -> bool:
         registry = self._registry
-        now = Now(wall_ms=self._clock.wall_ms(), log_time_ms=registry.log_time_ms)
+        now = Now(
+            wall_ms=self._clock.wall_ms(),
+            log_time_ms=registry.log_time_ms,
+            mono_s=self._clock.mono_s(),
+        )
         inputs = [each.input for each in islice(self._queue, _INPUTS_MAX)]
         decision = self._decide(inputs, now)
         # Taken out before anything is awaited: `close` may empty the queue meanwhile.
@@ -197,4 +201,4 @@ def _lose(waiting: Iterable[_Waiting]) -> None:
 
 def cursors_note(cursors: Mapping[str, Cursor]) -> dict[str, list[Any]]:
     """Cursors in the shape that heartbeats carry them."""
-    return {log: [inc, list(position)] for log, (inc, position) in cursors.items()}
+    return {log: cursor.told() for log, cursor in cursors.items()}

@@ -13,7 +13,8 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 5.0
+"""What a resolver waits for an answer (resolv.conf(5))."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from zonemesh.cli.demo import guardian
 from zonemesh.errors import ConfigError
 from zonemesh.runtime.redisserver import find_redis_server, start_redis_server, wait_ready
 
-REDIS_READY_S = 10.0
+REDIS_READY_S = 30.0
 STOP_S = 1.2
 """After SIGTERM; what is still there is killed: Ctrl-C has 2 s for everything."""
 

@@ -27,7 +27,7 @@ from zonemesh.cli.demo.story import (
 )
 from zonemesh.errors import UnavailableError
 
-START_S = 20.0
+START_S = 60.0
 """For an agent and its Envoy on two slow cores."""
 
 NAME = f"{WEB}.mzsvc.mesh.local"
