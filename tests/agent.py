@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -15,8 +16,10 @@ import dns.asyncquery
 import dns.message
 import dns.rcode
 import yaml
+from click.testing import CliRunner
 
 from tests.ports import free_port
+from zonecp.dataplane.cli import cli
 
 LOOPBACK = "127.0.0.1"
 NAME = "redis.svc.mesh.local"
@@ -82,3 +85,10 @@ class Agent:
                     checks: dict[str, Any] = yaml.safe_load(body)["checks"]
                     return checks
                 await asyncio.sleep(0.02)
+
+
+def run_cli(*arguments: str, **environ: str) -> tuple[int, str]:
+    """A command of zonedp in this process, to its end."""
+    absent = {name: None for name in os.environ if name.startswith(("ZONEMESH_", "KUMA_"))}
+    result = CliRunner().invoke(cli, arguments, env={**absent, **environ})
+    return result.exit_code, result.output

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from zonemesh.log.redisrights import GLOBAL, Role
 from zonemesh.runtime.redisserver import find_redis_server
 
 POLL_S = 0.02
+PATIENCE_S = 30.0
 HOST = "127.0.0.1"
 READY = ("Ready to accept connections", "+monitor master")
 USERS = Path(__file__).parents[1] / "deploy" / "redis" / "users.acl"
@@ -139,10 +141,35 @@ def users_file(directory: Path) -> Path:
     return copy
 
 
-async def weaknesses(url: str, role: Role = GLOBAL) -> list[Weakness]:
-    """What a start and `zonemesh doctor` say of a server, errors first."""
+async def until(probe: Callable[[], Awaitable[bool]], patience_s: float = PATIENCE_S) -> None:
+    """Ask until it is so: what another process does can only be polled."""
+    async with asyncio.timeout(patience_s):
+        while True:
+            with suppress(UnavailableError, ConnectionError):
+                if await probe():
+                    return
+            await asyncio.sleep(POLL_S)
+
+
+def answers(store: RedisStore, wanted: bytes, *command: str) -> Callable[[], Awaitable[bool]]:
+    """Whether the reply to a command has something in it."""
+
+    async def asked() -> bool:
+        return wanted in repr(await store.commands.call(*command)).encode()
+
+    return asked
+
+
+@asynccontextmanager
+async def store_at(url: str) -> AsyncIterator[RedisStore]:
     store = RedisStore(url)
     try:
-        return weaknesses_of(await facts_of(store.commands, store.keys, role))
+        yield store
     finally:
         await store.close()
+
+
+async def weaknesses(url: str, role: Role = GLOBAL) -> list[Weakness]:
+    """What a start and `zonemesh doctor` say of a server, errors first."""
+    async with store_at(url) as store:
+        return weaknesses_of(await facts_of(store.commands, store.keys, role))

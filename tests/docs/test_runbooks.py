@@ -13,16 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.documents import ROOT, section
-from tests.e2e.mesh import (
-    GLOBALS,
-    HOST,
-    PLANES,
-    Mesh,
-    elsewhere,
-    eventually,
-    run,
-    watching,
-)
+from tests.e2e.mesh import GLOBALS, HOST, PLANES, Mesh, elsewhere, eventually, run
+from tests.e2e.watching import watching
 from tests.redis_server import running
 
 OPERATIONS = ROOT / "docs" / "operations.md"

@@ -10,10 +10,9 @@ import shutil
 import signal
 import subprocess
 import sysconfig
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -374,45 +373,6 @@ class Mesh:
         return eventually(lambda: self.resolve(zone, name), timeout_s, self, f"{zone}-agent")[0]
 
 
-class Watcher(threading.Thread):
-    """Asks agents for names all the time; whatever is not the expected address is kept."""
-
-    def __init__(self, mesh: Mesh, expected: Mapping[tuple[str, str], str]) -> None:
-        super().__init__(daemon=True)
-        self._mesh = mesh
-        self._expected = dict(expected)
-        self._ended = threading.Event()
-        self.asked = 0
-        self.wrong: list[str] = []
-
-    def run(self) -> None:
-        while True:  # at least once, however soon the end comes
-            for (zone, name), address in self._expected.items():
-                found = self._mesh.resolve(zone, name)
-                self.asked += 1
-                if found != [address]:
-                    self.wrong.append(f"{name} in {zone}: {found}, not {address}")
-            if self._ended.wait(POLL_S):
-                return
-
-    def end(self) -> None:
-        self._ended.set()
-        self.join(timeout=SLOWER * PATIENCE_S)
-
-
-@contextmanager
-def watching(mesh: Mesh, expected: Mapping[tuple[str, str], str]) -> Iterator[Watcher]:
-    """Within this context names must be answered at every moment; checked at its end."""
-    watcher = Watcher(mesh, expected)
-    watcher.start()
-    try:
-        yield watcher
-    finally:
-        watcher.end()
-    assert watcher.asked > 0
-    assert watcher.wrong == []
-
-
 def eventually(
     condition: Callable[[], T], timeout_s: float = PATIENCE_S, mesh: Mesh | None = None, *names: str
 ) -> T:
@@ -482,11 +442,6 @@ def at_home(service: str) -> str:
 def elsewhere(service: str, zone: str = "west") -> str:
     """A service's name in other zones."""
     return f"{service}.svc.{zone}.mesh.local"
-
-
-def in_east(addresses: Mapping[str, str]) -> dict[tuple[str, str], str]:
-    """What east's agent must answer for services of west; for `watching`."""
-    return {("east", elsewhere(service)): address for service, address in addresses.items()}
 
 
 def ipv6_of(ipv4: str) -> str:

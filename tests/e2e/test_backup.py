@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from tests.e2e.mesh import GLOBALS, PLANES, Mesh, elsewhere, eventually, in_east, run, watching
+from tests.e2e.mesh import GLOBALS, PLANES, Mesh, elsewhere, eventually, run
+from tests.e2e.watching import in_east, watching
 
 GENERATOR = {
     "type": "HostnameGenerator",

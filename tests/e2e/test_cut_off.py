@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.mesh import Mesh, at_home, elsewhere, eventually, watching
+from tests.e2e.mesh import Mesh, at_home, elsewhere, eventually
+from tests.e2e.watching import watching
 
 
 @pytest.mark.timeout(60)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.alone import Alone
-from tests.e2e.mesh import PATIENCE_S, Mesh, elsewhere, eventually, in_east, watching
+from tests.e2e.mesh import PATIENCE_S, Mesh, elsewhere, eventually
+from tests.e2e.watching import in_east, watching
 
 SERVICES = tuple(f"s{number}" for number in range(40))
 ADOPTS_S = 40.0

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.e2e.mesh import AGENTS, GLOBALS, PLANES, Mesh, Process, elsewhere, eventually, watching
+from tests.e2e.mesh import AGENTS, GLOBALS, PLANES, Mesh, Process, elsewhere, eventually
+from tests.e2e.watching import watching
 from tests.formats import LATER
 
 SETTLE_S = 3.0

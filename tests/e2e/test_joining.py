@@ -10,7 +10,8 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.e2e.mesh import GLOBALS, HOST, PLANES, Mesh, at_home, eventually, watching
+from tests.e2e.mesh import GLOBALS, HOST, PLANES, Mesh, at_home, eventually
+from tests.e2e.watching import watching
 from zonemesh.cli.main import cli
 
 OTHER = "10.64.0.0/10"

@@ -6,7 +6,8 @@ from functools import partial
 
 import pytest
 
-from tests.e2e.mesh import PLANES, Mesh, at_home, elsewhere, eventually, in_east, watching
+from tests.e2e.mesh import PLANES, Mesh, at_home, elsewhere, eventually
+from tests.e2e.watching import in_east, watching
 
 
 @pytest.mark.timeout(90)

@@ -11,15 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.mesh import (
-    PLANES,
-    ZONES,
-    Mesh,
-    elsewhere,
-    eventually,
-    run,
-    watching,
-)
+from tests.e2e.mesh import PLANES, ZONES, Mesh, elsewhere, eventually, run
+from tests.e2e.watching import watching
 from tests.redis_deployments import Node, server, users_file
 from tests.redis_server import needs_redis
 from zonemesh.log.redis import RedisStore

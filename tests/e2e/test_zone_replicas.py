@@ -20,10 +20,9 @@ from tests.e2e.mesh import (
     dataplane,
     elsewhere,
     eventually,
-    in_east,
     program,
-    watching,
 )
+from tests.e2e.watching import in_east, watching
 from tests.ports import free
 from zonemesh.travel import own_log
 

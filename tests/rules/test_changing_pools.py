@@ -209,31 +209,19 @@ def test_a_range_that_legacy_names_had_is_taken_over_around_them() -> None:
 def grant(pool: Pool, ledger: Ledger, *, others: list[Ledger], limit: int) -> list[Block]:
     """All that there is, as zones ask for it."""
     found: list[Block] = []
+
+    def granted(zone: str) -> list[Block]:
+        drafted = [each.first for each in found]
+        times = {"now_ms": 1, "log_time_ms": 0, "quarantine_ms": 1}
+        answer = grants(pool, ledger, zone, **times, drafted=drafted, others=others)
+        return [block for _, block in answer if block is not None]
+
     for number in range(limit):
-        granted = grants(
-            pool,
-            ledger,
-            f"z{number}",
-            now_ms=1,
-            log_time_ms=0,
-            quarantine_ms=1,
-            drafted=[each.first for each in found],
-            others=others,
-        )
-        found += [block for _, block in granted if block is not None]
+        found += granted(f"z{number}")
         if len(found) >= limit:
             break
     with pytest.raises(PoolExhaustedError):
-        grants(
-            pool,
-            ledger,
-            "last",
-            now_ms=1,
-            log_time_ms=0,
-            quarantine_ms=1,
-            drafted=[each.first for each in found],
-            others=others,
-        )
+        granted("last")
     return found
 
 

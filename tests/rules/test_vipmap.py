@@ -122,14 +122,15 @@ def test_of_two_that_want_a_name_the_first_merged_has_it_in_every_zone() -> None
         assert "zone east" in collision[0].message
 
 
+def rivals() -> list[Change]:
+    """Two services of one zone that want the same name."""
+    wanted = generator("one-name", "only.shared", zone="west")
+    return [wanted, service("a"), service("b")]
+
+
 def test_orders_that_global_draws_decide_between_services_of_one_zone() -> None:
     view = started()
-    view.own.commit(
-        generator("one-name", "only.shared", zone="west"),
-        *(service(name) for name in ("a", "b")),
-        binding("a", 1, birth=1),
-        binding("b", 2, birth=2),
-    )
+    view.own.commit(*rivals(), binding("a", 1, birth=1), binding("b", 2, birth=2))
     view.flush()
     assert view.names["only.shared"] == 1
 
@@ -142,12 +143,7 @@ def test_orders_that_global_draws_decide_between_services_of_one_zone() -> None:
 
 def test_an_order_known_from_before_a_loss_ranks_until_global_knows_it_again() -> None:
     view = started()
-    view.own.commit(
-        generator("one-name", "only.shared", zone="west"),
-        *(service(name) for name in ("a", "b")),
-        binding("a", 1, birth=1),
-        binding("b", 2, birth=2, order=5),
-    )
+    view.own.commit(*rivals(), binding("a", 1, birth=1), binding("b", 2, birth=2, order=5))
     view.flush()
 
     assert view.names["only.shared"] == 2
@@ -155,12 +151,7 @@ def test_an_order_known_from_before_a_loss_ranks_until_global_knows_it_again() -
 
 def test_a_name_goes_to_the_next_when_its_holder_leaves() -> None:
     view = started()
-    view.own.commit(
-        generator("one-name", "only.shared", zone="west"),
-        *(service(name) for name in ("a", "b")),
-        binding("a", 1, birth=1),
-        binding("b", 2, birth=2),
-    )
+    view.own.commit(*rivals(), binding("a", 1, birth=1), binding("b", 2, birth=2))
     view.flush()
     assert view.names["only.shared"] == 1
 

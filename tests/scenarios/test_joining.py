@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.scenarios.agents import MESH
 from tests.scenarios.loglines import newest_log
 from tests.scenarios.nodes import ZoneNode
@@ -44,11 +42,9 @@ async def give(node: ZoneNode) -> None:
     await node.run_dataplane(f"shared-{node.name}", "shared")
 
 
-@pytest.mark.parametrize("names", [("west", "east")])
 async def test_a_zone_that_joins_keeps_every_address_and_no_agent_misses_a_name(
-    make_world: Callable[..., World], names: tuple[str, str]
+    world: World,
 ) -> None:
-    world = make_world(zones=names)
     west, east = world["west"], world["east"]
     world.start_globals()
     await world.until(world.has_leader)

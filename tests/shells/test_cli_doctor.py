@@ -12,10 +12,9 @@ from click.testing import CliRunner, Result
 
 from globalcp.config import GlobalConfig
 from tests.builders import FakeBackend
+from tests.commands import GLOBAL, app_of, serving
 from tests.docs import inventory
 from tests.ports import free_port
-from tests.shells.test_cli import app_of, serving
-from tests.shells.test_cli_status import GLOBAL
 from zonemesh.cli import diagnosis
 from zonemesh.cli.diagnosis import Level
 from zonemesh.cli.doctor import lines

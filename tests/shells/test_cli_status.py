@@ -6,37 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.commands import GLOBAL
 from zonemesh.cli.status import lines, seconds
-
-GLOBAL: dict[str, Any] = {
-    "cursor": "8c1f.3-120",
-    "digest": "0" * 16 + "f" * 16,
-    "records": {"MeshService": 3},
-    "lag_s": 0.4,
-    "leader": False,
-    "leader_url": "http://g2:5681",
-    "resyncs": {"gap": 2},
-    "halted": None,
-    "version": "0.1.0",
-    "ready": None,
-    "blocked_s": None,
-    "shortages": [{"pool": "MeshService", "zone": "west", "why": "no block left"}],
-    "pools": {
-        "MeshService": {"west": {"used": 9, "quarantined": 1, "free": 2, "waiting": 4, "blocks": 1}}
-    },
-    "zones": {
-        "west": {
-            "online": False,
-            "enabled": True,
-            "lagSeconds": 7300.0,
-            "zoneLagSeconds": None,
-            "records": 5,
-            "rejectedRecords": 1,
-            "bindingConflicts": 2,
-            "version": "0.1.0",
-        }
-    },
-}
 
 
 def shown(state: dict[str, Any], width: int | None = 80) -> str:

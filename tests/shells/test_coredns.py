@@ -20,12 +20,11 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from tests.agent import Agent
+from tests.agent import Agent, run_cli
 from tests.coredns_server import BUILD_S
 from tests.docs.documents import ROOT, Block, blocks
 from tests.fake_zone import FakeZone, record, revision, snapshot, until
 from tests.ports import free_port
-from tests.shells.test_dataplane_app import run_cli
 from zonecp.app import check
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
 from zonecp.config import IGNORED, ZoneConfig

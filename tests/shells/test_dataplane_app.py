@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -14,9 +13,8 @@ import dns.message
 import dns.rcode
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from tests.agent import NAME, Agent
+from tests.agent import NAME, Agent, run_cli
 from tests.fake_zone import (
     FakeZone,
     delta,
@@ -29,7 +27,6 @@ from tests.fake_zone import (
 )
 from tests.ports import free_port
 from zonecp.dataplane.cache import FILE_NAME
-from zonecp.dataplane.cli import cli
 
 pytestmark = pytest.mark.timeout(60)  # processes start slowly on a busy machine
 
@@ -146,12 +143,6 @@ async def test_a_dns_port_that_is_taken_ends_the_agent_with_2(
 
     assert second.process.returncode == 2
     assert f"error: DNS on 127.0.0.1 port {first.dns_port}: in use" in stderr.decode()
-
-
-def run_cli(*arguments: str, **environ: str) -> tuple[int, str]:
-    absent = {name: None for name in os.environ if name.startswith(("ZONEMESH_", "KUMA_"))}
-    result = CliRunner().invoke(cli, arguments, env={**absent, **environ})
-    return result.exit_code, result.output
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:

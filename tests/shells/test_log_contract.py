@@ -15,6 +15,7 @@ from pathlib import Path
 import fakeredis
 import pytest
 
+from tests.chains import entry, grow, head_of, raws, snapshot_of
 from zonemesh.errors import (
     FateUnknownError,
     InputError,
@@ -23,13 +24,12 @@ from zonemesh.errors import (
     UnavailableError,
 )
 from zonemesh.log.memory import MemoryStore
-from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo, Store
+from zonemesh.log.port import Lease, Log, Raw, Store
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.sqlite import SqliteLog
-from zonemesh.model import START, Change, Position
-from zonemesh.wire import NO_HASH, Entry, Sealed, decode, seal
+from zonemesh.model import START, Position
+from zonemesh.wire import decode
 
-INCARNATION = "inc-1"
 A = Lease(writer="writer-a", url="http://a:5681")
 B = Lease(writer="writer-b", url="http://b:5681")
 
@@ -85,64 +85,6 @@ def _stores(request: pytest.FixtureRequest, kind: str) -> Sequence[Store]:
     server = fakeredis.FakeServer()
     clients = [fakeredis.FakeAsyncRedis(server=server, protocol=2) for _ in range(2)]
     return [RedisStore("redis://fake", pool=client.connection_pool) for client in clients]
-
-
-def entry(
-    position: tuple[int, int],
-    after: Sealed | None,
-    *,
-    writer: str = "writer-a",
-    incarnation: str = INCARNATION,
-    time_ms: int = 1_000,
-    payload: bytes = b"payload",
-) -> Sealed:
-    """An entry that follows another, or nothing."""
-    return seal(
-        Entry(
-            incarnation=incarnation,
-            position=Position(*position),
-            previous=START if after is None else after.entry.position,
-            writer=writer,
-            time_ms=time_ms,
-            mono_delta_ms=0,
-            log_time_ms=0,
-            changes=(Change("Zone", "//ns/name", payload),),
-        ),
-        NO_HASH if after is None else after.h,
-    )
-
-
-async def grow(log: Log, length: int) -> list[Sealed]:
-    """A new log of `length` entries, 1-0 to 1-<length - 1>."""
-    chain = [entry((1, 0), None)]
-    await log.create(chain[0])
-    for seq in range(1, length):
-        chain.append(entry((1, seq), chain[-1]))
-        await log.append(chain[-1])
-    return chain
-
-
-def raws(chain: Sequence[Sealed]) -> list[Raw]:
-    return [Raw(sealed.entry.position, sealed.data) for sealed in chain]
-
-
-def snapshot_of(sealed: Sealed, chunks: int = 2) -> SnapshotInfo:
-    return SnapshotInfo(
-        incarnation=sealed.entry.incarnation,
-        position=sealed.entry.position,
-        h=sealed.h,
-        chunks=chunks,
-    )
-
-
-def head_of(sealed: Sealed, owner: str = "") -> Head:
-    return Head(
-        incarnation=sealed.entry.incarnation,
-        position=sealed.entry.position,
-        h=sealed.h,
-        time_ms=sealed.entry.time_ms,
-        owner=owner,
-    )
 
 
 async def whole(log: Log) -> list[Raw]:
@@ -457,7 +399,7 @@ async def test_the_two_newest_snapshots_are_kept_and_older_ones_go_with_their_ch
     world: World,
 ) -> None:
     chain = await grow(world.log, 5)
-    infos = [snapshot_of(sealed) for sealed in chain]
+    infos = [snapshot_of(sealed, 2) for sealed in chain]
 
     for info in infos:
         await world.log.put_snapshot(info, [b"first", b"second"])
@@ -471,11 +413,11 @@ async def test_the_two_newest_snapshots_are_kept_and_older_ones_go_with_their_ch
 async def test_a_deposed_writer_cannot_announce_behind_its_successor(world: World) -> None:
     # 4: it paused before its announcement; its successor announced, and wiped its chunks.
     chain = await grow(world.log, 3)
-    newest = snapshot_of(chain[-1])
+    newest = snapshot_of(chain[-1], 2)
     await world.log.put_snapshot(newest, [b"new", b"new"])
 
     with pytest.raises(RefusedError):
-        await world.other.put_snapshot(snapshot_of(chain[1]), [b"old", b"old"])
+        await world.other.put_snapshot(snapshot_of(chain[1], 2), [b"old", b"old"])
 
     assert list(await world.log.snapshots()) == [newest]
     assert list(await world.log.load_snapshot(newest)) == [b"new", b"new"]
@@ -489,7 +431,7 @@ async def test_a_snapshot_of_a_history_that_the_log_does_not_have_is_refused(wor
 
     for wrong in (beyond, other_history, replace(chain[1], h=b"mismatch")):
         with pytest.raises(RefusedError):
-            await world.log.put_snapshot(snapshot_of(wrong), [b"a", b"b"])
+            await world.log.put_snapshot(snapshot_of(wrong, 2), [b"a", b"b"])
 
     assert list(await world.log.snapshots()) == []
 
@@ -497,7 +439,7 @@ async def test_a_snapshot_of_a_history_that_the_log_does_not_have_is_refused(wor
 async def test_the_same_state_again_is_a_success_and_changes_nothing(world: World) -> None:
     # A retry, or a deposed writer at the very same position, whose chunks may be cut otherwise.
     chain = await grow(world.log, 1)
-    info = snapshot_of(chain[0])
+    info = snapshot_of(chain[0], 2)
     await world.log.put_snapshot(info, [b"a", b"b"])
 
     await world.other.put_snapshot(replace(info, chunks=1), [b"ab"])
@@ -510,29 +452,29 @@ async def test_a_snapshot_can_be_put_before_its_log_exists(world: World) -> None
     # A restore: who comes early must find the state before the log that goes on from it.
     first = entry((4, 0), None)
 
-    await world.log.put_snapshot(snapshot_of(first), [b"a", b"b"])
+    await world.log.put_snapshot(snapshot_of(first, 2), [b"a", b"b"])
     await world.log.create(first)
 
-    assert list(await world.log.snapshots()) == [snapshot_of(first)]
+    assert list(await world.log.snapshots()) == [snapshot_of(first, 2)]
 
 
 async def test_snapshots_of_a_former_incarnation_go(world: World) -> None:
     chain = await grow(world.log, 2)
     for sealed in chain:
-        await world.log.put_snapshot(snapshot_of(sealed), [b"a", b"b"])
+        await world.log.put_snapshot(snapshot_of(sealed, 2), [b"a", b"b"])
     anew = entry((4, 0), None, incarnation="inc-2")
     await world.log.create(anew, replacing=head_of(chain[-1]))
 
-    await world.log.put_snapshot(snapshot_of(anew), [b"c", b"d"])
+    await world.log.put_snapshot(snapshot_of(anew, 2), [b"c", b"d"])
 
-    assert list(await world.log.snapshots()) == [snapshot_of(anew)]
+    assert list(await world.log.snapshots()) == [snapshot_of(anew, 2)]
 
 
 async def test_a_snapshot_that_is_not_announced_cannot_be_loaded(world: World) -> None:
     chain = await grow(world.log, 1)
 
     with pytest.raises(NotFoundError):
-        await world.log.load_snapshot(snapshot_of(chain[0]))
+        await world.log.load_snapshot(snapshot_of(chain[0], 2))
 
 
 # ── lease ──
@@ -645,7 +587,7 @@ async def test_zones_are_announced_and_forgotten_with_all_that_is_theirs(store: 
     infos = {}
     for zone in ("west", "west-2"):
         log = store.log(f"zone:{zone}:up")
-        infos[zone] = snapshot_of((await grow(log, 2))[-1])
+        infos[zone] = snapshot_of((await grow(log, 2))[-1], 2)
         await log.put_snapshot(infos[zone], [b"a", b"b"])
         await log.acquire(A)
 

@@ -6,38 +6,17 @@ import asyncio
 
 import pytest
 
+from tests.chains import entry, grow, snapshot_of
 from zonemesh.errors import FateUnknownError, NotFoundError, RefusedError, UnavailableError
 from zonemesh.log.memory import Effect, MemoryStore
-from zonemesh.log.port import Head, Lease, Log, Raw, SnapshotInfo
+from zonemesh.log.port import Head, Lease, Raw
 from zonemesh.model import START, Position
-from zonemesh.wire import NO_HASH, Entry, Sealed, seal
+from zonemesh.wire import Sealed
 
 A = Lease(writer="writer-a", url="http://a:5681")
 B = Lease(writer="writer-b", url="http://b:5681")
 
 pytestmark = pytest.mark.looptime
-
-
-def entry(position: tuple[int, int], after: Sealed | None) -> Sealed:
-    made = Entry(
-        incarnation="inc-1",
-        position=Position(*position),
-        previous=START if after is None else after.entry.position,
-        writer="writer-a",
-        time_ms=0,
-        mono_delta_ms=0,
-        log_time_ms=0,
-    )
-    return seal(made, NO_HASH if after is None else after.h)
-
-
-async def grow(log: Log, length: int) -> list[Sealed]:
-    chain = [entry((1, 0), None)]
-    await log.create(chain[0])
-    for seq in range(1, length):
-        chain.append(entry((1, seq), chain[-1]))
-        await log.append(chain[-1])
-    return chain
 
 
 def raw(sealed: Sealed) -> Raw:
@@ -46,10 +25,6 @@ def raw(sealed: Sealed) -> Raw:
 
 def position_of(head: Head | None) -> Position | None:
     return None if head is None else head.position
-
-
-def snapshot_of(sealed: Sealed) -> SnapshotInfo:
-    return SnapshotInfo(incarnation="inc-1", position=sealed.entry.position, h=sealed.h, chunks=1)
 
 
 @pytest.fixture

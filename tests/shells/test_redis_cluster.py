@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.chains import chain_of, snapshot_of
 from tests.ports import free_port
-from tests.redis_deployments import HOST, Node, server, weaknesses
+from tests.redis_deployments import HOST, Node, server, until, weaknesses
 from tests.redis_server import needs_redis
-from tests.shells.test_redis_sentinel import until
-from tests.shells.test_redis_users import chain_of, snapshot_of
 from zonemesh.errors import FateUnknownError, RefusedError, UnavailableError
 from zonemesh.log.port import Lease
 from zonemesh.log.redis import RedisStore

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.redis_deployments import HOST, server
-from tests.shells.test_redis_log import chain_of
-from tests.shells.test_redis_sentinel import until
-from tests.shells.test_redis_tls import answers
+from tests.chains import chain_of
+from tests.redis_deployments import HOST, answers, server, until
 from zonemesh.errors import RefusedError
 from zonemesh.log.redis import RedisStore
 from zonemesh.model import START

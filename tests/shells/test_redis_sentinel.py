@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.redis_deployments import HOST, Node, sentinel, server, users_file, weaknesses
+from tests.redis_deployments import (
+    HOST,
+    Node,
+    sentinel,
+    server,
+    store_at,
+    until,
+    users_file,
+    weaknesses,
+)
 from tests.redis_server import needs_redis
 from zonemesh.errors import RefusedError, UnavailableError
 from zonemesh.log.appender import Appender
@@ -23,17 +32,6 @@ from zonemesh.travel import GLOBAL_LOG
 from zonemesh.wire import Sealed
 
 PASSWORD = "change-me-sentinels"
-PATIENCE_S = 30.0
-
-
-async def until(probe: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it is so: what another process does can only be polled."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            with suppress(UnavailableError):
-                if await probe():
-                    return
-            await asyncio.sleep(0.02)
 
 
 @dataclass(slots=True)
@@ -52,11 +50,8 @@ class Deployment:
 
     @asynccontextmanager
     async def admin(self, node: Node) -> AsyncIterator[RedisStore]:
-        store = RedisStore(node.url("admin"))
-        try:
+        async with store_at(node.url("admin")) as store:
             yield store
-        finally:
-            await store.close()
 
     async def info(self, node: Node) -> bytes:
         async with self.admin(node) as admin:

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trustme
 
-from tests.redis_deployments import HOST, Node, sentinel, server, weaknesses
+from tests.chains import chain_of
+from tests.redis_deployments import (
+    HOST,
+    Node,
+    answers,
+    sentinel,
+    server,
+    store_at,
+    until,
+    weaknesses,
+)
 from tests.redis_server import needs_redis
-from tests.shells.test_redis_sentinel import until
 from zonemesh.errors import ConfigError, UnavailableError
 from zonemesh.log.redis import RedisStore
-from zonemesh.model import START, Position
-from zonemesh.wire import NO_HASH, Entry, seal
+from zonemesh.model import START
 
-FIRST = seal(
-    Entry(
-        incarnation="inc-1",
-        position=Position(1, 0),
-        previous=START,
-        writer="writer",
-        time_ms=1,
-        mono_delta_ms=0,
-        log_time_ms=0,
-    ),
-    NO_HASH,
-)
+FIRST = chain_of(1)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +78,6 @@ def node(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -
     directory = tmp_path_factory.mktemp("tls") / "node"
     with server(directory, *certificates.server_settings, tls=True) as found:
         yield found
-
-
-@asynccontextmanager
-async def store_at(url: str) -> AsyncIterator[RedisStore]:
-    store = RedisStore(url)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def fault(url: str) -> str:
@@ -187,12 +175,3 @@ async def test_a_failover_is_followed_with_sentinels_and_servers_that_speak_tls_
 
             assert len(await store.log("global").read(START)) == 1
             assert store.commands.private
-
-
-def answers(store: RedisStore, wanted: bytes, *command: str) -> Callable[[], Awaitable[bool]]:
-    """Whether the reply to a command has something in it."""
-
-    async def asked() -> bool:
-        return wanted in repr(await store.commands.call(*command)).encode()
-
-    return asked

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
 
-from tests.redis_deployments import USERS, Node, server, users_file, weaknesses
+from tests.chains import chain_of, snapshot_of
+from tests.redis_deployments import USERS, Node, server, store_at, users_file, weaknesses
 from tests.redis_server import needs_redis
 from zonemesh.errors import FateUnknownError, UnavailableError
 from zonemesh.log.keys import Keys
-from zonemesh.log.port import Lease, SnapshotInfo
+from zonemesh.log.port import Lease
 from zonemesh.log.redis import RedisStore
 from zonemesh.log.redisrights import DANGEROUS, GLOBAL, Command, Role, forbidden, needed
 from zonemesh.model import START, Position
 from zonemesh.travel import GLOBAL_LOG, copy_log, own_log, up_log
-from zonemesh.wire import NO_HASH, Entry, Sealed, seal
 
 ROLES = (
     ("global", GLOBAL),
@@ -37,36 +36,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         yield found
 
 
-@asynccontextmanager
-async def store_of(node: Node, user: str) -> AsyncIterator[RedisStore]:
-    store = RedisStore(node.url(user))
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-def chain_of(length: int) -> list[Sealed]:
-    chain: list[Sealed] = []
-    for seq in range(length):
-        entry = Entry(
-            incarnation="inc-1",
-            position=Position(1, seq),
-            previous=chain[-1].entry.position if chain else START,
-            writer="writer",
-            time_ms=seq,
-            mono_delta_ms=0,
-            log_time_ms=0,
-        )
-        chain.append(seal(entry, chain[-1].h if chain else NO_HASH))
-    return chain
-
-
-def snapshot_of(sealed: Sealed) -> SnapshotInfo:
-    position = sealed.entry.position
-    return SnapshotInfo(incarnation="inc-1", position=position, h=sealed.h, chunks=1)
-
-
 async def refused(store: RedisStore, command: Command) -> bool:
     """Whether the server's answer to the very command is that this user may not."""
     try:
@@ -80,9 +49,9 @@ async def refused(store: RedisStore, command: Command) -> bool:
 async def test_a_control_planes_user_is_allowed_each_command_that_it_needs(
     node: Node, user: str, role: Role
 ) -> None:
-    async with store_of(node, user) as store:
+    async with store_at(node.url(user)) as store:
         denied = [one for one in needed(Keys(), role) if await refused(store, one)]
-    async with store_of(node, "admin") as admin:
+    async with store_at(node.url("admin")) as admin:
         await admin.commands.call("FLUSHALL")
 
     assert denied == []
@@ -92,7 +61,7 @@ async def test_a_control_planes_user_is_allowed_each_command_that_it_needs(
 async def test_a_control_planes_user_is_refused_each_command_that_would_harm_others(
     node: Node, user: str, role: Role
 ) -> None:
-    async with store_of(node, user) as store:
+    async with store_at(node.url(user)) as store:
         allowed = [one for one in forbidden(Keys(), role) if not await refused(store, one)]
 
     assert allowed == []
@@ -156,7 +125,7 @@ async def test_nobody_comes_in_without_a_user(node: Node) -> None:
 async def test_only_the_administrator_may_do_what_endangers_the_server(
     node: Node, user: str
 ) -> None:
-    async with store_of(node, user) as store:
+    async with store_at(node.url(user)) as store:
         harmless_to_sentinel = [
             command for command in DANGEROUS
             if not (user == "sentinel" and command[0] in ("REPLICAOF", "CLIENT", "SCRIPT"))
@@ -169,7 +138,7 @@ async def test_only_the_administrator_may_do_what_endangers_the_server(
 async def test_a_zone_and_global_work_together_with_these_users(node: Node) -> None:
     chain = chain_of(4)
     lease = Lease(writer="writer", url="http://g:5681")
-    async with store_of(node, "global") as of_global, store_of(node, "west") as of_west:
+    async with store_at(node.url("global")) as of_global, store_at(node.url("west")) as of_west:
         shared = of_global.log(GLOBAL_LOG)
         assert await shared.acquire(lease)
         await shared.create(chain[0])
@@ -222,7 +191,7 @@ async def test_a_zones_control_planes_share_its_own_log_with_a_user_that_has_not
 ) -> None:
     chain = chain_of(5)
     lease = Lease(writer="writer", url="http://w:5681")
-    async with store_of(node, "west-own") as store, store_of(node, "global") as of_global:
+    async with store_at(node.url("west-own")) as store, store_at(node.url("global")) as of_global:
         log = store.log(own_log("west"))
         assert await log.acquire(lease)
         await log.create(chain[0], owner="uid")
@@ -251,5 +220,5 @@ async def test_a_zones_control_planes_share_its_own_log_with_a_user_that_has_not
         with pytest.raises(UnavailableError, match="ACL"):
             await store.announce("west")
         assert await of_global.zones() == frozenset()
-    async with store_of(node, "admin") as admin:
+    async with store_at(node.url("admin")) as admin:
         await admin.commands.call("FLUSHALL")

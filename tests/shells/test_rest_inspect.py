@@ -85,15 +85,19 @@ async def test_global_says_in_which_zones_a_service_has_each_name() -> None:
     }
 
 
+CONTESTED = [
+    service("redis"),
+    binding("redis", 1, order=1),
+    service("redis", "east"),
+    binding("redis", 300, "east", order=2),
+    generator("anywhere", "{{ .DisplayName }}.any.mesh.local"),
+]
+"""Services of two zones that want one name: west's has it."""
+
+
 async def test_global_says_who_holds_a_name_instead_in_which_zone() -> None:
     plane = Global("west", "east")
-    plane.log.commit(
-        service("redis"),
-        binding("redis", 1, order=1),
-        service("redis", "east"),
-        binding("redis", 300, "east", order=2),
-        generator("anywhere", "{{ .DisplayName }}.any.mesh.local"),
-    )
+    plane.log.commit(*CONTESTED)
     found = await read(plane.backend, "/meshservices?filter[labels.kuma.io/zone]=east")
     name = found["items"][0]["name"]
     items = (await read(plane.backend, HOSTNAMES.replace("redis", name)))["items"]
@@ -115,11 +119,7 @@ async def test_the_services_of_a_disabled_zone_have_names_at_home_alone_and_hold
     plane = Global("west", "east")
     disabled = Record(created_ms=1, modified_ms=1, spec={"enabled": False}).pack()
     plane.log.commit(
-        service("redis"),
-        binding("redis", 1, order=1),
-        service("redis", "east"),
-        binding("redis", 300, "east", order=2),
-        generator("anywhere", "{{ .DisplayName }}.any.mesh.local"),
+        *CONTESTED,
         Change("Zone", Key("", "", "", "west").packed, disabled),
     )
     found = await read(plane.backend, "/meshservices?filter[labels.kuma.io/zone]=east")

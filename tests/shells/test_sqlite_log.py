@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
+from tests.chains import head_of, raws
 from zonemesh.errors import ConfigError, RefusedError, UnavailableError
-from zonemesh.log.port import Head, Lease, Raw, SnapshotInfo
+from zonemesh.log.port import Lease, SnapshotInfo
 from zonemesh.log.sqlite import SCHEMA, SqliteLog
 from zonemesh.model import START, Position
 from zonemesh.wire import NO_HASH, Entry, Sealed, seal
@@ -94,19 +95,6 @@ def chain_of(length: int) -> list[Sealed]:
     for seq in range(length):
         chain.append(entry(seq, chain[-1] if chain else None))
     return chain
-
-
-def raws(chain: list[Sealed]) -> list[Raw]:
-    return [Raw(sealed.entry.position, sealed.data) for sealed in chain]
-
-
-def head_of(sealed: Sealed) -> Head:
-    return Head(
-        incarnation="inc-1",
-        position=sealed.entry.position,
-        h=sealed.h,
-        time_ms=sealed.entry.time_ms,
-    )
 
 
 def snapshot_of(sealed: Sealed) -> SnapshotInfo:
