@@ -16,6 +16,7 @@ import dns.message
 import dns.rcode
 import yaml
 
+from tests.patience import SLOWER
 from tests.ports import free_port
 
 LOOPBACK = "127.0.0.1"
@@ -72,7 +73,7 @@ class Agent:
             return response.status, await response.text()
 
     async def ready(self, status: int) -> dict[str, Any]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SLOWER * 30):
             while True:
                 try:
                     found, body = await self.get("/ready")

@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.patience import SLOWER
+
 
 def revision(seq: int, *, own: str = "own", above: int = 1) -> str:
     return f"{own}.1-{seq}~glob.1-{above}"
@@ -109,7 +111,7 @@ class Stream:
 
     async def beat_until(self, done: Callable[[], bool], heartbeat: str) -> None:
         """Heartbeats as a zone sends them, only faster."""
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(SLOWER * 10.0):
             while not done():
                 await self.send(heartbeat)
                 await asyncio.sleep(0.01)
@@ -185,6 +187,6 @@ async def fake_zone() -> AsyncGenerator[FakeZone]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SLOWER * 10):
         while not true():  # noqa: ASYNC110 -- of anything that a test can look at
             await asyncio.sleep(0.005)

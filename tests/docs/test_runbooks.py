@@ -26,6 +26,7 @@ from tests.e2e.mesh import (
     program,
     watching,
 )
+from tests.patience import SLOWER
 from tests.redis_server import running
 
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -141,7 +142,7 @@ def test_a_zone_of_another_name_takes_a_zones_place_and_the_old_one_is_deleted(m
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=SLOWER * 30,
             check=False,
         )
         eventually(lambda: mesh.call("g1", "DELETE", "/zones/west")[0] == 200, 10, mesh, "g1")

@@ -19,6 +19,7 @@ from tests.e2e.mesh import (
     program,
     watching,
 )
+from tests.patience import SLOWER
 
 GENERATOR = {
     "type": "HostnameGenerator",
@@ -36,7 +37,7 @@ def snapshot(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=30,
+        timeout=SLOWER * 30,
         check=False,
     )
 

@@ -22,6 +22,7 @@ from tests.e2e.mesh import (
     program,
     watching,
 )
+from tests.patience import SLOWER
 from tests.redis_deployments import Node, server, users_file
 from tests.redis_server import needs_redis
 from zonemesh.log.redis import RedisStore
@@ -150,7 +151,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         [program(script), *arguments],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=SLOWER * 30,
         env=environment(),
         check=False,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fake_zone import FakeZone, fake_zone, until
+from tests.patience import SLOWER
 from zonecp.dataplane.config import DataplaneRuntime
 from zonecp.dataplane.document import read_dataplane
 from zonecp.dataplane.feedstate import FeedState
@@ -169,7 +170,7 @@ async def test_what_has_nothing_to_drain_does_not_wait(
 
     async with registered(registration):
         await until(lambda: registration.registered)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SLOWER * 5):
             await registration.drain(wait_s)
 
 
