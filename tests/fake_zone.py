@@ -130,6 +130,9 @@ class FakeZone:
     """Answers to the next subscriptions instead of a stream."""
 
     put_refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    silent: bool = False
+    """Takes Dataplanes, and answers no PUT."""
+
     authorizations: dict[str, str | None] = field(default_factory=dict)
     """The last by what was asked for: feed, dataplane, bootstrap."""
 
@@ -161,6 +164,8 @@ class FakeZone:
         self.authorizations["dataplane"] = request.headers.get("Authorization")
         body = await request.json() if request.can_read_body else None
         await self.requests.put((request.method, request.match_info["name"], body))
+        if request.method == "PUT" and self.silent:
+            await asyncio.Event().wait()
         if request.method == "PUT" and self.put_refusals:
             status, problem = self.put_refusals.pop(0)
             return web.json_response(problem, status=status)
