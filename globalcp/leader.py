@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
 from globalcp import copies
+from globalcp.deciding import decide
 from globalcp.ingest import Counts, Ingest, Rates
 from globalcp.inputs import Begin, Doubt, Tick
 from globalcp.state import GlobalState
@@ -158,7 +160,7 @@ class GlobalPlane:
         return Writer(
             appender,
             self._state.registry,
-            self._state.decide,
+            partial(decide, self._state),
             clock=self._clock,
             on_committed=self._committed,
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 
 from globalcp.claiming import Claiming
+from globalcp.state import GlobalState
 from zonemesh.binding import binds_in
 from zonemesh.deciding import Now
 from zonemesh.draft import Draft
@@ -12,7 +13,6 @@ from zonemesh.errors import PoolExhaustedError
 from zonemesh.ipam import BLOCK, Block, Ledger
 from zonemesh.leasing import emptied, forgettable, grants
 from zonemesh.model import zone_of
-from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.seen import Seen
 from zonemesh.settings import Settings
@@ -24,26 +24,18 @@ class Leases:
     def __init__(
         self,
         draft: Draft,
-        registry: Registry,
-        ledgers: Mapping[str, Ledger],
+        state: GlobalState,
         now: Now,
         claiming: Claiming,
-        *,
-        others: Callable[[str], Iterable[Ledger]],
         leased: dict[int, str],
-        shortages: dict[tuple[str, str], str],
     ) -> None:
-        """`others`: the ledgers of all pools but one; `leased`: zones by the first address of what
-        the decision has given out so far; `shortages`: why a (pool, zone) could be given no block.
-        """
+        """`leased`: zones by the first address of what the decision has given out so far."""
         self._draft = draft
-        self._registry = registry
-        self._ledgers = ledgers
+        self._state = state
+        self._ledgers = state.ledgers
         self._now = now
         self._claiming = claiming
-        self._others = others
         self._leased = leased
-        self._shortages = shortages
 
     def allows(self, zone: str, pool: str, address: int) -> bool:
         """Whether a zone may use an address; a block that nobody holds is granted by the use."""
@@ -84,7 +76,7 @@ class Leases:
 
     def retire_all(self, zone: str) -> None:
         """A zone is deleted: its blocks are leased again last."""
-        for key, packed in self._registry.table(BLOCK).items():
+        for key, packed in self._state.registry.table(BLOCK).items():
             if zone_of(key) == zone:
                 self._retire(key, Block.unpack(packed))
 
@@ -103,17 +95,18 @@ class Leases:
         self._retire(*held)
         return True
 
-    def stock(self, unserved: set[str], new_zones: set[str], settings: Settings) -> bool:
+    def stock(self, new_zones: set[str], settings: Settings) -> bool:
         """Keep zones in stock: those new in this entry, and those that the last ones drew on.
 
-        Global itself is one of them for what is made on it. Whoever was looked at leaves
-        `unserved`. True if the next entry has more to lease, or to bind.
+        Global itself is one of them for what is made on it. True if the next entry has more to
+        lease, or to bind.
         """
+        state = self._state
         touched = self._touched_zones()
         # Global's own are looked at after each binding: whoever is left waiting is told why.
-        unserved |= {"", *new_zones} & touched
-        due = (new_zones | unserved) - touched
-        unserved -= due
+        state.unserved |= {"", *new_zones} & touched
+        due = (new_zones | state.unserved) - touched
+        state.unserved -= due
         for zone in sorted(due):
             seen = Seen.of(self._draft, zone) if zone else None
             if zone and (seen is None or seen.deleted):
@@ -123,7 +116,7 @@ class Leases:
                     self._lease_to(zone, pool, ledger, settings)
         # Bindings of this very entry count only once it is applied, and so do its blocks; who waits
         # for global's own is bound by the next one.
-        return bool(unserved) or "" in self._leased.values()
+        return bool(state.unserved) or "" in self._leased.values()
 
     def _touched_zones(self) -> set[str]:
         kinds = [BLOCK, *(f"vip.{pool}" for pool in self._ledgers)]
@@ -139,12 +132,12 @@ class Leases:
                 log_time_ms=self._now.log_time_ms,
                 quarantine_ms=settings.quarantine_ms,
                 drafted=self._leased,
-                others=self._others(pool),
+                others=self._state.other_ledgers(pool),
             )
         except PoolExhaustedError as error:
-            self._shortages[pool, zone] = str(error)
+            self._state.shortages[pool, zone] = str(error)
             return
-        self._shortages.pop((pool, zone), None)
+        self._state.shortages.pop((pool, zone), None)
         for key, block in granted:
             if block is None:
                 self._draft.set(BLOCK, key, None)

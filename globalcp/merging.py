@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgpack
@@ -10,11 +9,11 @@ import msgpack
 from globalcp.fromzone import check_place, check_record, named_address
 from globalcp.leases import Leases
 from globalcp.quota import Use
+from globalcp.state import GlobalState
 from zonemesh.deciding import Decision, Now
 from zonemesh.draft import Draft
 from zonemesh.errors import MeshError
 from zonemesh.ipam import Binding, pool_of
-from zonemesh.legacybinding import LegacyBindings
 from zonemesh.model import Change
 from zonemesh.resources.catalogue import KINDS
 from zonemesh.settings import Settings
@@ -46,20 +45,16 @@ class Merging:
     def __init__(
         self,
         draft: Draft,
+        state: GlobalState,
         decision: Decision,
         now: Now,
         leases: Leases,
-        legacy: LegacyBindings,
-        *,
-        use: Callable[[str, Draft], Use],
     ) -> None:
-        """`use`: what a zone has of its quota by a draft."""
         self._draft = draft
+        self._state = state
         self._decision = decision
         self._now = now
         self._leases = leases
-        self._legacy = legacy
-        self._use_of = use
         self._uses: dict[str, Use] = {}
 
     def take_name(self, zone: str, change: Change, counts: Taken, settings: Settings) -> None:
@@ -71,7 +66,7 @@ class Merging:
             self._reject(zone, change, error, counts)
             return
         if address is not None:
-            given = self._legacy.claim(self._draft, settings, key, address)
+            given = self._state.legacy.claim(self._draft, settings, key, address)
             counts.conflicts += not given
 
     def take(self, zone: str, change: Change, counts: Taken) -> None:
@@ -99,7 +94,7 @@ class Merging:
     def use(self, zone: str) -> Use:
         """What a zone has by now, changes of this entry included."""
         if zone not in self._uses:
-            self._uses[zone] = self._use_of(zone, self._draft)
+            self._uses[zone] = self._state.use(zone, self._draft)
         return self._uses[zone]
 
     def _reject(self, zone: str, change: Change, error: Exception, counts: Taken) -> None:

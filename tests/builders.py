@@ -14,12 +14,12 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
 from zonemesh.agents import AgentNote
-from zonemesh.deciding import Decision, Delete, Now, Put, Written
+from zonemesh.deciding import Decide, Decision, Delete, Now, Put, Written
 from zonemesh.errors import MeshError
 from zonemesh.hostnames import Outcome
 from zonemesh.members import Members, selected
@@ -254,27 +254,23 @@ def replayed(entries: Sequence[Sealed], into: Registry | None = None) -> Registr
     return registry
 
 
-class Decides(Protocol):
-    registry: Registry
-
-    def decide(self, inputs: Sequence[Any], now: Now) -> Decision: ...
-
-
 class Leader:
     """What `log.writer` does, at once and without a store: decide, append, apply."""
 
-    def __init__(self, state: Decides, *, bytes_max: int = ENTRY_BYTES_MAX) -> None:
-        self.state = state
-        self.chain = Chain(state.registry)
+    def __init__(
+        self, registry: Registry, decide: Decide, *, bytes_max: int = ENTRY_BYTES_MAX
+    ) -> None:
+        self.decide = decide
+        self.chain = Chain(registry)
         self.bytes_max = bytes_max
         self.wait(0)
 
     def step(self, *inputs: Any) -> Decision:
         """One decision and its entry, if there is one."""
-        registry = self.state.registry
+        registry = self.chain.registry
         passed_ms = registry.log_time_ms
         now = Now(wall_ms=NOW_MS + passed_ms, log_time_ms=passed_ms, mono_s=passed_ms / 1000)
-        decision = self.state.decide(inputs, now)
+        decision = self.decide(inputs, now)
         assert len({(each.kind, each.key) for each in decision.changes}) == len(decision.changes)
         if not decision.empty:
             self.chain.commit(

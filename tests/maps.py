@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgpack
 
-from tests.builders import NOW_MS, Chain, put_service
+from tests.builders import NOW_MS, Chain, put_dataplane, put_service
 from zonemesh.deciding import Put
-from zonemesh.hostnames import default_global_generators, default_zone_generators
+from zonemesh.hostnames import ServiceFacts, default_global_generators, default_zone_generators
 from zonemesh.ipam import Binding, vip_kind
 from zonemesh.labels import DISPLAY_NAME
 from zonemesh.legacymap import Named
-from zonemesh.model import Change, Key, Record
+from zonemesh.model import Change, Key, Record, ServiceRef
 from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN, kept_by
@@ -42,6 +43,12 @@ def record(item: Put, **labels: str) -> Change:
 
 def service(name: str, zone: str = "west", **labels: str) -> Change:
     return record(put_service(name, zone=zone), **labels)
+
+
+def available(name: str, zone: str, *, state: str = "Available", **labels: str) -> Change:
+    """A service as its own zone's control plane publishes it."""
+    put = put_service(name, zone=zone)
+    return record(replace(put, spec={**put.spec, "state": state}), **labels)
 
 
 def binding(
@@ -178,5 +185,52 @@ def started(zone: str = "west", made: type[VipMap] = VipMap) -> View:
     view = View(zone, made)
     view.own.commit(*defaults(zone))
     view.copy.commit(*defaults(""))
+    view.flush()
+    return view
+
+
+class Counting(VipMap):
+    """Tells whose facts it has made: what costs when there are many services."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.read: list[ServiceRef] = []
+        super().__init__(*args, **options)
+
+    def _make_facts(self, ref: ServiceRef, *packed: Any) -> ServiceFacts:
+        self.read.append(ref)
+        return super()._make_facts(ref, *packed)
+
+
+def removal(change: Change) -> Change:
+    return change._replace(payload=None)
+
+
+def dataplane(name: str, service: str, *, zone: str = "west", address: str = "10.0.0.1") -> Change:
+    put = put_dataplane(name, service, zone=zone)
+    return record(replace(put, spec={"networking": {**put.spec["networking"], "address": address}}))
+
+
+def endpoints(view: View, ref: ServiceRef) -> list[tuple[str, int, str, int]]:
+    """What stands behind the first port."""
+    (first, *_) = view.map.outbounds.of(ref)
+    return [
+        (each["address"], each["port"], each["zone"], each["priority"])
+        for each in first["endpoints"]
+    ]
+
+
+def two_zones(**east: str) -> View:
+    """West's map with `web` of two zones, a Dataplane behind each, and one over both."""
+    view = started()
+    view.own.commit(
+        available("web", "west"), binding("web", 1), dataplane("w", "web", address="10.0.0.1")
+    )
+    view.copy.commit(
+        available("web", "east", **east),
+        binding("web", 2, "east", order=2),
+        dataplane("e", "web", zone="east", address="10.0.0.2"),
+        multi_zone("web"),
+        bound(MULTI_ZONE, "web", 3),
+    )
     view.flush()
     return view

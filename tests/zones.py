@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from tests.builders import Leader
+from zonecp.deciding import decide
 from zonecp.inputs import Begin, Tick
 from zonecp.state import ZoneState
 from zonemesh.deciding import Delete
@@ -26,7 +28,9 @@ class Zone:
 
     def __init__(self, *, federated: bool = False, pool: str = "241.0.0.0/8") -> None:
         self.state = ZoneState("west", federated=federated)
-        self.leader = Leader(self.state, bytes_max=UP_ENTRY_BYTES_MAX)
+        self.leader = Leader(
+            self.state.registry, partial(decide, self.state), bytes_max=UP_ENTRY_BYTES_MAX
+        )
         settings = Settings(
             pools={SERVICE: (pool,)}, grace_ms=GRACE_MS, quarantine_ms=QUARANTINE_MS
         )

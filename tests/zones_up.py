@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from globalcp.deciding import decide
 from globalcp.inputs import Begin, Merge, Replace, Report, Tick
 from globalcp.state import GlobalState
 from tests.builders import NOW_MS, Chain, Leader, put_service
@@ -80,7 +82,7 @@ class Global:
 
     def __init__(self, *, pool: str = "241.0.0.0/8", begin: bool = True) -> None:
         self.state = GlobalState()
-        self.leader = Leader(self.state)
+        self.leader = Leader(self.state.registry, partial(decide, self.state))
         self.settings = Settings(pools={SERVICE: (pool,)})
         if begin:
             self.submit(Begin(self.settings))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
 from zonecp.adoption import adopt
 from zonecp.canaries import Canaries
+from zonecp.deciding import decide
 from zonecp.downlink import Downlink
 from zonecp.inputs import Begin, Proven, Tick
 from zonecp.liveness import Liveness
@@ -133,7 +135,7 @@ class ZonePlane:
         return Writer(
             appender,
             self._state.registry,
-            self._state.decide,
+            partial(decide, self._state),
             clock=self._clock,
             on_committed=self._committed,
         )

@@ -110,17 +110,7 @@ class Deciding:
                 break
 
     def _revised(self, item: Put) -> tuple[Record | None, Record] | None:
-        """The record that is there and the one to put; None if nothing would change."""
-        packed = self._draft.get(item.kind, item.key.packed)
-        old = None if packed is None else Record.unpack(packed)
-        if old is not None and old.labels == item.labels and old.spec == item.spec:
-            return None
-        return old, Record(
-            created_ms=self._now.wall_ms if old is None else old.created_ms,
-            modified_ms=self._now.wall_ms,
-            labels=item.labels,
-            spec=item.spec,
-        )
+        return revision(self._draft, item, self._now)
 
     def _existing(self, item: Delete) -> Record:
         """Raises NotFoundError."""
@@ -144,3 +134,17 @@ class Deciding:
             now_ms = self._now.wall_ms
             record = Record(created_ms=now_ms, modified_ms=now_ms, labels=labels, spec=spec)
             self._draft.set(kind, key.packed, record.pack())
+
+
+def revision(draft: Draft, item: Put, now: Now) -> tuple[Record | None, Record] | None:
+    """The record that is there and the one to put; None if nothing would change."""
+    packed = draft.get(item.kind, item.key.packed)
+    old = None if packed is None else Record.unpack(packed)
+    if old is not None and old.labels == item.labels and old.spec == item.spec:
+        return None
+    return old, Record(
+        created_ms=now.wall_ms if old is None else old.created_ms,
+        modified_ms=now.wall_ms,
+        labels=item.labels,
+        spec=item.spec,
+    )

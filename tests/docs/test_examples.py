@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,10 @@ sys.exit("no answer")
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    found = Mesh(tmp_path_factory.mktemp("docs"))
-    try:
-        found.start()
-        found.start(*AGENTS)
+    with closing(Mesh(tmp_path_factory.mktemp("docs"))) as found:
+        found.start_all()
         found.registered("redis")
         yield found
-    finally:
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,9 @@ class Alone:
 
 @contextmanager
 def alone(directory: Path) -> Iterator[Alone]:
-    found = Alone(directory)
-    try:
+    with closing(Alone(directory)) as found:
         found.start("west")
         yield found
-    finally:
-        found.close()
 
 
 def redis(port: int = 6379, **inbound: Any) -> dict[str, Any]:

@@ -119,10 +119,8 @@ class EnvoyMesh(Mesh):
 
     def put_workload(
         self, zone: str, service: str, port: int, *, protocol: str = "http", address: str = HOST
-    ) -> int:
-        document = workload(service, port, protocol=protocol, address=address)
-        path = f"/meshes/default/dataplanes/{document['name']}"
-        return self.call(zone, "PUT", path, document)[0]
+    ) -> None:
+        self.put_dataplane(zone, workload(service, port, protocol=protocol, address=address))
 
     def fetch(self, name: str, port: int) -> str | None:
         """What a client gets that asks a zone's agent for a name and then connects to it."""

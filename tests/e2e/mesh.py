@@ -213,6 +213,11 @@ class Mesh:
             self[name].start()
         self.wait_ready(*(names or PLANES))
 
+    def start_all(self) -> None:
+        """Agents included."""
+        self.start()
+        self.start(*AGENTS)
+
     def wait_ready(self, *names: str) -> None:
         for name in names:
             eventually(partial(self.is_ready, name), START_S, self, name)
@@ -338,18 +343,30 @@ class Mesh:
 
     # Writing
 
-    def register(self, zone: str, service: str, *, address: str = "10.0.0.1") -> int:
-        return self.call(
-            zone, "PUT", f"/meshes/default/dataplanes/{service}-1", dataplane(service, address)
-        )[0]
+    def put(self, name: str, path: str, document: Any) -> None:
+        """Make or change what is there; fails where a control plane does not take it."""
+        status, answer = self.call(name, "PUT", path, document)
+        assert status in (200, 201), (name, path, status, answer)
 
-    def remove(self, zone: str, service: str) -> int:
-        return self.call(zone, "DELETE", f"/meshes/default/dataplanes/{service}-1")[0]
+    def put_dataplane(self, zone: str, document: Mapping[str, Any]) -> None:
+        self.put(zone, f"/meshes/default/dataplanes/{document['name']}", document)
+
+    def register(self, zone: str, service: str, *, address: str = "10.0.0.1") -> None:
+        self.put_dataplane(zone, dataplane(service, address))
+
+    def registers(self, zone: str, service: str) -> bool:
+        """Whether a zone takes a registration now: for a test that waits until it does."""
+        path = f"/meshes/default/dataplanes/{service}-1"
+        return self.call(zone, "PUT", path, dataplane(service))[0] in (200, 201)
+
+    def remove(self, zone: str, service: str) -> None:
+        status, answer = self.call(zone, "DELETE", f"/meshes/default/dataplanes/{service}-1")
+        assert status == 200, (zone, service, status, answer)
 
     def registered(self, *services: str) -> dict[str, str]:
         """Register in west; every service's address once east's agent answers it."""
         for service in services:
-            assert self.register("west", service) in (200, 201)
+            self.register("west", service)
         return {service: self.resolves("east", elsewhere(service)) for service in services}
 
     def resolves(self, zone: str, name: str, timeout_s: float = PATIENCE_S) -> str:
@@ -473,12 +490,31 @@ def elsewhere(service: str, zone: str = "west") -> str:
     return f"{service}.svc.{zone}.mesh.local"
 
 
+def in_east(addresses: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    """What east's agent must answer for services of west; for `watching`."""
+    return {("east", elsewhere(service)): address for service, address in addresses.items()}
+
+
 def ipv6_of(ipv4: str) -> str:
     return str(IPv6Address(int(IPv6Address("fd00:fd00::")) | int(IPv4Address(ipv4))))
 
 
 def program(script: str) -> str:
     return str(Path(sysconfig.get_path("scripts")) / script)
+
+
+def run(
+    script: str, *arguments: str, timeout_s: float = 30, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """One of the commands as an operator runs it, to its end."""
+    return subprocess.run(
+        [program(script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SLOWER * timeout_s,
+        env=environment() | variables,
+        check=False,
+    )
 
 
 def environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.mesh import HOST, Mesh, environment, eventually, program
+from tests.e2e.mesh import HOST, Mesh, eventually, run
 from zonemesh.runtime.datadir import data_dir
 
 pytestmark = pytest.mark.timeout(60)
@@ -32,14 +32,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     path = directory / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    return subprocess.run(
-        [program(script), command, "-c", str(path)],
-        capture_output=True,
-        text=True,
-        timeout=ENDS_S,
-        env=environment(),
-        check=False,
-    )
+    return run(script, command, "-c", str(path), timeout_s=ENDS_S)
 
 
 def _faults(ended: subprocess.CompletedProcess[str]) -> list[str]:
@@ -99,14 +92,7 @@ def test_what_cannot_work_is_said_by_config_as_by_run(
 def test_a_configuration_nested_thousands_deep_is_one_fault(tmp_path: Path) -> None:
     (tmp_path / "deep.yaml").write_text("a: " + "[" * 40_000)
 
-    done = subprocess.run(
-        [program("zonecp"), "config", "-c", str(tmp_path / "deep.yaml")],
-        capture_output=True,
-        text=True,
-        timeout=ENDS_S,
-        env=environment(),
-        check=False,
-    )
+    done = run("zonecp", "config", "-c", str(tmp_path / "deep.yaml"), timeout_s=ENDS_S)
 
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1

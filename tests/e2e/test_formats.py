@@ -41,8 +41,7 @@ def written_in(mesh: Mesh, name: str) -> int:
 
 @pytest.mark.timeout(150)
 def test_a_later_format_is_written_once_every_process_reads_it_and_not_before(mesh: Mesh) -> None:
-    mesh.start()
-    mesh.start(*AGENTS)
+    mesh.start_all()
     known = mesh.registered("one")
 
     with watching(mesh, {("east", elsewhere("one")): known["one"]}):

@@ -16,6 +16,7 @@ from tests.e2e.mesh import (
     at_home,
     elsewhere,
     eventually,
+    in_east,
     watching,
 )
 from zonemesh.travel import GLOBAL_LOG
@@ -25,8 +26,7 @@ SERVICES = ("one", "two", "three")
 
 @pytest.fixture
 def running(mesh: Mesh) -> Mesh:
-    mesh.start()
-    mesh.start(*AGENTS)
+    mesh.start_all()
     return mesh
 
 
@@ -38,9 +38,9 @@ def test_after_the_leaders_sudden_death_new_registrations_resolve_and_no_address
     leader = running.leading()
     standby = next(name for name in GLOBALS if name != leader)
 
-    with watching(running, {("east", elsewhere(s)): a for s, a in addresses.items()}):
+    with watching(running, in_east(addresses)):
         running[leader].kill()
-        assert running.register("west", "new") == 201
+        running.register("west", "new")
         new = running.resolves("west", at_home("new"))
         assert running.resolves("east", elsewhere("new")) == new
 
@@ -117,8 +117,7 @@ def test_killing_everything_at_once_moves_no_address(running: Mesh) -> None:
     for name in itertools.chain(PLANES, AGENTS):
         running[name].kill()
     running.kill_redis()
-    running.start()
-    running.start(*AGENTS)
+    running.start_all()
 
     for service, address in addresses.items():
         assert running.resolves("east", elsewhere(service)) == address

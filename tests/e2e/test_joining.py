@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.e2e.mesh import AGENTS, GLOBALS, HOST, PLANES, Mesh, at_home, eventually, watching
+from tests.e2e.mesh import GLOBALS, HOST, PLANES, Mesh, at_home, eventually, watching
 from zonemesh.cli.main import cli
 
 OTHER = "10.64.0.0/10"
@@ -26,10 +26,9 @@ def join(mesh: Mesh, *arguments: str, planes: Sequence[str] = ("west", "g1")) ->
 def test_a_zone_joins_with_its_addresses_and_its_agent_answers_all_the_while(mesh: Mesh) -> None:
     redis = mesh.config("west")["redis"]
     mesh.configure("west", redis=None)
-    mesh.start()
-    mesh.start(*AGENTS)
+    mesh.start_all()
     for service in ("one", "two"):
-        assert mesh.register("west", service) in (200, 201)
+        mesh.register("west", service)
     names = [at_home("one"), at_home("two"), "one.mesh", "two.mesh"]
     before = {name: mesh.resolves("west", name) for name in names}
     assert mesh.vips("g1") == {}
@@ -63,7 +62,7 @@ def test_what_only_global_may_have_is_named_before_a_zone_joins(mesh: Mesh) -> N
         "ports": [{"port": 80}],
     }
     body = {"type": "MeshMultiZoneService", "mesh": "default", "name": "all", "spec": spec}
-    assert mesh.call("west", "PUT", path, body)[0] == 201
+    mesh.put("west", path, body)
 
     told = join(mesh)
     alone, globals_only = join(mesh, planes=["west"]), join(mesh, planes=GLOBALS)
@@ -77,8 +76,7 @@ def test_what_only_global_may_have_is_named_before_a_zone_joins(mesh: Mesh) -> N
 
 @pytest.mark.timeout(120)
 def test_a_pool_is_changed_by_restarting_one_global_after_the_other(mesh: Mesh) -> None:
-    mesh.start()
-    mesh.start(*AGENTS)
+    mesh.start_all()
     addresses = mesh.registered("one", "two")
 
     for name in GLOBALS:

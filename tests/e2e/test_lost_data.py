@@ -6,16 +6,15 @@ from functools import partial
 
 import pytest
 
-from tests.e2e.mesh import AGENTS, PLANES, Mesh, at_home, elsewhere, eventually, watching
+from tests.e2e.mesh import PLANES, Mesh, at_home, elsewhere, eventually, in_east, watching
 
 
 @pytest.mark.timeout(90)
 def test_a_zone_whose_data_is_gone_comes_back_with_the_same_addresses(mesh: Mesh) -> None:
-    mesh.start()
-    mesh.start(*AGENTS)
+    mesh.start_all()
     addresses = mesh.registered("one", "two", "three")
 
-    with watching(mesh, {("east", elsewhere(s)): a for s, a in addresses.items()}):
+    with watching(mesh, in_east(addresses)):
         mesh["west"].kill()
         mesh.forget("west")
         mesh["west"].start()
@@ -30,14 +29,13 @@ def test_a_zone_whose_data_is_gone_comes_back_with_the_same_addresses(mesh: Mesh
 
 
 def _registered(mesh: Mesh, service: str) -> str:
-    eventually(lambda: mesh.register("west", service) in (200, 201), 15, mesh, "west")
+    eventually(lambda: mesh.registers("west", service), 15, mesh, "west")
     return mesh.resolves("east", elsewhere(service), timeout_s=20)
 
 
 @pytest.mark.timeout(60)
 def test_a_global_whose_data_is_gone_reads_the_log_again(mesh: Mesh) -> None:
-    mesh.start()
-    mesh.start(*AGENTS)
+    mesh.start_all()
     addresses = mesh.registered("one", "two")
 
     for name in ("g1", "g2"):

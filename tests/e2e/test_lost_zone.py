@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.mesh import Mesh, elsewhere, environment, eventually, program
-from tests.patience import SLOWER
+from tests.e2e.mesh import Mesh, elsewhere, eventually, run
 
 LABEL = "zonemesh.io/lost-zone-policy"
 OFFLINE_S = 2.0
@@ -18,28 +18,15 @@ OFFLINE_S = 2.0
 
 @pytest.fixture
 def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    found = Mesh(tmp_path, global_config={"zones": {"offlineAfter": "2s", "staleAfter": "1s"}})
-    try:
+    zones = {"offlineAfter": "2s", "staleAfter": "1s"}
+    with closing(Mesh(tmp_path, global_config={"zones": zones})) as found:
         yield found
-    finally:
-        found.close()
 
 
 def west(mesh: Mesh) -> dict[str, Any]:
     """What global says of zone west."""
     found: dict[str, Any] = mesh.get("g1", "/zones/west/_overview")["zoneInsight"]["zonemesh"]
     return found
-
-
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program(command[0]), *command[1:]],
-        capture_output=True,
-        text=True,
-        timeout=SLOWER * 30,
-        env=environment() | {"COLUMNS": "200"},
-        check=False,
-    )
 
 
 def leave(mesh: Mesh) -> subprocess.CompletedProcess[str]:
@@ -49,7 +36,7 @@ def leave(mesh: Mesh) -> subprocess.CompletedProcess[str]:
 def declare(mesh: Mesh, policy: str) -> None:
     leader = mesh.leading()
     document = {"type": "Mesh", "name": "default", "labels": {LABEL: policy}}
-    assert mesh.call(leader, "PUT", "/meshes/default", document)[0] == 200
+    mesh.put(leader, "/meshes/default", document)
 
 
 def unready(mesh: Mesh, service: str) -> bool:
@@ -71,7 +58,7 @@ def test_a_lost_zone_s_services_follow_their_policy_and_are_back_as_they_were(me
     addresses = mesh.registered("gone", "dark")
     service = mesh.get("west", "/meshes/default/meshservices/dark")
     service["labels"][LABEL] = "unavailable"
-    assert mesh.call("west", "PUT", "/meshes/default/meshservices/dark", service)[0] == 200
+    mesh.put("west", "/meshes/default/meshservices/dark", service)
     declare(mesh, "withdraw-1s")
     mesh["west"].kill()
 
@@ -81,7 +68,9 @@ def test_a_lost_zone_s_services_follow_their_policy_and_are_back_as_they_were(me
     eventually(lambda: unready(mesh, "dark"), 2.0, mesh, "east")
 
     def table() -> str:
-        return run("zonemesh", "get", "zones", "-o", "wide", "--url", url(mesh)).stdout
+        return run(
+            "zonemesh", "get", "zones", "-o", "wide", "--url", url(mesh), COLUMNS="200"
+        ).stdout
 
     eventually(lambda: "1 unavailable, 1 withdrawn" in table(), 5.0, mesh, "g1")
     assert "Offline" in table()

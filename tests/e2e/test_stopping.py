@@ -15,8 +15,7 @@ STOP_S = 5.0
 
 @pytest.mark.timeout(60)
 def test_every_process_stops_when_asked(mesh: Mesh) -> None:
-    mesh.start()
-    mesh.start(*AGENTS)
+    mesh.start_all()
     mesh.registered("any")
 
     for name in (*AGENTS, *reversed(PLANES)):

@@ -146,7 +146,7 @@ def test_what_is_not_to_be_synced_stays_where_it_was_written(calm_mesh: Mesh, ca
     }
     if case.key.mesh:
         document["mesh"] = case.key.mesh
-    assert calm_mesh.call(case.written, "PUT", case.path_on(case.written), document)[0] == 201
+    calm_mesh.put(case.written, case.path_on(case.written), document)
 
     arrived(calm_mesh, f"private-{case.kind}-{case.written}".lower())
 
@@ -178,7 +178,7 @@ def test_services_of_a_kubernetes_zone_are_found_by_their_namespaced_names(
     ):
         document = {"type": "MeshService", "mesh": "default", "name": name, "labels": given}
         path = f"/meshes/default/meshservices/{name}"
-        assert calm_mesh.call("west", "PUT", path, {**document, "spec": kept})[0] == 201
+        calm_mesh.put("west", path, {**document, "spec": kept})
 
     address = calm_mesh.resolves("east", "redis.redis-system.svc.west.mesh.local")
     assert calm_mesh.resolves("east", "redis-0.redis.redis-system.svc.west.mesh.local") != address

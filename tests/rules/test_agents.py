@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import msgpack
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.builders import NOW_MS, Chain, Leader, put_dataplane, replayed
 from tests.zones import SERVICE, SETTINGS_HERE, gone, key_of
+from zonecp.deciding import decide
 from zonecp.inputs import Adopt, Begin, Heard, Tick
 from zonecp.liveness import RETURN_S, Liveness, Subscriber
 from zonecp.state import ZoneState
@@ -33,7 +35,9 @@ class Zone:
 
     def __init__(self, cleanup_ms: int | None = CLEANUP_MS) -> None:
         self.state = ZoneState("west", federated=False)
-        self.leader = Leader(self.state, bytes_max=UP_ENTRY_BYTES_MAX)
+        self.leader = Leader(
+            self.state.registry, partial(decide, self.state), bytes_max=UP_ENTRY_BYTES_MAX
+        )
         self.cleanup_ms = cleanup_ms
         self.begin()
         self.submit(put_dataplane("web-1", "web"))

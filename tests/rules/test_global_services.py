@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 
+from globalcp.deciding import decide
 from globalcp.inputs import Begin
 from globalcp.state import GlobalState
 from tests.builders import Leader, replayed
@@ -296,7 +298,7 @@ def test_a_successor_that_reads_the_log_goes_on_as_the_first_would_have() -> Non
     first.submit(delete(MULTI_ZONE, "s3"))
     successor.state = GlobalState()
     replayed(first.leader.chain.entries, successor.state.registry)
-    successor.leader = Leader(successor.state)
+    successor.leader = Leader(successor.state.registry, partial(decide, successor.state))
 
     for each in (first, successor):
         each.submit(put(MULTI_ZONE, "s3"), put(MULTI_ZONE, "new"), put(EXTERNAL, "new"))

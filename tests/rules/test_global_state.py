@@ -20,16 +20,6 @@ from zonemesh.settings import SETTINGS
 from zonemesh.travel import SEEN
 
 
-@pytest.fixture
-def mesh() -> Global:
-    return Global()
-
-
-@pytest.fixture
-def west() -> Stream:
-    return Stream()
-
-
 def first_of(mesh: Global, zone: str = "west") -> int:
     return mesh.blocks(zone)[0].first
 

@@ -12,16 +12,6 @@ from zonemesh.model import Key
 from zonemesh.travel import SEEN
 
 
-@pytest.fixture
-def mesh() -> Global:
-    return Global()
-
-
-@pytest.fixture
-def west() -> Stream:
-    return Stream()
-
-
 def grown(stream: Stream, count: int) -> None:
     """Services of a size that one entry of global cannot hold all of."""
     for number in range(count):

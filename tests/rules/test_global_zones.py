@@ -18,16 +18,6 @@ from zonemesh.travel import NOT_MERGED, VERDICT
 DELETE_WEST = Delete("Zone", Key("", "", "", "west"))
 
 
-@pytest.fixture
-def mesh() -> Global:
-    return Global()
-
-
-@pytest.fixture
-def west() -> Stream:
-    return Stream()
-
-
 def free_address(mesh: Global, skip: int = 0) -> int:
     """An address in a block that nobody holds."""
     taken = set(mesh.state.ledgers[SERVICE].leased())

@@ -8,12 +8,13 @@ import msgpack
 import pytest
 
 from globalcp.inputs import Begin
-from tests.builders import put_dataplane, put_service
+from tests.builders import put_dataplane
 from tests.maps import (
     MULTI_ZONE,
     POOL,
     SERVICE,
     View,
+    available,
     binding,
     bound,
     key_of,
@@ -46,11 +47,6 @@ from zonemesh.settings import Settings
 WEB = ServiceRef(SERVICE, key_of("web", "east"))
 ALL = ServiceRef(MULTI_ZONE, key_of("web", ""))
 NAME = "web.svc.east.mesh.local"
-
-
-def service(name: str, zone: str, **labels: str) -> Change:
-    put = put_service(name, zone=zone)
-    return record(replace(put, spec={**put.spec, "state": "Available"}), **labels)
 
 
 # Policies
@@ -115,7 +111,7 @@ def test_the_longest_declared_time_that_is_over_is_found() -> None:
 
     def declare(name: str, old: str | None, new: str | None) -> None:
         packed = [
-            None if text is None else service(name, "east", **({LABEL: text} if text else {}))[2]
+            None if text is None else available(name, "east", **({LABEL: text} if text else {}))[2]
             for text in (old, new)
         ]
         index.changed(SERVICE, key_of(name), *packed)
@@ -145,7 +141,7 @@ def met(*changes: Change, settings: Settings | None = None) -> tuple[Global, Str
 
 
 def test_a_verdict_on_a_lost_zone_is_written_when_a_declared_time_is_over_and_not_before() -> None:
-    mesh, _ = met(service("web", "west", **{LABEL: "withdraw-30s"}))
+    mesh, _ = met(available("web", "west", **{LABEL: "withdraw-30s"}))
     mesh.tick(10_000)
     lost = mesh.seen()
     assert (lost.state, lost.lost_ms) == (ZoneState.OFFLINE, 0)
@@ -162,7 +158,7 @@ def test_a_verdict_on_a_lost_zone_is_written_when_a_declared_time_is_over_and_no
 
 
 def test_a_zone_that_is_back_begins_to_be_lost_anew() -> None:
-    mesh, west = met(service("web", "west", **{LABEL: "withdraw-30s"}))
+    mesh, west = met(available("web", "west", **{LABEL: "withdraw-30s"}))
     mesh.tick(10_000)
     mesh.tick(30_000)
     west.write()
@@ -264,7 +260,7 @@ def west(**labels: str) -> View:
     """West's map with east's `web`, one Dataplane behind it, and a service over both zones."""
     view = started("west")
     view.copy.commit(
-        service("web", "east", **labels),
+        available("web", "east", **labels),
         binding("web", 2, "east", order=1),
         record(put_dataplane("d", "web", zone="east")),
         multi_zone("web"),
@@ -334,7 +330,7 @@ def test_a_withdrawn_name_goes_by_tombstone_and_what_changed_meanwhile_is_back_w
     assert delta.removed == {NAME}
     assert WEB in delta.services
     assert view.map.outbounds.of(WEB) == []
-    view.copy.commit(service("web", "east", **{LABEL: "withdraw-5s", "team": "x"}))
+    view.copy.commit(available("web", "east", **{LABEL: "withdraw-5s", "team": "x"}))
     assert NAME not in view.names or view.flush() == {}
     view.copy.commit(standing("east", None))
     assert view.flush()["default"].put.keys() == {NAME}
@@ -353,7 +349,7 @@ def test_a_service_s_own_policy_goes_before_its_mesh_s() -> None:
 
 def test_a_zone_that_stays_lost_for_long_serves_its_own_to_itself() -> None:
     view = started("west")
-    view.own.commit(service("web", "west", **{LABEL: "withdraw-0s"}), binding("web", 1))
+    view.own.commit(available("web", "west", **{LABEL: "withdraw-0s"}), binding("web", 1))
     view.flush()
 
     view.copy.commit(standing("west", 3_600))

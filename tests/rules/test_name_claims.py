@@ -157,7 +157,7 @@ def test_keys_of_names_are_known(key: str) -> None:
 
 def test_a_decision_of_nothing_but_the_beginning_gives_out_nothing() -> None:
     mesh = brought(runs("redis"))
-    decision: Any = mesh.state.decide(
+    decision: Any = mesh.leader.decide(
         [Begin(Settings(legacy_cidrs=("250.0.0.0/8",)))], Now(wall_ms=1, log_time_ms=0, mono_s=0.0)
     )
 

@@ -28,11 +28,6 @@ def mesh() -> Global:
     return limited(quota_services=3)
 
 
-@pytest.fixture
-def west() -> Stream:
-    return Stream()
-
-
 def registered(name: str, address: int | None = None) -> list[Change]:
     return [service(name), bound(name, address)]
 

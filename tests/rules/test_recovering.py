@@ -31,21 +31,6 @@ MULTI = Put(
 )
 
 
-@pytest.fixture
-def mesh() -> Global:
-    return Global()
-
-
-@pytest.fixture
-def west() -> Stream:
-    return Stream()
-
-
-@pytest.fixture
-def east() -> Stream:
-    return Stream("east")
-
-
 def recovery_of(mesh: Global) -> Recovery:
     recovery = Recovery.of(mesh.state.registry)
     assert recovery is not None
@@ -332,6 +317,16 @@ def multi_binding(address: int, *, key: str = MULTI.key.packed, order: int = 50)
 MULTI_FIRST = 243 << 24
 
 
+def made(mesh: Global, put: Put = MULTI) -> tuple[Binding, int]:
+    """Its binding, and the address in it."""
+    mesh.submit(put)
+    mesh.tick()
+    found = at(mesh, MULTI_VIP, put.key.packed)
+    assert found is not None
+    assert found.address is not None
+    return found, found.address
+
+
 def test_what_is_made_again_has_the_address_that_a_newer_copy_knows(mesh: Global) -> None:
     address = MULTI_FIRST + 4096 * 7 + 99
 
@@ -350,56 +345,38 @@ def test_what_is_made_again_has_the_address_that_a_newer_copy_knows(mesh: Global
 
 
 def test_what_exists_stays_in_use_where_the_copy_has_it_elsewhere(mesh: Global) -> None:
-    mesh.submit(MULTI)
-    mesh.tick()
-    before = at(mesh, MULTI_VIP, MULTI.key.packed)
-    assert before is not None
-    assert before.address is not None
+    before, address = made(mesh)
 
-    set_back(mesh, multi_binding(before.address + 1))
+    set_back(mesh, multi_binding(address + 1))
 
     found = at(mesh, MULTI_VIP, MULTI.key.packed)
-    assert found == before._replace(address=before.address + 1)
+    assert found == before._replace(address=address + 1)
 
 
 def test_of_two_the_newer_has_the_address_and_the_other_gets_another_one(mesh: Global) -> None:
-    mesh.submit(MULTI)
-    mesh.tick()
-    before = at(mesh, MULTI_VIP, MULTI.key.packed)
-    assert before is not None
-    assert before.address is not None
+    _, address = made(mesh)
     newer = Key("default", "", "", "newer").packed
 
-    set_back(mesh, multi_binding(before.address, key=newer))
+    set_back(mesh, multi_binding(address, key=newer))
     mesh.tick()
 
     found, other = at(mesh, MULTI_VIP, MULTI.key.packed), at(mesh, MULTI_VIP, newer)
     assert found is not None
     assert other is not None
-    assert other.address == before.address
+    assert other.address == address
     assert found.live
-    assert found.address != before.address
+    assert found.address != address
 
 
 def test_two_that_have_changed_places_since_both_have_theirs(mesh: Global) -> None:
     other = replace(MULTI, key=Key("default", "", "", "other"))
-    mesh.submit(MULTI, other)
-    mesh.tick()
     keys = MULTI.key.packed, other.key.packed
-    first, second = (at(mesh, MULTI_VIP, key) for key in keys)
-    assert first is not None
-    assert second is not None
-    assert first.address is not None
-    assert second.address is not None
+    (first, its), (second, others) = made(mesh), made(mesh, other)
 
-    set_back(
-        mesh,
-        multi_binding(second.address, key=keys[0]),
-        multi_binding(first.address, key=keys[1]),
-    )
+    set_back(mesh, multi_binding(others, key=keys[0]), multi_binding(its, key=keys[1]))
 
-    assert at(mesh, MULTI_VIP, keys[0]) == first._replace(address=second.address)
-    assert at(mesh, MULTI_VIP, keys[1]) == second._replace(address=first.address)
+    assert at(mesh, MULTI_VIP, keys[0]) == first._replace(address=others)
+    assert at(mesh, MULTI_VIP, keys[1]) == second._replace(address=its)
 
 
 def test_an_address_in_a_zone_s_block_is_not_taken_for_global_s(mesh: Global, west: Stream) -> None:

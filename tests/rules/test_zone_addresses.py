@@ -11,7 +11,7 @@ import pytest
 from tests.builders import NOW_MS, put_dataplane, put_service, replayed
 from tests.zones import GRACE_MS, SERVICE, VIP, Zone, gone, key_of
 from zonecp.inputs import Adopt, Begin, FromGlobal, Tick
-from zonecp.state import ENTRY_BYTES_MAX, RECORD_BYTES_MAX
+from zonecp.sizes import ENTRY_BYTES_MAX, RECORD_BYTES_MAX
 from zonemesh.errors import TooLargeError
 from zonemesh.ipam import BLOCK, Binding, Block
 from zonemesh.members import GENERATOR, MANAGED_BY
