@@ -18,6 +18,7 @@ import dns.rcode
 import yaml
 from click.testing import CliRunner
 
+from tests.patience import SLOWER
 from tests.ports import free_port
 from zonecp.dataplane.cli import cli
 
@@ -75,7 +76,7 @@ class Agent:
             return response.status, await response.text()
 
     async def ready(self, status: int) -> dict[str, Any]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SLOWER * 30):
             while True:
                 try:
                     found, body = await self.get("/ready")

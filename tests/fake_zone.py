@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.patience import SLOWER
+
 
 def revision(seq: int, *, own: str = "own", above: int = 1) -> str:
     return f"{own}.1-{seq}~glob.1-{above}"
@@ -109,7 +111,7 @@ class Stream:
 
     async def beat_until(self, done: Callable[[], bool], heartbeat: str) -> None:
         """Heartbeats as a zone sends them, only faster."""
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(SLOWER * 10.0):
             while not done():
                 await self.send(heartbeat)
                 await asyncio.sleep(0.01)
@@ -128,6 +130,9 @@ class FakeZone:
     """Answers to the next subscriptions instead of a stream."""
 
     put_refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    silent: bool = False
+    """Takes Dataplanes, and answers no PUT."""
+
     authorizations: dict[str, str | None] = field(default_factory=dict)
     """The last by what was asked for: feed, dataplane, bootstrap."""
 
@@ -159,6 +164,8 @@ class FakeZone:
         self.authorizations["dataplane"] = request.headers.get("Authorization")
         body = await request.json() if request.can_read_body else None
         await self.requests.put((request.method, request.match_info["name"], body))
+        if request.method == "PUT" and self.silent:
+            await asyncio.Event().wait()
         if request.method == "PUT" and self.put_refusals:
             status, problem = self.put_refusals.pop(0)
             return web.json_response(problem, status=status)
@@ -185,6 +192,6 @@ async def fake_zone() -> AsyncGenerator[FakeZone]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(SLOWER * 10):
         while not true():  # noqa: ASYNC110 -- of anything that a test can look at
             await asyncio.sleep(0.005)

@@ -18,7 +18,7 @@ from tests.ports import free_port
 from zonemesh.errors import UnavailableError
 from zonemesh.runtime.redisserver import find_redis_server, start_redis_server, wait_ready
 
-READY_S = 15.0
+READY_S = 45.0
 """Generous: two noisy cores, and a cold disk cache."""
 
 PORT_TRIES = 5

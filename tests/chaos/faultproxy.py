@@ -22,7 +22,7 @@ Way = Literal["up", "down"]
 HOST = "127.0.0.1"
 WAYS: tuple[Way, Way] = ("up", "down")
 _CHUNK = 1 << 16
-_DONE_S = 5.0
+_DONE_S = 30.0
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of 0 s: closing sends RST."""
 

@@ -30,7 +30,9 @@ from zonemesh.travel import GLOBAL_LOG, up_log
 from zonemesh.wire import Place, Sealed, decode
 
 ASK_EVERY_S = 0.01
-ANSWER_S = 0.5
+ANSWER_S = 2.0
+"""Less than a resolver waits (5 s): an agent that was ended costs its asker as long."""
+
 LOOK_EVERY_S = 0.4
 READ_EVERY_S = 0.1
 _HEADER = struct.Struct("!HHHHHH")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.e2e.mesh import HOST, START_S, STOP_S
+from tests.patience import SLOWER
 from zonemesh.runtime.redisserver import find_redis_server, wait_ready
 
 _REPLY_S = 10.0
@@ -48,7 +49,11 @@ class RedisNode:
                 stderr=subprocess.STDOUT,
             )
         wait_ready(
-            self._popen, directory=self.directory, port=self.port, log=self._log, timeout_s=START_S
+            self._popen,
+            directory=self.directory,
+            port=self.port,
+            log=self._log,
+            timeout_s=SLOWER * START_S,
         )
 
     @property
@@ -58,7 +63,7 @@ class RedisNode:
     def kill(self) -> None:
         if self._popen is not None:
             self._popen.kill()
-            self._popen.wait(timeout=STOP_S)
+            self._popen.wait(timeout=SLOWER * STOP_S)
             self._popen = None
 
     def pause(self) -> None:

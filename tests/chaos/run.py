@@ -24,7 +24,7 @@ from tests.e2e.mesh import AGENTS, PLANES, ZONES, at_home, elsewhere, eventually
 
 HEAL_S = 30.0
 """After this a mesh counts as not healed, and its successor begins anew."""
-_AGREE_S = 15.0
+_AGREE_S = 45.0
 _AROUND_S = 2.0
 _LINES = 60
 _REPEATED = ("component_failing", "component_recovered")

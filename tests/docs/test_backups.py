@@ -10,6 +10,7 @@ import pytest
 
 from tests.docs.documents import Block, blocks
 from tests.e2e.mesh import Mesh, eventually, program
+from tests.patience import SLOWER
 from tests.redis_deployments import server, users_file
 from tests.redis_server import needs_redis
 from zonemesh.errors import UnavailableError
@@ -83,7 +84,7 @@ def run(block: Block, mesh: Mesh) -> None:
         cwd=mesh.directory,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=SLOWER * 30,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,6 +16,7 @@ import pytest
 from tests.docs import inventory
 from tests.docs.documents import ROOT, Block, blocks, commands
 from tests.e2e.mesh import AGENTS, Mesh, ipv6_of, request
+from tests.patience import SLOWER
 from tests.redis_deployments import Node, server, users_file
 from tests.redis_server import needs_redis
 from zonemesh.cli.demo.ports import Ports
@@ -89,7 +90,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-euc", in_mesh(block, mesh)],
-        env=environment, capture_output=True, text=True, timeout=20,
+        env=environment, capture_output=True, text=True, timeout=SLOWER * 20,
         check=False,
     )  # fmt: skip
 

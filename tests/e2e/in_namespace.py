@@ -16,7 +16,7 @@ import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-READY_S = 10.0
+READY_S = 30.0
 
 
 class Workload(BaseHTTPRequestHandler):

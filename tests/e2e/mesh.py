@@ -378,15 +378,21 @@ def eventually(
 ) -> T:
     """Ask until the answer is true, and give it; fails with the logs of the processes named.
 
-    It waits `SLOWER` times as long as is said.
+    It waits `SLOWER` times as long as is said. An answer that fails an assertion on its way is not
+    true yet.
     """
     limit_s = SLOWER * timeout_s
     deadline_s = time.monotonic() + limit_s
-    while not (found := condition()):
+    while True:
+        found: object
+        try:
+            if found := condition():
+                return found
+        except AssertionError as error:
+            found = error
         if time.monotonic() > deadline_s:
             raise AssertionError(f"not within {limit_s:g} s: {found!r}\n{logs(mesh, names)}")
         time.sleep(POLL_S)
-    return found
 
 
 def logs(mesh: Mesh | None, names: Iterable[str]) -> str:

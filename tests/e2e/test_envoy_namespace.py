@@ -76,7 +76,7 @@ def answers(directory: Path, arrangement: str, script: str) -> dict[str, str]:
     envoy = find_envoy(None, os.environ)
     client = f"{sys.executable} {in_namespace.__file__} {envoy} {path} {VIP} {VIP6} {UNKNOWN}"
     output = subprocess.check_output(
-        ["unshare", "-Urn", "sh", "-ec", f"ip link set lo up\n{script}\nexec {client}"], timeout=40
+        ["unshare", "-Urn", "sh", "-ec", f"ip link set lo up\n{script}\nexec {client}"], timeout=120
     )
     found_answers: dict[str, str] = json.loads(output)
     return found_answers

@@ -24,6 +24,7 @@ from tests.agent import Agent, run_cli
 from tests.coredns_server import BUILD_S
 from tests.docs.documents import ROOT, Block, blocks
 from tests.fake_zone import FakeZone, record, revision, snapshot, until
+from tests.patience import SLOWER
 from tests.ports import free_port
 from zonecp.app import check
 from zonecp.bootstrap_route import add_bootstrap, read_corefile_template
@@ -194,7 +195,7 @@ async def test_a_template_for_envoys_port_meets_the_agent_there(
 
 
 async def answered(at: int, name: str, expected: list[str]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SLOWER * 30):
         while True:
             try:
                 if await ask(at, name, timeout_s=0.5) == expected:

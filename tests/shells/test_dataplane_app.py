@@ -25,6 +25,7 @@ from tests.fake_zone import (
     snapshot,
     until,
 )
+from tests.patience import SLOWER
 from tests.ports import free_port
 from zonecp.dataplane.cache import FILE_NAME
 
@@ -46,7 +47,7 @@ async def test_an_agent_registers_follows_answers_and_leaves(
         await stream.send(
             delta(revision(1), revision(2), [record(NAME, 2)]), heartbeat(revision(2))
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SLOWER * 20):
             while await agent.ask() != ["241.0.0.2"]:  # noqa: ASYNC110 -- another process
                 await asyncio.sleep(0.01)
         _, metrics = await agent.get("/metrics")

@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.fake_zone import FakeZone, fake_zone, until
+from tests.patience import SLOWER
 from zonecp.dataplane.config import DataplaneRuntime
 from zonecp.dataplane.document import read_dataplane
 from zonecp.dataplane.feedstate import FeedState
@@ -48,6 +50,27 @@ async def test_a_dataplane_is_put_and_deleted_at_a_graceful_stop(zone: FakeZone)
 
     assert zone.requests.get_nowait() == ("PUT", "redis-01", DOCUMENT)
     assert zone.requests.get_nowait() == ("DELETE", "redis-01", None)
+
+
+async def test_what_a_zone_may_have_taken_without_a_word_is_deleted_as_well(zone: FakeZone) -> None:
+    zone.silent = True
+
+    async with registered(Registration((zone.url,), DOCUMENT, FeedState())):
+        assert await zone.requests.get() == ("PUT", "redis-01", DOCUMENT)
+
+    assert zone.requests.get_nowait() == ("DELETE", "redis-01", None)
+
+
+async def test_what_a_zone_has_refused_is_not_deleted(zone: FakeZone) -> None:
+    zone.put_refusals = [(409, {"title": "Another agent"})]
+    registration = Registration((zone.url,), DOCUMENT, FeedState())
+
+    with pytest.raises(UnavailableError):
+        await registration.run()
+    async with aiohttp.ClientSession() as session:
+        await registration._deregister(session)
+
+    assert [zone.requests.get_nowait()[0] for _ in range(zone.requests.qsize())] == ["PUT"]
 
 
 async def test_it_is_put_again_where_the_zone_has_begun_a_new_log(zone: FakeZone) -> None:
@@ -169,7 +192,7 @@ async def test_what_has_nothing_to_drain_does_not_wait(
 
     async with registered(registration):
         await until(lambda: registration.registered)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SLOWER * 5):
             await registration.drain(wait_s)
 
 

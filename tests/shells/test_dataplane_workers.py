@@ -24,6 +24,7 @@ from tests.fake_zone import (
     revision,
     snapshot,
 )
+from tests.patience import SLOWER
 from zonecp.dataplane.cli import cli
 
 pytestmark = pytest.mark.timeout(60)  # processes start slowly on a busy machine
@@ -38,14 +39,14 @@ async def status(agent: Agent) -> dict[str, Any]:
 
 
 async def serving(agent: Agent, workers: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SLOWER * 30):
         while (await status(agent))["dns"]["workers"] != workers:  # noqa: ASYNC110 -- another process
             await asyncio.sleep(0.02)
 
 
 async def answers(agent: Agent, name: str, wanted: list[str], qtype: str = "A") -> None:
     """Until all processes answer so: the kernel chooses one by the client's port."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(SLOWER * 30):
         agreeing = 0
         while agreeing < 40:
             query = dns.message.make_query(name, qtype)
@@ -85,7 +86,7 @@ async def test_workers_answer_what_the_agent_knows_and_count_together(
             await answers(agent, NAME, ["241.0.0.2"])
             await answers(agent, "s7.mesh", [])
             await answers(agent, f"_client._tcp.{NAME}", [], "SRV")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(SLOWER * 10):
                 while (await status(agent))["dns"]["queries"] < 6 * 40:  # noqa: ASYNC110 -- as above
                     await asyncio.sleep(0.05)
             workers = children(agent.process.pid)
@@ -111,7 +112,7 @@ async def test_a_worker_that_dies_is_replaced_and_knows_everything(
         await serving(agent, 2)
         (first,) = children(agent.process.pid)
         os.kill(first, signal.SIGKILL)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SLOWER * 30):
             while children(agent.process.pid) in ([], [first]):  # noqa: ASYNC110 -- another process
                 await asyncio.sleep(0.02)
         await serving(agent, 2)
@@ -130,7 +131,7 @@ async def test_workers_end_with_an_agent_that_is_killed(zone: FakeZone, tmp_path
         (worker,) = children(agent.process.pid)
         agent.process.kill()
         await agent.process.wait()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SLOWER * 20):
             while _alive(worker):  # noqa: ASYNC110 -- another process
                 await asyncio.sleep(0.02)
 
@@ -214,7 +215,7 @@ async def test_queries_are_logged_while_somebody_wants_it(zone: FakeZone, tmp_pa
         off = await asked(agent, "querylog", "off")
         await agent.ask("silent.mesh")
         agent.process.send_signal(signal.SIGUSR1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SLOWER * 10):
             while '"on": true' not in (await agent.get("/querylog"))[1]:  # noqa: ASYNC110 -- a process
                 await asyncio.sleep(0.02)
         wrong = await asked(agent, "querylog", "on", "--seconds", "0")

@@ -15,6 +15,7 @@ from globalcp import ingest
 from globalcp.app import Replica
 from globalcp.config import GlobalConfig
 from globalcp.inputs import Merge
+from tests.patience import SLOWER
 from tests.redis_server import RedisServer
 from tests.scenarios.nodes import Copy
 from tests.zones_up import SERVICE, key_of, service
@@ -79,7 +80,7 @@ class Mesh:
         return self.replica.state.registry.get(SERVICE, key_of(name, zone)) is not None
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SLOWER * 10):
             while not done():
                 assert not self.task.done(), self.task.exception()
                 await asyncio.sleep(0.02)

@@ -16,6 +16,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from tests.patience import SLOWER
 from tests.serving import serving
 from tests.upstreams import LOOPBACK, NAME
 from zonecp.dataplane.dns import Server
@@ -44,7 +45,7 @@ def test_glibc_finds_every_name_by_full_and_by_short_name(tmp_path: Path) -> Non
              "none.svc.mesh.local", "outside.example"]  # fmt: skip
     command = ["unshare", "-Urmn", sys.executable, str(SCRIPT), str(tmp_path), *names]
 
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=25)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SLOWER * 25)
 
     assert run.returncode == 0, run.stderr
     outcome: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
@@ -69,7 +70,7 @@ async def _exchange(server: Server, *packets: bytes) -> list[dns.message.Message
         client.connect((LOOPBACK, server.port))
         for packet in packets:
             client.send(packet)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SLOWER * 5):
             replies = [await loop.sock_recv(client, 4096) for _ in packets]
     return sorted((dns.message.from_wire(reply) for reply in replies), key=lambda each: each.id)
 

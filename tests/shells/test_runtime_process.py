@@ -21,6 +21,7 @@ import pytest
 import structlog
 from aiohttp import web
 
+from tests.patience import SLOWER
 from zonemesh.errors import ConfigError, InputError, UnavailableError
 from zonemesh.runtime import http, main, metrics
 from zonemesh.runtime import logging as zonemesh_logging
@@ -65,7 +66,7 @@ def start(body: str) -> subprocess.Popen[str]:
 def test_a_signal_stops_gracefully(number: signal.Signals) -> None:
     process = start("await stop.wait(); print('stopped')")
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=SLOWER * 10)
 
     assert (process.returncode, out) == (0, "stopped\n")
     assert json.loads(err)["event"] == "stopping"
@@ -77,14 +78,14 @@ def test_a_second_signal_ends_at_once() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "stopping\n"
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate(timeout=SLOWER * 10)
 
     assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_it_runs_on_uvloop() -> None:
     process = start("print(asyncio.get_running_loop(), file=sys.stderr)")
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=SLOWER * 10)
 
     assert (process.returncode, err[:12]) == (0, "<uvloop.Loop")
 
@@ -115,7 +116,7 @@ def test_a_bug_shows_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
 
 def lines_of(stream: io.StringIO, count: int) -> list[str]:
     """What the writer thread has written, once that is `count` lines."""
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + SLOWER * 5
     while len(lines := stream.getvalue().splitlines()) < count and time.monotonic() < deadline_s:
         time.sleep(0.005)
     return lines
@@ -245,20 +246,20 @@ async def test_a_wrong_address_is_a_configuration_fault(address: str, words: str
 
 
 async def test_shutdown_lets_requests_end_within_its_bound() -> None:
-    entered = asyncio.Event()
+    entered: asyncio.Queue[None] = asyncio.Queue()
 
     async def slow(request: web.Request) -> web.Response:
-        entered.set()
+        entered.put_nowait(None)
         await asyncio.sleep(float(request.query["s"]))
         return web.Response(text="done")
 
     app = web.Application()
     app.router.add_get("/slow", slow)
     async with http.serving(app, "127.0.0.1", 0, name="rest", shutdown_s=1.0) as port:
-        ends = asyncio.ensure_future(get(port, "/slow?s=0.2"))
+        ends = asyncio.ensure_future(get(port, "/slow?s=0.05"))
         hangs = asyncio.ensure_future(get(port, "/slow?s=60"))
-        await entered.wait()
-        await asyncio.sleep(0.05)
+        for _ in range(2):
+            await entered.get()
 
     assert await ends == (200, "done")
     with pytest.raises(aiohttp.ClientError):
@@ -274,7 +275,7 @@ async def test_a_blocked_loop_is_measured() -> None:
     await asyncio.sleep(0.06)
     task.cancel()
 
-    assert 0.2 < (registry.get_sample_value("zonemesh_loop_stall_max_seconds") or 0) < 2
+    assert 0.2 < (registry.get_sample_value("zonemesh_loop_stall_max_seconds") or 0) < 20
     assert (registry.get_sample_value("zonemesh_loop_stall_seconds_count") or 0) >= 1
 
 

@@ -16,6 +16,7 @@ import pytest
 from blockbuster import BlockBuster
 
 from tests.chains import head_of, raws
+from tests.patience import SLOWER
 from zonemesh.errors import ConfigError, RefusedError, UnavailableError
 from zonemesh.log.port import Lease, SnapshotInfo
 from zonemesh.log.sqlite import SCHEMA, SqliteLog
@@ -114,7 +115,7 @@ def child(body: str, path: Path) -> subprocess.Popen[str]:
 
 async def until(probe: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it is so: what another thread does can only be polled."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SLOWER * 5):
         while True:
             if await probe():
                 return
@@ -187,7 +188,7 @@ async def test_an_append_that_was_cancelled_wakes_who_waits_for_it(
     another.execute("ROLLBACK")
     another.close()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(SLOWER * 5):
         assert list(await reading) == raws(chain[1:])
 
 

@@ -56,6 +56,8 @@ class Registration:
         settled: Waited for, but not long, before the first registration: the inbounds' verdicts.
         """
         self.registered = False
+        self._unanswered = False
+        """A zone was asked to take it, and may have."""
         self.registrations = 0
         self._zones = zones
         self._zone = 0
@@ -163,12 +165,18 @@ class Registration:
     async def _register(self, session: aiohttp.ClientSession) -> None:
         zone, draining = self._zones[self._zone], self._draining
         request = session.put(zone + self._path, json=self._wanted(), headers=self._headers())
+        before, self._unanswered = self._unanswered, True
         try:
             async with request as response:
                 body = await response.content.read(BODY_BYTES_MAX)
+        except aiohttp.ClientConnectorError as error:
+            self._unanswered = before
+            self._next_zone()
+            raise UnavailableError(f"{zone}: {error}") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self._next_zone()
             raise UnavailableError(f"{zone}: {str(error) or 'no answer in time'}") from error
+        self._unanswered = False
         if response.status >= 400:
             self._refused(zone, response.status, body)
         self.registered = self._accepted_once = True
@@ -193,7 +201,7 @@ class Registration:
 
     async def _deregister(self, session: aiohttp.ClientSession) -> None:
         """Tell one zone that answers; if none does, they find out by the feed that has ended."""
-        if not self.registered:
+        if not (self.registered or self._unanswered):
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(DEREGISTER_S):
