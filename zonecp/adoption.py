@@ -15,7 +15,13 @@ from zonecp.inputs import Adopt
 from zonecp.state import ZoneState
 from zonecp.unproven import Unproven
 from zonemesh.agents import AGENT
-from zonemesh.errors import LogFaultError, NotFoundError, UnavailableError, WireError
+from zonemesh.errors import (
+    LogFaultError,
+    NotFoundError,
+    StaleLogError,
+    UnavailableError,
+    WireError,
+)
 from zonemesh.ipam import BLOCK, pool_of
 from zonemesh.log import follower, snapshot
 from zonemesh.log.port import Head, Log, Raw, Store
@@ -59,12 +65,22 @@ async def adopt(
     runs this zone: what is read before that could grow, and what is bound could be bound twice.
     `began`: where the own log ended when this process began. What it holds up to there may be of a
     backup, marks too.
+
+    Raises:
+        StaleLogError: Its term has been used for other entries, which are known elsewhere.
     """
     changes, copied = await _existing_at_last(store, state.zone, claim)
     own = state.registry
     unproven = Unproven.of(own, state.zone)
     later = unproven is not None and unproven.known_by(copied, own.incarnation)
     same = copied is not None and copied.incarnation == own.incarnation
+    if copied is not None and same and copied.position.term >= own.position.term:
+        # It was set back to before it was led in that term, while it was to adopt something. Were
+        # it written on in this one, nobody could tell the two apart by their positions.
+        raise StaleLogError(
+            f"own log is led in term {own.position.term}, and {copied.position} of it is known",
+            term=copied.position.term,
+        )
     beyond = min(began, copied.position) if copied is not None and same else START
     if later:
         changes += _deleted_since(own, changes, state.zone)

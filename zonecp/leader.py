@@ -159,15 +159,11 @@ class ZonePlane:
             group.create_task(self._beat(writer), name="heartbeat")
             group.create_task(keep("snapshots", self._snapshotter.run), name="snapshots")
             if self._store is not None and self._downlink is not None:
-                self.uplink = uplink = self._make_uplink(uid, self._stale is not None)
-                if not self._state.adopted:
-                    await adopt(
-                        self._store,
-                        self._state,
-                        writer,
-                        began=self._began or START,
-                        claim=uplink.claim,
-                    )
+                # Also what the last process, or the last leader, had not come to take over.
+                adopts = not self._state.adopted
+                self.uplink = uplink = self._make_uplink(uid, self._stale is not None or adopts)
+                if adopts:
+                    await self._adopt(self._store, writer, uplink)
                 elif self._stale is None:
                     await self._compare(uplink)
                 # Adopted once: what comes after is this zone's own, and newer than any copy.
@@ -179,6 +175,13 @@ class ZonePlane:
                 downlink.look_again()
                 group.create_task(keep("downlink", lambda: downlink.run(writer)), name="downlink")
             group.create_task(self._liveness.run(writer), name="liveness")
+
+    async def _adopt(self, store: Store, writer: Writer, uplink: Uplink) -> None:
+        began = self._began or START
+        try:
+            await adopt(store, self._state, writer, began=began, claim=uplink.claim)
+        except StaleLogError as error:
+            raise self._is_stale(error) from error
 
     async def _copy_up(self, uplink: Uplink) -> None:
         """Copy up until the own log proves older than the stream: then lead anew and adopt."""

@@ -18,6 +18,15 @@ async def backed_up(world: World, *services: str) -> tuple[ZoneNode, Clone]:
     return west, west.disk.clone()
 
 
+async def to_adopt(west: ZoneNode) -> None:
+    """Until its log says that it lacks something, and nothing has been taken over yet."""
+    for _ in range(5_000):
+        await west.run_steps(1)
+        if west.composed and west.zone.state.note is not None and not west.zone.state.adopted:
+            return
+    raise AssertionError("it never was to adopt anything")
+
+
 async def at_rest(world: World) -> None:
     await world.until(world.converged, 30.0)
     await world.until(world.digests_agree, 30.0)
@@ -162,3 +171,36 @@ async def test_the_marks_of_a_backup_count_no_more(world: World) -> None:
     await world.until(lambda: west.leads)
     await at_rest(world)
     assert set(west.services) == {"kafka"}
+
+
+@pytest.mark.parametrize("restarts", [0, 1])  # after one it leads in a term that was used
+async def test_a_log_set_back_into_its_adoption_brings_nothing_back(
+    world: World, restarts: int
+) -> None:
+    west, backup = await backed_up(world, "redis", "kafka", "mongo")
+    await west.register("nats")
+    await world.until(world.converged)
+    west.kill()
+    west.set_disk_back(backup)
+    west.start()
+    await to_adopt(west)
+    half_adopted = west.disk.clone()
+    await at_rest(world)
+    await west.remove("kafka")
+    await at_rest(world)
+    for _ in range(restarts):
+        west.kill()
+        west.start()
+        await at_rest(world)
+        await west.register("late")
+        await at_rest(world)
+    term = west.zone.state.registry.position.term
+    west.kill()
+    west.set_disk_back(half_adopted)
+    west.start()
+
+    await world.until(lambda: west.leads and west.zone.state.adopted, 30.0)
+    assert west.zone.state.registry.position.term > term
+    await west.remove("mongo")
+    await at_rest(world)
+    assert set(west.services) == {"redis", "nats"} | ({"late"} if restarts else set())
