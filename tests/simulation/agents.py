@@ -114,7 +114,7 @@ class SimulatedAgent(Agent):
             except StreamEndError:
                 await asyncio.sleep(OPTIONS.refused_pause_s)
             except UnavailableError:
-                await asyncio.sleep(_NOT_READY_S)  # it never takes no time to come again
+                continue
 
     async def _stream(self, feed: Feed, known: Revision | None) -> None:
         assert self._follower is not None
