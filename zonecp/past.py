@@ -63,14 +63,20 @@ class Past:
                 term=0,
             )
 
-    async def lacks(self, src: Cursor, how_known: str) -> bool:
+    async def lacks(self, src: Cursor, how_known: str, h: bytes = b"") -> bool:
         """Whether the own log does not lead through a place of its that is known elsewhere.
+
+        Args:
+            src: The place.
+            how_known: For people.
+            h: The hash of the entry there, if that is known: a log that was set back and led in the
+                same term again has other entries of the same positions.
 
         Raises:
             StaleLogError: It does not, and what it lacks has not been adopted: an old backup.
         """
         registry = self._state.registry
-        if src.incarnation != registry.incarnation or await self._leads_through(src.position):
+        if src.incarnation != registry.incarnation or await self._leads_through(src.position, h):
             return False
         if self._adopted_anew:
             return True
@@ -80,9 +86,13 @@ class Past:
             term=src.position.term,
         )
 
-    async def _leads_through(self, position: Position) -> bool:
+    async def _leads_through(self, position: Position, h: bytes) -> bool:
         if position > self._state.registry.position:
             return False
+        for raw in await self._own.read(position.before(), count=1) if h else ():
+            sealed, _ = decode(raw.data, NO_HASH)
+            if sealed.entry.position == position and sealed.h != h:
+                return False
         for raw in await self._own.read(position, count=1):
             sealed, _ = decode(raw.data, NO_HASH)
             return sealed.entry.previous >= position

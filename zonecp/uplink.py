@@ -54,6 +54,8 @@ _ANNOUNCE_BEATS = 5
 """Whoever loses global's Redis loses the set of its zones as well, and global reads no other."""
 _WAITED_BEATS = 3
 """Heartbeats for which global stands still before it is asked whether it can read on at all."""
+COPIED_H = "own_h"
+"""Note of an up entry: the hash, in hex, of the own entry that its `src` names."""
 
 log = structlog.get_logger()
 
@@ -121,6 +123,7 @@ class Uplink:
         self._beats = 0
         self.copied: Cursor | None = None
         """How far the own log has been copied."""
+        self._copied_h = b""
         self.opened = asyncio.Event()
         """Set once the own log has proven to hold all that was published."""
         self.refused: str | None = None
@@ -173,7 +176,7 @@ class Uplink:
             entries = await self._news()
             changes, last = self._exported(entries)
             if last is not None:
-                self.copied = last
+                self.copied, self._copied_h = last.cursor, last.h
             if changes or due:
                 note = {**self._note(), **answers} if due else {}
                 appender.format = self._formats.followed(appender.format)
@@ -187,10 +190,10 @@ class Uplink:
             if not entries:
                 await self._tail.wait(max(0.0, beat_s - self._clock.mono_s()))
 
-    def _exported(self, entries: Sequence[Sealed]) -> tuple[list[Change], Cursor | None]:
+    def _exported(self, entries: Sequence[Sealed]) -> tuple[list[Change], Place | None]:
         """The net changes of as many own entries as fit into one up entry."""
         net: dict[tuple[str, str], bytes | None] = {}
-        last: Cursor | None = None
+        last: Place | None = None
         size = 0
         for sealed in entries:
             wanted = [
@@ -204,7 +207,7 @@ class Uplink:
             size += adding
             for kind, key, payload in wanted:
                 net[kind, key] = None if held_back(kind, payload) else payload
-            last = sealed.place.cursor
+            last = sealed.place
         return [Change(kind, key, payload) for (kind, key), payload in net.items()], last
 
     def _is_stranger(self) -> bool:
@@ -234,9 +237,13 @@ class Uplink:
         """In every entry, for whoever reads only the newest: where the stream's content begins,
         how far this zone has followed global, whose log may be lost, and which ranges it knows of.
         """
-        marks = {"base": list(self._base), "applied": self._applied()}
+        marks = {"base": list(self._base), "applied": self._applied(), **self._hash()}
         ranges = self._state.settings.unusual_ranges()
         return {**marks, "ranges": ranges} if ranges else marks
+
+    def _hash(self) -> dict[str, str]:
+        """Of the own entry that `src` names: positions alone do not tell two of a term apart."""
+        return {COPIED_H: self._copied_h.hex()} if self._copied_h else {}
 
     def _applied(self) -> dict[str, Any]:
         copy = self._global.newest
@@ -317,7 +324,7 @@ class Uplink:
         if head is not None and newest is not None and head.owner == self._uid:
             src = newest.src.get(self._own.name)
             if src is not None:
-                await self._past.lacks(src, "has been published")
+                await self._past.lacks(src, "has been published", copied_h(newest))
         await self._past.check_merged()
 
     async def _open(self) -> Appender:
@@ -352,7 +359,7 @@ class Uplink:
         if resume is None:
             await self._publish(lambda src, note: self._opened(appender, term, src, note))
             return appender
-        self.copied = resume
+        self.copied, self._copied_h = resume, copied_h(newest)
         await self._opened(appender, term, self._src(), {**self._note(), **self._marks()})
         log.info("uplink_resumed", zone=self._state.zone, copied=str(resume), term=term)
         return appender
@@ -451,7 +458,8 @@ class Uplink:
         await self._calm_down()
         frozen = self._state.registry.freeze()
         self.copied = Cursor(frozen.meta["incarnation"], Position(*frozen.meta["position"]))
-        sealed: Sealed = await append(self._src(), {**self._note(), "full": True})
+        self._copied_h = frozen.meta["h"]
+        sealed: Sealed = await append(self._src(), {**self._note(), **self._hash(), "full": True})
         self._base = sealed.entry.position
         zone = self._state.zone
         tables = {
@@ -493,7 +501,7 @@ class Uplink:
         if src.incarnation != registry.incarnation:
             self._past.check_continued(src)
             return None
-        if await self._past.lacks(src, "has been published"):
+        if await self._past.lacks(src, "has been published", copied_h(newest)):
             return None
         base = newest.position if newest.note.get("full") else newest.note.get("base")
         if base is None or not await self._merged.has_snapshot(newest, Position(*base)):
@@ -506,6 +514,15 @@ class Uplink:
             return None
         sealed, _ = decode(first[0].data, NO_HASH)
         return src if sealed.entry.previous == src.position else None
+
+
+def copied_h(newest: Entry) -> bytes:
+    """The hash of the own entry up to which a stream leads; empty if it does not say."""
+    told = newest.note.get(COPIED_H)
+    try:
+        return bytes.fromhex(told) if isinstance(told, str) else b""
+    except ValueError:
+        return b""
 
 
 def _meta(sealed: Sealed, zone: str) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from tests.scenarios.virtualtime import now_s
 from tests.scenarios.world import World
-from zonemesh.model import Change, Cursor
+from zonemesh.model import Change
 from zonemesh.travel import CANARY
-from zonemesh.wire import Sealed
+from zonemesh.wire import Place, Sealed
 
 
 def ages(world: World, zone: str) -> dict[str, float]:
@@ -47,7 +47,7 @@ async def test_a_zone_whose_registrations_do_not_come_back_is_degraded(world: Wo
     assert uplink is not None
     exported = uplink._exported
 
-    def nothing(entries: Sequence[Sealed]) -> tuple[list[Change], Cursor | None]:
+    def nothing(entries: Sequence[Sealed]) -> tuple[list[Change], Place | None]:
         return [], exported(entries)[1]
 
     uplink._exported = nothing  # type: ignore[method-assign]

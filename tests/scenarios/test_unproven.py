@@ -204,3 +204,29 @@ async def test_a_log_set_back_into_its_adoption_brings_nothing_back(
     await west.remove("mongo")
     await at_rest(world)
     assert set(west.services) == {"redis", "nats"} | ({"late"} if restarts else set())
+
+
+async def test_an_old_log_that_was_written_on_beyond_what_it_lacks_is_known_by_its_hashes(
+    world: World,
+) -> None:
+    """Cut off, it was led in the same term again, until its positions were above all known."""
+    west, backup = await backed_up(world, "redis", "kafka")
+    west.kill()
+    west.start()
+    await world.until(lambda: west.leads)
+    await west.remove("redis")
+    await west.register("nats")
+    await at_rest(world)
+    bound = west.services
+    term = west.zone.state.registry.position.term
+    west.cut()
+    west.kill()
+    west.set_disk_back(backup)
+    west.start()
+    await world.until(lambda: west.leads)
+    await world.pass_time(120.0)
+    assert west.zone.state.registry.position.term == term
+    west.heal()
+
+    await at_rest(world)
+    assert west.services == bound
