@@ -151,7 +151,8 @@ class Feed:
         self._much = asyncio.Event()
         self._deltas: defaultdict[str, Delta] = defaultdict(Delta)
         """What was brought up to date and is not published yet."""
-        self._published_at = revision()
+        self._shown = revision()
+        """What the map holds all of: less than its logs where they are not to be shown yet."""
         self.begun = False
         """Whether a map has been made at all: before that, nobody may be answered."""
         self.closing = False
@@ -201,13 +202,9 @@ class Feed:
         taken, self._deltas = self._deltas, defaultdict(Delta)
         return taken
 
-    def _now(self) -> Revision:
-        """What the map holds all of."""
-        return self._published_at if self.catching_up else self._revision()
-
     def _publish(self, deltas: Mapping[str, Delta]) -> None:
         self.begun = True
-        revision = self._published_at = self._revision()
+        revision = self._shown = self._revision()
         if self._read:
             for mesh, delta in deltas.items():
                 if delta:
@@ -231,7 +228,7 @@ class Feed:
         if not self._read:
             self._read = True
             self._vipmap.flush()
-            self._started = self._revision()
+            self._started = self._shown = self._revision()
 
     def _begin_again(self, revision: Revision) -> None:
         """Nobody can resume from before this: it is of another incarnation, or nobody has read.
@@ -325,7 +322,7 @@ class Feed:
         """
         try:
             async with asyncio.timeout(BEHIND_WAIT_S):
-                while wanted.ahead_of(self._now()) or self._behind(wanted):
+                while wanted.ahead_of(self._shown) or self._behind(wanted):
                     self._check_open()
                     await self._news.wait()
         except TimeoutError as error:
@@ -398,7 +395,7 @@ class Feed:
                             mesh, outbounds=outbounds, view=view, told=told
                         )
                         yield chunks
-                    if told == self._now():  # else a heartbeat says at once how old the map is
+                    if told == self._shown:  # else a heartbeat says at once how old the map is
                         as_of_s = max(as_of_s, self._as_of_s(clock()))
                     place = self._resume(mesh, told)
                     continue
@@ -419,7 +416,7 @@ class Feed:
                 younger = known_s > as_of_s + EARLY_S and not self.catching_up
                 if now_s >= beat_s or younger:
                     beat_s, as_of_s = now_s + heartbeat_s, known_s
-                    told = self._now()
+                    told = self._shown
                     yield [self._heartbeat(mesh, view)]
                     continue
                 news = self._news
@@ -439,7 +436,7 @@ class Feed:
         return as_of_s
 
     def _heartbeat(self, mesh: str, view: View | None) -> bytes:
-        revision = self._now()
+        revision = self._shown
         digest = self._meshes[mesh].digest if self.catching_up else self._vipmap.digest(mesh)
         body = {
             "revision": str(revision),
@@ -457,7 +454,7 @@ class Feed:
         state = self._mesh(mesh)
         # What was before the floor, nobody here knows.
         floor = state.floor or self._started
-        if not known.comparable(self._now()) or not floor.within(known):
+        if not known.comparable(self._shown) or not floor.within(known):
             return None
         number = self._end(mesh)
         while number > state.resumable and not (
@@ -473,7 +470,7 @@ class Feed:
         with self.admission.turn() as turn:
             await turn.granted.wait()
             self._check_open()
-            _, chunks = await self._snapshot(mesh, outbounds=True, view=view, told=self._now())
+            _, chunks = await self._snapshot(mesh, outbounds=True, view=view, told=self._shown)
         return b"".join(sse.undressed(chunks))
 
     async def _snapshot(
@@ -484,14 +481,14 @@ class Feed:
         while self.catching_up and not self.closing:
             await self._news.wait()  # half of a map is none
         if view is not None:
-            revision = self._now()
+            revision = self._shown
             found = view.names(self._vipmap.published[mesh], str(revision))
             refs = view.outbounds(self._vipmap.addressed(mesh)) if outbounds else ()
             head = self._head(mesh, revision, view)
             return revision, await self._build(head, found, revision, refs=refs, view=view)
         shared = state.snapshots.get(outbounds)
         if shared is None or not self._recent(mesh, shared, told, outbounds=outbounds):
-            revision = self._now()
+            revision = self._shown
             # Read now, not when the task first runs: later it would be another revision's.
             published = dict(self._vipmap.published[mesh])
             head = self._head(mesh, revision)
@@ -510,7 +507,7 @@ class Feed:
         """
         if shared.failed:
             return False
-        if shared.revision == self._now():
+        if shared.revision == self._shown:
             return True
         state, start = self._mesh(mesh), self._resume(mesh, shared.revision)
         if start is None or (told is not None and told.ahead_of(shared.revision)):

@@ -87,6 +87,43 @@ async def test_a_snapshot_shows_its_own_revision_whatever_happens_while_it_is_ma
     ]
 
 
+async def test_what_a_log_says_and_the_map_does_not_show_yet_is_in_no_revision() -> None:
+    """What may be lost entries is applied at once, and shown when it is known that they are not."""
+    served = Served()
+    served.add("web", 7)
+    client = await Client().read(served)
+    shown = str(served.revision)
+
+    served.view.own.commit(service("db"), binding("db", 8))
+
+    await client.read(served)
+    fresh = await Client().read(served)
+    assert client.revision == fresh.revision == shown
+    assert set(client.names) == set(fresh.names) == {"web.svc.mesh.local"}
+    served.feed.publish()
+    await client.read(served)
+    assert set(client.names) == {"web.svc.mesh.local", "db.svc.mesh.local"}
+    await assert_same_as_snapshot(client, served)
+
+
+async def test_a_log_that_begins_anew_and_is_not_shown_yet_leaves_the_map_at_its_revision() -> None:
+    served = Served()
+    served.add("web", 7)
+    await Client().read(served)
+    shown = str(served.revision)
+    anew = served.view.own.registry.empty()
+    for row in served.view.own.registry.freeze().rows():
+        anew.put(*row)
+    anew.stand({**anew.freeze().meta, "incarnation": "two", "position": [9, 9]})
+
+    served.view.own.registry.become(anew)
+
+    async with asyncio.timeout(5):
+        client = await Client().read(served)
+    assert client.revision == shown
+    assert client.kinds == ["snapshot", "heartbeat"]
+
+
 # Resuming
 
 STEPS = st.lists(
