@@ -10,11 +10,12 @@ from typing import Any
 from globalcp.claiming import Claiming
 from globalcp.fromzone import by_birth
 from globalcp.fullsync import steps
-from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, Report, TakeCopy, Tick
+from globalcp.inputs import Begin, Doubt, Input, Merge, Replace, TakeCopy, Tick
 from globalcp.leases import Leases
 from globalcp.merging import Merging, Taken
 from globalcp.quota import label_faults
 from globalcp.recovering import YOUNG_MS, Recovering
+from globalcp.report import Report
 from globalcp.state import GlobalState
 from zonemesh.binding import Binder
 from zonemesh.deciding import Deciding, Decision, Delete, Now, Put, Written

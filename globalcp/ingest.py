@@ -10,10 +10,10 @@ from typing import Any
 
 import structlog
 
-from globalcp.inputs import Merge, Replace, Report
+from globalcp.inputs import Merge, Replace
+from globalcp.report import TEXT_MAX, Report
 from globalcp.state import GlobalState
 from globalcp.turns import ENTRY_COST_BYTES, Allowance, Turns
-from zonemesh import formats
 from zonemesh.errors import (
     GapError,
     LogFaultError,
@@ -28,7 +28,7 @@ from zonemesh.log import snapshot
 from zonemesh.log.clock import Clock
 from zonemesh.log.port import Head, Log, Raw, SnapshotInfo, Store
 from zonemesh.log.writer import Writer
-from zonemesh.model import TIME_MS_MAX, Cursor, Position
+from zonemesh.model import Cursor, Position
 from zonemesh.replica import check_head, follows
 from zonemesh.runtime.supervise import REMIND_S
 from zonemesh.seen import Seen
@@ -58,8 +58,6 @@ _ROWS_PER_TURN = 2_000
 _READ_COUNT = 64
 _READ_COUNT_ALL = 512
 """Entries that one read may bring in all; they wait in memory, 256 KiB each at most."""
-_TEXT_MAX = 200
-"""Characters of what a zone says of itself. It is kept in global's log and repeated there."""
 
 log = structlog.get_logger()
 
@@ -216,7 +214,7 @@ class Ingest:
             await stream.log.read(head.position, count=1)  # raises, if that is still the fault
         stream.known = True
         cursor = self._state.registry.cursors.get(up_log(zone))
-        stream.report = _report_of(cursor or head.cursor, head)
+        stream.report = Report.of_head(head, cursor or head.cursor)
         if cursor is None:
             return
         place = await self._merged_place(zone, stream)
@@ -392,7 +390,9 @@ class Ingest:
             entry.log_time_ms, self._clock.mono_s(), paused_ms=paused_ms(entry.note)
         )
         stream.log_time_ms = entry.log_time_ms
-        stream.report = replace(_report(sealed, stream.report), as_of_s=self._as_of_s(stream))
+        stream.report = replace(
+            Report.of_entry(sealed, stream.report), as_of_s=self._as_of_s(stream)
+        )
         stream.fault = None
 
     def _news(self, zone: str, stream: _Stream, entries: Sequence[Sealed]) -> Merge | Report | None:
@@ -469,7 +469,7 @@ class Ingest:
             # How old a snapshot is, nobody says: what is known of the zone is no younger for it.
             as_of_s = self._clock.mono_s() - self._zone_ages_s().get(zone, 0.0)
             tables = await self._load(zone, stream, info)
-            report = replace(_report_of(info.place.cursor, head, h=info.h), as_of_s=as_of_s)
+            report = replace(Report.of_head(head, info.place.cursor, h=info.h), as_of_s=as_of_s)
             whole = Replace(zone, tables, report)
             while not await self._writer.submit(whole):
                 pass  # a bounded part of the difference each time
@@ -583,7 +583,7 @@ def _decode(raw: Raw, previous_h: bytes) -> tuple[Sealed, bool]:
     entry = sealed.entry
     if entry.position != raw.position:
         raise WireError(f"the entry at {raw.position} says that it is {entry.position}")
-    if not 0 < len(entry.incarnation) <= _TEXT_MAX or len(sealed.h) != HASH_BYTES:
+    if not 0 < len(entry.incarnation) <= TEXT_MAX or len(sealed.h) != HASH_BYTES:
         raise WireError("an incarnation or a hash of impossible length")
     return sealed, chained
 
@@ -593,50 +593,7 @@ def _covered(info: SnapshotInfo, cursor: Cursor) -> bool:
     return info.incarnation == cursor.incarnation and info.position <= cursor.position
 
 
-def _report(sealed: Sealed, last: Report | None) -> Report:
-    entry, note = sealed.entry, sealed.entry.note
-    return Report(
-        cursor=sealed.place.cursor,
-        uid=_text(note.get("uid")) or (last.uid if last else ""),
-        time_ms=_time_ms(entry.time_ms),
-        lag_ms=_time_ms(note["lag_ms"])
-        if type(note.get("lag_ms")) is int
-        else (last.lag_ms if last else None),
-        url=_text(note.get("url")) or (last.url if last else ""),
-        version=_text(note.get("version")) or (last.version if last else ""),
-        h=sealed.h,
-        formats=formats.said(note["formats"])
-        if "formats" in note
-        else (last.formats if last else None),
-        own=_own(entry.src) or (last.own if last else None),
-        left=note.get("leave") is True,
-    )
-
-
-def _own(src: Mapping[str, Cursor]) -> Cursor | None:
-    """The one log that an up entry is made from, if its names are of bearable length."""
-    for cursor in src.values():
-        if _text(cursor.incarnation):
-            return cursor
-    return None
-
-
 def _lost(entries: Sequence[Sealed]) -> Cursor | None:
     """What the zone had applied that global's log lacks, by the newest of its words about that."""
     told = (Cursor.heard(sealed.entry.note.get("lost")) for sealed in reversed(entries))
     return next((cursor for cursor in told if cursor is not None), None)
-
-
-def _report_of(cursor: Cursor, head: Head, h: bytes = b"") -> Report:
-    return Report(cursor, _text(head.owner), _time_ms(head.time_ms), h=h)
-
-
-def _text(value: object) -> str:
-    """A zone's word about itself, as far as it can be kept and shown."""
-    if isinstance(value, str) and len(value) <= _TEXT_MAX and value.isprintable():
-        return value
-    return ""
-
-
-def _time_ms(ms: int) -> int:
-    return min(max(ms, 0), TIME_MS_MAX)

@@ -6,35 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from globalcp.report import Report
 from zonemesh.deciding import Delete, Put
-from zonemesh.model import Change, Cursor
+from zonemesh.model import Change
 from zonemesh.settings import Settings
 from zonemesh.wire import Sealed
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a zone said of itself in its newest heartbeat, and where its stream was read to."""
-
-    cursor: Cursor
-    uid: str
-    time_ms: int
-    lag_ms: int | None = None
-    url: str = ""
-    version: str = ""
-    h: bytes = b""
-    """Hash of the entry at the cursor."""
-    as_of_s: float | None = None
-    """By the leader's monotonic clock, a moment by which the entry had been made; None: no better
-    is known than the moment of the decision."""
-    own: Cursor | None = None
-    """How far the zone's own log is in its stream by then."""
-    formats: tuple[int, ...] | None = None
-    """Of logs, that the zone reads; None where it has not said."""
-    left: bool = False
-    """It is the last that the zone says: it has been shut down."""
-    lost: Cursor | None = None
-    """What the zone had applied of global's log, which does not lead on from there any more."""
 
 
 @dataclass(frozen=True, slots=True)

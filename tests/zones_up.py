@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 from globalcp.deciding import decide
-from globalcp.inputs import Begin, Merge, Replace, Report, Tick
+from globalcp.inputs import Begin, Merge, Replace, Tick
+from globalcp.report import Report
 from globalcp.state import GlobalState
 from tests.builders import NOW_MS, Chain, Leader, put_service
 from zonemesh.ipam import BLOCK, Binding, Block, vip_kind

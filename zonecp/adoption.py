@@ -144,10 +144,7 @@ async def _existing(store: Store, zone: str) -> tuple[list[Change], Cursor | Non
     if recovery is not None and recovery.wants:
         raise UnavailableError("global has lost its log, and takes over a copy of it first")
     seen = Seen.of(known, zone)
-    merged = None
-    if seen is not None and seen.own is not None:
-        incarnation, term, seq = seen.own
-        merged = Cursor(incarnation, Position(term, seq))
+    merged = None if seen is None else seen.published
     copied = await _apply_stream(store, zone, known) or merged
     changes = [
         Change(kind, key, payload)

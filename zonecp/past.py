@@ -43,9 +43,8 @@ class Past:
                 break
             await asyncio.sleep(_GLOBAL_LOOK_S)
         seen = Seen.of(self._global.newest, self._state.zone)
-        if seen is not None and seen.own is not None:
-            incarnation, term, seq = seen.own
-            await self.lacks(Cursor(incarnation, Position(term, seq)), "global has merged")
+        if seen is not None and seen.published is not None:
+            await self.lacks(seen.published, "global has merged")
 
     def check_continued(self, src: Cursor) -> None:
         """Make sure that an own log that was lost and restored holds all that was published.

@@ -12,6 +12,7 @@ import msgpack
 
 from zonemesh.deciding import Now
 from zonemesh.draft import Draft
+from zonemesh.model import Cursor, Position
 from zonemesh.registry import Registry
 from zonemesh.settings import zone_key
 from zonemesh.travel import SEEN
@@ -79,6 +80,14 @@ class Seen:
     """It is gone since it said so."""
     stale_ms: int | None = None
     """Wall time since when it is online and behind; None while it is not."""
+
+    @property
+    def published(self) -> Cursor | None:
+        """How far the zone's own log has been published, as far as it is known."""
+        if self.own is None:
+            return None
+        incarnation, term, seq = self.own
+        return Cursor(incarnation, Position(term, seq))
 
     @property
     def state(self) -> ZoneState:
