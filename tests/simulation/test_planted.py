@@ -94,7 +94,7 @@ def a_feed_that_goes_back(patch: pytest.MonkeyPatch) -> None:
 
     def planted(self: Feed, *args: Any) -> bytes:
         with pytest.MonkeyPatch.context() as within:
-            within.setattr(self, "_now", lambda: self._started)
+            within.setattr(self, "_shown", self._started)
             return heartbeat(self, *args)
 
     patch.setattr(Feed, "_heartbeat", planted)
