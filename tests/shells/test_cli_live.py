@@ -185,13 +185,15 @@ def test_a_list_is_watched_until_ctrl_c(url: str) -> None:
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    assert process.stdout is not None
-    run(url, "apply", "-f", "-", stdin=tagged("watched-1", "watched"))
-    seen = next_of(process, "Added")
-    run(url, "delete", "dp", "watched-1")
-    gone = next_of(process, "Deleted")
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=10)
+    try:
+        run(url, "apply", "-f", "-", stdin=tagged("watched-1", "watched"))
+        seen = next_of(process, "Added")
+        run(url, "delete", "dp", "watched-1")
+        gone = next_of(process, "Deleted")
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=10)
+    finally:
+        process.kill()
 
     assert seen["networking"]["address"] == "10.0.0.1"
     assert gone["name"] == "watched-1"
