@@ -31,7 +31,7 @@ from zonemesh.lostzones import MESH, Effect, LostZones
 from zonemesh.maphash import name_hash
 from zonemesh.members import DATAPLANE, MESH_SERVICE, Backing, Members, UserServices
 from zonemesh.model import START, Key, Position, Record, ServiceRef, zone_of
-from zonemesh.otherzones import OtherZones
+from zonemesh.otherzones import OtherZones, stands_as_before
 from zonemesh.outbounds import Outbounds
 from zonemesh.registry import Registry
 from zonemesh.resources.catalogue import KINDS
@@ -280,17 +280,16 @@ class VipMap:
             if self._authoritative(side, key) or self._ranks_matter(ref):
                 self._note(ref, old_binding=(side, old))
         else:
-            self._note_surroundings(side, kind, key)
+            self._note_surroundings(side, kind, key, old)
 
-    def _note_surroundings(self, side: Registry, kind: str, key: str) -> None:
+    def _note_surroundings(self, side: Registry, kind: str, key: str, old: bytes | None) -> None:
         """What is no service, and on which names or endpoints depend."""
         if kind == GENERATOR_KIND:
             self._generators_changed = True
         elif kind == _ZONE and side is self._copy:
             self._note_zone(Key.parse(key).name)
         elif kind == SEEN:
-            self._note_standing(zone_of(key))
-            self._note_zone(zone_of(key))
+            self._note_seen(zone_of(key), old, side.get(kind, key))
         elif kind == MESH and side is self._copy:
             self._note_mesh(Key.parse(key).name)
         elif kind == _ZONE_INGRESS:
@@ -314,6 +313,11 @@ class VipMap:
             self._note_now(ref)
         self.others.turn(zone)
         self._legacy.touch_zone(zone)
+
+    def _note_seen(self, zone: str, old: bytes | None, new: bytes | None) -> None:
+        if not stands_as_before(old, new):
+            self._note_standing(zone)
+            self._note_zone(zone)
 
     def _note_standing(self, zone: str) -> None:
         """Global has lost another zone, has it back, or has it lost for longer."""

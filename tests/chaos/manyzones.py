@@ -7,6 +7,7 @@ of global's log is as new as it can be}, until it is ended.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import sys
@@ -20,6 +21,7 @@ from zonecp.zone import Zone
 from zonemesh.log.clock import Clock
 from zonemesh.log.memory import MemoryStore
 from zonemesh.log.redis import RedisStore
+from zonemesh.runtime.main import GC_THRESHOLDS
 from zonemesh.runtime.sections import RedisConfig
 from zonemesh.runtime.supervise import Backoff, supervise
 from zonemesh.travel import own_log
@@ -51,7 +53,8 @@ def _zone(url: str, name: str) -> Zone:
         redis=RedisConfig(url=url), multizone=MultizoneConfig(zone=ZoneNameConfig(name=name))
     )
     clock = Clock()
-    own = MemoryStore(clock.mono_s).log(own_log(name))
+    # Leases in it do not end, as the lock of a file does not, however long this process is late.
+    own = MemoryStore(lambda: 0.0).log(own_log(name))
     store = RedisStore(url, prefix=config.redis.key_prefix)
     return Zone(config, own, store=store, disk=None, clock=clock, url="")
 
@@ -62,4 +65,5 @@ def _drop(*_: Any) -> NoReturn:
 
 if __name__ == "__main__":
     structlog.configure(processors=[_drop])
+    gc.set_threshold(*GC_THRESHOLDS)
     uvloop.run(main(sys.argv[1], int(sys.argv[2])))

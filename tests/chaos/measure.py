@@ -126,7 +126,7 @@ def herd(run: Run, count: int, say: Say) -> list[Figure]:
     current = _Current(many)
     current.start()
     try:
-        eventually(lambda: current.number == count, 120, stage, *GLOBALS)
+        eventually(lambda: _all(run, current, count), 120, stage, *GLOBALS)
         say(f"  {count} zones are current")
         calm = _propagation(run, 40)
         with stage.faulty("cut", "herd") as (link,):
@@ -136,7 +136,7 @@ def herd(run: Run, count: int, say: Say) -> list[Figure]:
         busy = _Propagating(run)
         busy.start()
         try:
-            eventually(lambda: current.number == count and _heard(run) == count, 60)
+            eventually(lambda: _all(run, current, count), 60)
         except AssertionError as error:
             told = f"{current.number} current and {_heard(run)} heard of {count} after 60 s"
             raise AssertionError(told) from error
@@ -170,6 +170,12 @@ class _Current(threading.Thread):
             self.number = json.loads(line)["current"]
 
 
+def _all(run: Run, current: _Current, count: int) -> bool:
+    """Whether all of many zones are current, and heard."""
+    time.sleep(_LOOK_S)
+    return current.number == count and _heard(run) == count
+
+
 def _heard(run: Run) -> int:
     """How many of them global hears."""
     leader = run.stage.leader()
@@ -198,6 +204,8 @@ class _Propagating(threading.Thread):
         return self._taken_s
 
 
+_LOOK_S = 0.2
+"""Before all metrics are asked for: no more than that is to be known."""
 _PAUSE_S = 0.5
 """Between two: what is measured is not to be the load, on a machine that all zones share."""
 _NUMBERS = iter(range(1_000_000))

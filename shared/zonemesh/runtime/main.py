@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 STOP_S = 30.0
 """The longest graceful stop; then the process leaves as it is, as the log is safe against that."""
 
-_GC_THRESHOLDS = (10_000, 10, 1_000)
+GC_THRESHOLDS = (10_000, 10, 1_000)
 """Everything is visited rarely, as what is garbage here is freed by reference counts and what lives
 is much; what is new in small pieces: 100,000 objects that live on are a stall of 10 ms."""
 
@@ -44,7 +44,7 @@ def run_main(main: Main, *, stop_s: float = STOP_S) -> int:
         The exit code; errors have been printed on stderr.
     """
     # From the start: loading 100,000 records would be visited over and over by the collector.
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(main, stop_s))
