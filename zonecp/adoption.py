@@ -73,15 +73,17 @@ async def adopt(
     own = state.registry
     unproven = Unproven.of(own, state.zone)
     later = unproven is not None and unproven.known_by(copied, own.incarnation)
-    same = copied is not None and copied.incarnation == own.incarnation
-    if copied is not None and same and copied.position.term >= own.position.term:
+    known = None
+    if copied is not None and copied.incarnation == own.incarnation:
+        known = copied.position
+    if known is not None and known.term >= own.position.term:
         # It was set back to before it was led in that term, while it was to adopt something. Were
         # it written on in this one, nobody could tell the two apart by their positions.
         raise StaleLogError(
-            f"own log is led in term {own.position.term}, and {copied.position} of it is known",
-            term=copied.position.term,
+            f"own log is led in term {own.position.term}, and {known} of it is known",
+            term=known.term,
         )
-    beyond = min(began, copied.position) if copied is not None and same else START
+    beyond = START if known is None else min(began, known)
     if later:
         changes += _deleted_since(own, changes, state.zone)
     parts: list[list[Change]] = list(in_parts(changes, _PART_BYTES)) or [[]]

@@ -9,9 +9,9 @@ from zonemesh.errors import StaleLogError
 from zonemesh.log.clock import Clock
 from zonemesh.log.follower import Follower
 from zonemesh.log.port import Log
-from zonemesh.model import Cursor, Position
+from zonemesh.model import Cursor
 from zonemesh.seen import Seen
-from zonemesh.wire import NO_HASH, decode
+from zonemesh.wire import NO_HASH, Place, decode
 
 _GLOBAL_READ_S = 3.0
 """How long a stream that is to begin anew waits for what global says of it; global may be away."""
@@ -44,7 +44,7 @@ class Past:
             await asyncio.sleep(_GLOBAL_LOOK_S)
         seen = Seen.of(self._global.newest, self._state.zone)
         if seen is not None and seen.published is not None:
-            await self.lacks(seen.published, "global has merged")
+            await self.lacks(Place(*seen.published, b""), "global has merged")
 
     def check_continued(self, src: Cursor) -> None:
         """Make sure that an own log that was lost and restored holds all that was published.
@@ -62,37 +62,37 @@ class Past:
                 term=0,
             )
 
-    async def lacks(self, src: Cursor, how_known: str, h: bytes = b"") -> bool:
+    async def lacks(self, place: Place, how_known: str) -> bool:
         """Whether the own log does not lead through a place of its that is known elsewhere.
 
         Args:
-            src: The place.
-            how_known: For people.
-            h: The hash of the entry there, if that is known: a log that was set back and led in the
+            place: Its hash is empty if that is not known: a log that was set back and led in the
                 same term again has other entries of the same positions.
+            how_known: For people.
 
         Raises:
             StaleLogError: It does not, and what it lacks has not been adopted: an old backup.
         """
         registry = self._state.registry
-        if src.incarnation != registry.incarnation or await self._leads_through(src.position, h):
+        if place.incarnation != registry.incarnation or await self._leads_through(place):
             return False
         if self._adopted_anew:
             return True
         raise StaleLogError(
-            f"own log, which ends at {registry.position}, does not lead through {src.position},"
+            f"own log, which ends at {registry.position}, does not lead through {place.position},"
             f" which {how_known}",
-            term=src.position.term,
+            term=place.position.term,
         )
 
-    async def _leads_through(self, position: Position, h: bytes) -> bool:
+    async def _leads_through(self, place: Place) -> bool:
+        position = place.position
         if position > self._state.registry.position:
             return False
-        for raw in await self._own.read(position.before(), count=1) if h else ():
+        # The entry there, unless it is trimmed, and the next one.
+        for raw in await self._own.read(position.before(), count=2):
             sealed, _ = decode(raw.data, NO_HASH)
-            if sealed.entry.position == position and sealed.h != h:
+            if sealed.entry.position > position:
+                return sealed.entry.previous >= position
+            if place.h not in (b"", sealed.h):
                 return False
-        for raw in await self._own.read(position, count=1):
-            sealed, _ = decode(raw.data, NO_HASH)
-            return sealed.entry.previous >= position
         return True

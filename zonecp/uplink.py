@@ -121,9 +121,8 @@ class Uplink:
         self._begun_s = float("-inf")
         self._stream_bytes_max = stream_bytes_max
         self._beats = 0
-        self.copied: Cursor | None = None
-        """How far the own log has been copied."""
-        self._copied_h = b""
+        self._copied: Place | None = None
+        """How far the own log has been copied; its hash is empty if that is not known."""
         self.opened = asyncio.Event()
         """Set once the own log has proven to hold all that was published."""
         self.refused: str | None = None
@@ -176,7 +175,7 @@ class Uplink:
             entries = await self._news()
             changes, last = self._exported(entries)
             if last is not None:
-                self.copied, self._copied_h = last.cursor, last.h
+                self._copied = last
             if changes or due:
                 note = {**self._note(), **answers} if due else {}
                 appender.format = self._formats.followed(appender.format)
@@ -215,23 +214,23 @@ class Uplink:
         return note is not None and note.alone
 
     async def _news(self) -> Sequence[Sealed]:
-        assert self.copied is not None
-        entries = self._tail.after(self.copied)
+        assert self._copied is not None
+        entries = self._tail.after(self._copied.cursor)
         if entries is not None:
             return entries
         found: list[Sealed] = []
         previous_h = NO_HASH
-        for raw in await self._own.read(self.copied.position):
+        for raw in await self._own.read(self._copied.position):
             sealed, _ = decode(raw.data, previous_h)
-            if not found and sealed.entry.previous != self.copied.position:
+            if not found and sealed.entry.previous != self._copied.position:
                 raise RefusedError("own log is trimmed beyond what was copied")
             found.append(sealed)
             previous_h = sealed.h
         return found
 
     def _src(self) -> dict[str, Cursor]:
-        assert self.copied is not None
-        return {self._own.name: self.copied}
+        assert self._copied is not None
+        return {self._own.name: self._copied.cursor}
 
     def _marks(self) -> dict[str, Any]:
         """In every entry, for whoever reads only the newest: where the stream's content begins,
@@ -243,7 +242,8 @@ class Uplink:
 
     def _hash(self) -> dict[str, str]:
         """Of the own entry that `src` names: positions alone do not tell two of a term apart."""
-        return {COPIED_H: self._copied_h.hex()} if self._copied_h else {}
+        assert self._copied is not None
+        return {COPIED_H: self._copied.h.hex()} if self._copied.h else {}
 
     def _applied(self) -> dict[str, Any]:
         copy = self._global.newest
@@ -322,9 +322,9 @@ class Uplink:
         head = await self._log.head()
         newest = None if head is None else await newest_entry(self._log, head)
         if head is not None and newest is not None and head.owner == self._uid:
-            src = newest.src.get(self._own.name)
-            if src is not None:
-                await self._past.lacks(src, "has been published", copied_h(newest))
+            copied = copied_to(newest, self._own.name)
+            if copied is not None:
+                await self._past.lacks(copied, "has been published")
         await self._past.check_merged()
 
     async def _open(self) -> Appender:
@@ -359,9 +359,9 @@ class Uplink:
         if resume is None:
             await self._publish(lambda src, note: self._opened(appender, term, src, note))
             return appender
-        self.copied, self._copied_h = resume, copied_h(newest)
+        self._copied = resume
         await self._opened(appender, term, self._src(), {**self._note(), **self._marks()})
-        log.info("uplink_resumed", zone=self._state.zone, copied=str(resume), term=term)
+        log.info("uplink_resumed", zone=self._state.zone, copied=str(resume.cursor), term=term)
         return appender
 
     def _next_term(self, head: Head | None) -> int:
@@ -456,9 +456,7 @@ class Uplink:
         """
         await self._past.check_merged()
         await self._calm_down()
-        frozen = self._state.registry.freeze()
-        self.copied = Cursor(frozen.meta["incarnation"], Position(*frozen.meta["position"]))
-        self._copied_h = frozen.meta["h"]
+        frozen, self._copied = self._state.registry.freeze(), self._state.registry.place
         sealed: Sealed = await append(self._src(), {**self._note(), **self._hash(), "full": True})
         self._base = sealed.entry.position
         zone = self._state.zone
@@ -492,37 +490,44 @@ class Uplink:
         self._begun += 1
         self._begun_s = now_s
 
-    async def _resumable(self, newest: Entry) -> Cursor | None:
+    async def _resumable(self, newest: Entry) -> Place | None:
         """Where copying goes on; None if the stream must begin anew from a snapshot."""
-        src = newest.src.get(self._own.name)
+        copied = copied_to(newest, self._own.name)
         registry = self._state.registry
-        if src is None:
+        if copied is None:
             return None
-        if src.incarnation != registry.incarnation:
-            self._past.check_continued(src)
+        if copied.incarnation != registry.incarnation:
+            self._past.check_continued(copied.cursor)
             return None
-        if await self._past.lacks(src, "has been published", copied_h(newest)):
+        if await self._past.lacks(copied, "has been published"):
             return None
         base = newest.position if newest.note.get("full") else newest.note.get("base")
         if base is None or not await self._merged.has_snapshot(newest, Position(*base)):
             return None
         self._base = Position(*base)
-        if src.position == registry.position or self._tail.after(src) is not None:
-            return src
-        first = await self._own.read(src.position, count=1)
+        position = copied.position
+        if position == registry.position or self._tail.after(copied.cursor) is not None:
+            return copied
+        first = await self._own.read(position, count=1)
         if not first:
             return None
         sealed, _ = decode(first[0].data, NO_HASH)
-        return src if sealed.entry.previous == src.position else None
+        return copied if sealed.entry.previous == position else None
 
 
-def copied_h(newest: Entry) -> bytes:
-    """The hash of the own entry up to which a stream leads; empty if it does not say."""
+def copied_to(newest: Entry, own: str) -> Place | None:
+    """Up to which place of a zone's own log its stream leads, by the newest entry.
+
+    The hash is empty if the entry does not say it.
+    """
+    src = newest.src.get(own)
+    if src is None:
+        return None
     told = newest.note.get(COPIED_H)
     try:
-        return bytes.fromhex(told) if isinstance(told, str) else b""
+        return Place(*src, bytes.fromhex(told) if isinstance(told, str) else b"")
     except ValueError:
-        return b""
+        return Place(*src, b"")
 
 
 def _meta(sealed: Sealed, zone: str) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def stands_as_before(old: bytes | None, new: bytes | None) -> bool:
     """
     if old is None or new is None:
         return False
-    was, now = Seen.unpack(old), Seen.unpack(new)
-    return (was.online, was.lost_ms, was.deleted) == (now.online, now.lost_ms, now.deleted)
+    same = standing_of(old) == standing_of(new)
+    return same and Seen.unpack(old).deleted == Seen.unpack(new).deleted
 
 
 class OtherZones:

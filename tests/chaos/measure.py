@@ -138,8 +138,8 @@ def herd(run: Run, count: int, say: Say) -> list[Figure]:
         try:
             eventually(lambda: _all(run, current, count), 60)
         except AssertionError as error:
-            told = f"{current.number} current and {_heard(run)} heard of {count} after 60 s"
-            raise AssertionError(told) from error
+            told = f"{current.number} current and {_heard(run)} heard of {count}"
+            raise AssertionError(f"{told}, {str(error).splitlines()[0]}") from error
         took_s = time.monotonic() - healed_s
         during = busy.end()
     finally:
